@@ -85,7 +85,10 @@ impl Rng {
     pub fn normal(&mut self) -> f32 {
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - f64::from(self.uniform())));
         let angle = core::f64::consts::TAU * f64::from(self.uniform());
-        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the purpose")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "rounding to f32 is the purpose"
+        )]
         let value = (radius * libm::cos(angle)) as f32;
         value
     }
@@ -142,7 +145,10 @@ mod tests {
         for _ in 0..70_000 {
             counts[rng.below(7) as usize] += 1;
         }
-        assert!(counts.iter().all(|c| (9_500..10_500).contains(c)), "{counts:?}");
+        assert!(
+            counts.iter().all(|c| (9_500..10_500).contains(c)),
+            "{counts:?}"
+        );
         assert_eq!(rng.below(0), 0);
     }
 }
