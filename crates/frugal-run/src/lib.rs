@@ -1,1 +1,11 @@
-//! Placeholder.
+//! A run: the recipe as written, the plan as resolved, the folder it fills, the checkpoints it can
+//! be continued from, the journal of its numbers and the bill of what it cost.
+//!
+//! This room knows no model and no training: it reads settings and keeps bytes safe. Nothing
+//! below it reads a file of settings, and nothing outside it reads the wall clock.
+//! Start with [`recipe`], then [`plan`]; [`folder`], [`checkpoint`] and [`journal`] are what a run
+//! leaves behind; [`consumption`] measures and [`ledger`] bills.
+#![forbid(unsafe_code)]
+
+pub mod consumption;
+pub mod recipe;
