@@ -1,0 +1,202 @@
+//! Multi-head latent attention, in its two forms.
+//!
+//! *Naive*: the latent is expanded by `kv_b` to a key and a value for each head. Used without a cache
+//! (training), for fresh sequences (prefill), and over an expanded cache, whose results are those of
+//! training to the last bit where the back-end's sums are.
+//!
+//! *Absorbed*: the key half of `kv_b` is applied to the query and its value half to the result, so
+//! that attention runs over the latent itself and the cache holds C + R numbers a token. Used over a
+//! latent cache. Both are equal in exact arithmetic, which a property test holds them to.
+//!
+//! *Source*: DeepSeek-V3 report, section 2.1.1; V3.2 report, appendix A, for the two modes.
+
+use frugal_core::backend::{
+    Attention as Scores, Backend, Context, HeadDirection, HeadProduct, Keys, RopeColumns,
+};
+
+use crate::cache::{CacheKind, LayerCache};
+use crate::config::{AttentionConfig, MlaConfig};
+use crate::error::{Error, Result};
+use crate::params::Mla;
+use crate::rope;
+use crate::transformer::Forward;
+
+/// `x [T, D] -> [T, D]`, `x` normed.
+pub(crate) fn attention<B: Backend>(
+    forward: &Forward<'_, B>,
+    params: &Mla<B::Tensor>,
+    x: &B::Tensor,
+    cache: Option<LayerCache<'_, B::Tensor>>,
+) -> Result<B::Tensor> {
+    let AttentionConfig::Mla(widths) = forward.config.attention else {
+        return Err(Error::Config {
+            field: "architectures".into(),
+            expected: "an attention as its parameters are, MLA".into(),
+            got: "grouped-query attention".into(),
+        });
+    };
+    let mla = Heads {
+        forward,
+        params,
+        widths,
+    };
+    let q = mla.query(x)?;
+    let (latent, k_rope) = mla.latent(x)?;
+    let mixed = match cache {
+        None => {
+            let kv = forward.linear(&latent, &params.kv_b)?;
+            mla.naive(&q, &kv, &k_rope, Context::Packed)?
+        }
+        Some(mut cache) => match cache.kind() {
+            CacheKind::Expanded => {
+                let kv = forward.linear(&latent, &params.kv_b)?;
+                cache.append(forward.b, &kv, Some(&k_rope))?;
+                let context = cache.context();
+                let [kv, k_rope] = cache.pair()?;
+                mla.naive(&q, kv, k_rope, context)?
+            }
+            CacheKind::Latent => {
+                cache.append(forward.b, &forward.b.join(&[&latent, &k_rope], 1)?, None)?;
+                if cache.is_fresh() {
+                    let kv = forward.linear(&latent, &params.kv_b)?;
+                    mla.naive(&q, &kv, &k_rope, Context::Packed)?
+                } else {
+                    mla.absorbed(&q, cache.first(), cache.context())?
+                }
+            }
+            got @ CacheKind::Grouped => {
+                return Err(Error::CacheKind {
+                    expected: "latent or expanded",
+                    got,
+                });
+            }
+        },
+    };
+    forward.linear(&mixed, &params.o)
+}
+
+struct Heads<'a, B: Backend> {
+    forward: &'a Forward<'a, B>,
+    params: &'a Mla<B::Tensor>,
+    widths: MlaConfig,
+}
+
+impl<B: Backend> Heads<'_, B> {
+    fn n_heads(&self) -> usize {
+        self.forward.config.num_attention_heads
+    }
+
+    /// `[T, H * (nope + R)]`, the rope part rotated.
+    fn query(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        let forward = self.forward;
+        let q = match &self.params.q_compression {
+            Some(compression) => {
+                let low = forward.linear(x, &compression.a)?;
+                let low = forward.norm(&low, &compression.norm)?;
+                forward.linear(&low, &self.params.q)?
+            }
+            None => forward.linear(x, &self.params.q)?,
+        };
+        self.rotate(&q, self.n_heads(), self.widths.qk_nope_head_dim)
+    }
+
+    /// The normed latent `[T, C]` and the rotated key part all heads share `[T, R]`.
+    fn latent(&self, x: &B::Tensor) -> Result<(B::Tensor, B::Tensor)> {
+        let forward = self.forward;
+        let joint = forward.linear(x, &self.params.kv_a)?;
+        let widths = [self.widths.kv_lora_rank, self.widths.qk_rope_head_dim];
+        let [latent, k_rope] = two(forward.b.split(&joint, 1, &widths)?)?;
+        let latent = forward.norm(&latent, &self.params.kv_a_norm)?;
+        Ok((latent, self.rotate(&k_rope, 1, 0)?))
+    }
+
+    /// Rotates the columns of each head from `offset` on.
+    fn rotate(&self, x: &B::Tensor, n_heads: usize, offset: usize) -> Result<B::Tensor> {
+        let width = self.widths.qk_rope_head_dim;
+        let columns = RopeColumns {
+            n_heads,
+            head_width: offset + width,
+            offset,
+            width,
+            pairs: self.forward.config.rope_pairs,
+        };
+        let positions = self.forward.rows.positions();
+        Ok(self
+            .forward
+            .b
+            .rope(x, self.forward.rope, positions, columns)?)
+    }
+
+    fn scores<'a>(&'a self, context: Context<'a>) -> Scores<'a> {
+        Scores {
+            n_heads: self.n_heads(),
+            scale: rope::softmax_scale(self.forward.config),
+            rows: self.forward.rows,
+            context,
+        }
+    }
+
+    /// `[T, H * value]` from keys and values of each head.
+    fn naive(
+        &self,
+        q: &B::Tensor,
+        kv: &B::Tensor,
+        k_rope: &B::Tensor,
+        context: Context<'_>,
+    ) -> Result<B::Tensor> {
+        let keys = Keys::Expanded {
+            kv,
+            k_rope,
+            nope: self.widths.qk_nope_head_dim,
+        };
+        Ok(self.forward.b.attention(q, keys, &self.scores(context))?)
+    }
+
+    /// `[T, H * value]` from the latent itself: q'_h = W_k,hᵀ q_h, o_h = W_v,h sum p latent.
+    fn absorbed(
+        &self,
+        q: &B::Tensor,
+        latent: &B::Tensor,
+        context: Context<'_>,
+    ) -> Result<B::Tensor> {
+        let b = self.forward.b;
+        let MlaConfig {
+            kv_lora_rank: rank,
+            qk_nope_head_dim: nope,
+            qk_rope_head_dim: rope,
+            v_head_dim: value,
+            ..
+        } = self.widths;
+        let n_heads = self.n_heads();
+        let [q_nope, q_rope] = two(b.split(q, n_heads, &[nope, rope])?)?;
+        let into = HeadProduct {
+            n_heads,
+            block: nope + value,
+            rows: 0..nope,
+            direction: HeadDirection::IntoLatent,
+        };
+        let q_latent = b.per_head_linear(&q_nope, &self.params.kv_b, &into)?;
+        let q = b.join(&[&q_latent, &q_rope], n_heads)?;
+        let mixed = b.attention(&q, Keys::Latent { latent, rank }, &self.scores(context))?;
+        let from = HeadProduct {
+            rows: nope..nope + value,
+            direction: HeadDirection::FromLatent,
+            ..into
+        };
+        Ok(b.per_head_linear(&mixed, &self.params.kv_b, &from)?)
+    }
+}
+
+/// The two parts of a split in two.
+fn two<T>(parts: alloc::vec::Vec<T>) -> Result<[T; 2]> {
+    let got = parts.len();
+    parts.try_into().map_err(|_| {
+        frugal_core::error::Error::Count {
+            op: "split",
+            what: "parts",
+            expected: 2,
+            got,
+        }
+        .into()
+    })
+}

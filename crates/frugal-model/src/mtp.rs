@@ -1,0 +1,47 @@
+//! Multi-token prediction: one extra layer that, from a hidden state and the next token, predicts
+//! the token after it. Embedding and head are the model's own.
+//!
+//! `eh_proj` takes `[enorm(embedding) | hnorm(hidden)]`, the embedding first, as the published
+//! weights have it; equation 21 of the DeepSeek-V3 report writes the halves the other way round.
+
+use frugal_core::backend::Backend;
+use frugal_core::shape::Rows;
+
+use crate::error::{Error, Result};
+use crate::transformer::{Forward, Model, layer};
+
+/// The extra layer's hidden states `[T, D]`, after its own norm: read with
+/// [`crate::transformer::head`] they predict the token after `next_ids`.
+///
+/// `hidden [T, D]` are the model's, after the final norm; `next_ids [T]` the tokens that follow;
+/// `rows` the sequences and positions of `hidden`.
+///
+/// # Errors
+/// If the model has no such layer, or the three differ in length.
+pub fn hidden<B: Backend>(
+    b: &B,
+    model: &Model<B::Tensor>,
+    hidden: &B::Tensor,
+    next_ids: &[u32],
+    rows: &Rows,
+) -> Result<B::Tensor> {
+    let Some(params) = &model.params.mtp else {
+        return Err(Error::Config {
+            field: "num_nextn_predict_layers".into(),
+            expected: "1, to predict the token after the next".into(),
+            got: "no such layer".into(),
+        });
+    };
+    let forward = Forward {
+        b,
+        config: &model.config,
+        rope: &model.rope,
+        rows,
+    };
+    let embedding = b.gather(&model.params.embed, next_ids)?;
+    let embedding = forward.norm(&embedding, &params.enorm)?;
+    let hidden = forward.norm(hidden, &params.hnorm)?;
+    let x = forward.linear(&b.join(&[&embedding, &hidden], 1)?, &params.eh_proj)?;
+    let x = layer(&forward, &params.layer, &x, None)?;
+    forward.norm(&x, &params.norm)
+}
