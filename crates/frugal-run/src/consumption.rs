@@ -149,11 +149,13 @@ fn process_core_seconds() -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-/// When a process began, in ticks since the machine did: with its number, a name that is not
-/// given twice. `None` where there is no such process or the system does not tell.
-pub(crate) fn process_start(pid: u32) -> Option<i64> {
+/// What tells a process from every other that had or will have its number: the start of the
+/// machine and when, after that, the process began. `None` where there is no such process or the
+/// system does not tell.
+pub(crate) fn process_mark(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat_field(&stat, 22)?.parse().ok()
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Some(format!("{} {}", boot.trim(), stat_field(&stat, 22)?))
 }
 
 /// A field of `/proc/PID/stat` by its number in proc(5). The program's name, field 2, may hold
@@ -286,7 +288,7 @@ mod tests {
         assert!(used.joules >= 0.0);
         if cfg!(target_os = "linux") {
             assert!(used.peak_memory_bytes.unwrap() > 100_000);
-            assert!(process_start(std::process::id()).unwrap() > 0);
+            assert!(process_mark(std::process::id()).unwrap().contains(' '));
         }
     }
 }

@@ -7,5 +7,13 @@
 //! leaves behind; [`consumption`] measures and [`ledger`] bills.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod consumption;
+pub mod folder;
+pub mod journal;
+pub mod ledger;
+pub mod plan;
 pub mod recipe;
+mod store;
+
+pub use store::StoreError;

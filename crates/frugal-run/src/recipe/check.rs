@@ -108,9 +108,9 @@ fn model(at: At<'_>, shape: &ModelShape) -> Checked {
     at.above_zero("rms_norm_eps", shape.rms_norm_eps)?;
     at.not_negative("initializer_range", shape.initializer_range)?;
     if shape.architecture.is_mla() {
-        latent_attention(at, shape)?
+        latent_attention(at, shape)?;
     } else {
-        grouped(at, shape)?
+        grouped(at, shape)?;
     }
     experts(at, shape)
 }

@@ -181,6 +181,60 @@ impl StageSettings {
     }
 }
 
+/// A count of a stage that follows the budget, with its floor.
+pub(crate) struct ScaledCount<'a> {
+    /// Name of the field.
+    pub(crate) field: &'static str,
+    /// The count.
+    pub(crate) value: &'a mut u32,
+    /// The fewest at any budget.
+    pub(crate) floor: &'a mut u32,
+}
+
+impl StageSettings {
+    /// The counts that follow the budget.
+    pub(crate) fn scaled_counts(&mut self) -> Vec<ScaledCount<'_>> {
+        let count = |field, value, floor| ScaledCount {
+            field,
+            value,
+            floor,
+        };
+        match self {
+            Self::Pretrain(s) => vec![count("steps", &mut s.steps, &mut s.min_steps)],
+            Self::Sft(s) => vec![count("steps", &mut s.steps, &mut s.min_steps)],
+            Self::Grpo(s) => vec![count("steps", &mut s.steps, &mut s.min_steps)],
+            Self::Reject(s) => vec![count("prompts", &mut s.prompts, &mut s.min_prompts)],
+            Self::Distill(s) => vec![
+                count(
+                    "sequence_steps",
+                    &mut s.sequence_steps,
+                    &mut s.min_sequence_steps,
+                ),
+                count(
+                    "on_policy_steps",
+                    &mut s.on_policy_steps,
+                    &mut s.min_on_policy_steps,
+                ),
+            ],
+            Self::Eval(_) => Vec::new(),
+        }
+    }
+
+    /// The optimiser of the stage and how many updates it makes, where it has one.
+    pub(crate) fn optim(&mut self) -> Option<(&mut OptimSettings, u32)> {
+        match self {
+            Self::Pretrain(s) => Some((&mut s.optim, s.steps)),
+            Self::Sft(s) => Some((&mut s.optim, s.steps)),
+            Self::Grpo(s) => Some((&mut s.optim, s.steps.saturating_mul(s.updates_per_batch))),
+            Self::Distill(s) => Some((
+                &mut s.optim,
+                s.sequence_steps.saturating_add(s.on_policy_steps),
+            )),
+            Self::Reject(_) | Self::Eval(_) => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct PresetOnly {
     preset: Preset,
@@ -257,6 +311,7 @@ impl Recipe {
         }
         let mut recipe = Self::from_written(&written)?;
         recipe.pinned = pinned;
+        recipe.lower_floors_of_pinned_counts();
         check::recipe(&recipe)?;
         Ok(recipe)
     }
@@ -285,6 +340,25 @@ impl Recipe {
             stages,
             pinned: BTreeSet::new(),
         })
+    }
+
+    /// A count set by override is meant as it stands, so no floor lies above it.
+    fn lower_floors_of_pinned_counts(&mut self) {
+        for stage in &mut self.stages {
+            for count in stage.settings.scaled_counts() {
+                if self
+                    .pinned
+                    .contains(&(stage.name.clone(), count.field.to_owned()))
+                {
+                    *count.floor = (*count.floor).min(*count.value);
+                }
+            }
+        }
+    }
+
+    /// Checks the recipe again, after its numbers were resolved.
+    pub(crate) fn check(&self) -> Result<(), RecipeError> {
+        check::recipe(self)
     }
 
     /// The recipe with every field written out. Reading it back gives an equal recipe.

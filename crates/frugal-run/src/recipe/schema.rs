@@ -109,7 +109,7 @@ fn leaves(table: &Table, prefix: &str, into: &mut Vec<String>) {
     }
 }
 
-/// The name most like `word`: one that holds it or is held by it before others, then by edit
+/// The name most like `word`: its own table first, then one that holds it or is held by it, then by edit
 /// distance, the first of equals. Dotted names are compared by their last part first, so that
 /// `learning_rat` finds `optim.learning_rate`.
 pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -118,7 +118,15 @@ pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
     names.min_by_key(|name| {
         let last = last_part(name);
         let is_part = word_last.len() > 2 && (last.contains(word_last) || word_last.contains(last));
-        (!is_part, distance(word_last, last), distance(word, name))
+        let is_inside = word
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'));
+        (
+            !is_inside,
+            !is_part,
+            distance(word_last, last),
+            distance(word, name),
+        )
     })
 }
 
@@ -158,7 +166,11 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 fn described(value: &Value) -> String {
-    let mut text = value.to_string();
+    // Written on one line, whatever is in it: it goes into a sentence.
+    let mut text = match value {
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
     if let Some((cut, _)) = text.char_indices().nth(60) {
         text.truncate(cut);
         text.push_str("...");

@@ -1,3 +1,9 @@
+#![expect(
+    clippy::float_cmp,
+    clippy::too_many_lines,
+    reason = "values must arrive exactly; the tables of refusals are long but flat"
+)]
+
 use proptest::prelude::*;
 
 use super::*;
@@ -399,7 +405,7 @@ fn overrides_that_fit_nothing_are_refused() {
         ),
         (
             "model.hidden_size=1",
-            "override `model.hidden_size=1`: the recipe has no model `hidden_size`",
+            "override `model.hidden_size=1`: expected model.NAME.field=value or NAME.field=value of a stage",
         ),
         (
             "task.difficulty.numbers=four",

@@ -1,0 +1,159 @@
+//! Why bytes could not be kept or trusted, and the few file operations that the folder, the
+//! checkpoints and the journal share.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a run folder, a checkpoint or a journal could not be written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The system refused.
+    #[error("cannot {action} {}: {}", path.display(), reason(source))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another process works in the folder.
+    #[error("run folder {} is in use{holder}, expected no other process in it", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// ` by process N`, where known.
+        holder: String,
+    },
+    /// A new run was to go where one is.
+    #[error("{} already holds a run, expected a new folder, or --resume to continue it", .0.display())]
+    RunExists(PathBuf),
+    /// No run is where one was to be continued.
+    #[error("{} holds no run, expected a folder with recipe.toml", .0.display())]
+    NoRun(PathBuf),
+    /// The run was started with other settings.
+    #[error("the run in {} was started with `{was}`, expected the same settings to continue it, got `{now}`", path.display())]
+    OtherRecipe {
+        /// The folder.
+        path: PathBuf,
+        /// The first line that differs, as the run has it.
+        was: String,
+        /// The same line now.
+        now: String,
+    },
+    /// Bytes are not what was written.
+    #[error("{} is damaged: {message}", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// A name that is no plain file name, or a folder that must stay as it is.
+    #[error("checkpoint {}: {message}", path.display())]
+    Refused {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// A record could not be written as JSON.
+    #[error("cannot write a line of {}: {message}", path.display())]
+    Line {
+        /// The journal.
+        path: PathBuf,
+        /// What the writer says.
+        message: String,
+    },
+}
+
+/// The system's answer in words of the person whose disk it is.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full, expected room for it; free some and continue with --resume".into()
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "the folder is read-only, expected one that this user may write to".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Names the action and the path of a failed file operation.
+pub(crate) trait At<T> {
+    /// Turns a system error into a [`StoreError`].
+    fn at(self, action: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Io {
+            action,
+            path: path.into(),
+            source,
+        })
+    }
+}
+
+/// Makes the entries of a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    // Only Unix opens folders as files; elsewhere renames are durable enough by themselves.
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .at("sync", path)?;
+    }
+    Ok(())
+}
+
+/// Replaces a file so that a reader sees the old or the new bytes, never a part.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().at("write", path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_answers_become_sentences() {
+        let say = |kind: io::ErrorKind| {
+            let error: StoreError = Err::<(), _>(io::Error::from(kind))
+                .at("write", Path::new("runs/a"))
+                .unwrap_err();
+            error.to_string()
+        };
+        let full = "cannot write runs/a: the disk is full, expected room for it; free some and \
+                    continue with --resume";
+        assert_eq!(say(io::ErrorKind::StorageFull), full);
+        let read_only = "cannot write runs/a: the folder is read-only, expected one that this \
+                         user may write to";
+        assert_eq!(say(io::ErrorKind::ReadOnlyFilesystem), read_only);
+        assert_eq!(say(io::ErrorKind::PermissionDenied), read_only);
+    }
+
+    #[test]
+    fn a_replaced_file_is_whole_and_leaves_nothing_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("report.html");
+        replace_file(&path, b"old").unwrap();
+        replace_file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+}
