@@ -1,0 +1,266 @@
+//! Tile registers: bf16 products of 16 x 32 by 32 x 16, summed in f32.
+//!
+//! The intrinsics are not stable, so the few instructions are inline assembly. Tile state is per
+//! thread: a [`Tiles`] is loaded on the thread that multiplies and released when it is dropped, so
+//! that a sleeping thread has no 8 KB of tile data for the system to save.
+//!
+//! All tiles are configured 16 rows by 64 bytes. Operands are padded to that, which makes a row's
+//! result the same in every place and company.
+
+use std::arch::asm;
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use crate::cpu::detect::{CpuFeatures, Isa};
+use crate::cpu::gemm::tile::{LANES, TILE_WORDS};
+
+/// Left rows of a block: two tiles.
+pub(crate) const ROWS: usize = 32;
+/// Right panels of a block: two tiles, so that 4 products are under way for 4 loads.
+pub(crate) const PANELS: usize = 2;
+/// Rows of a tile.
+const TILE_ROWS: usize = 16;
+/// Bytes from row to row of a packed tile.
+const ROW_BYTES: usize = 64;
+
+/// Palette 1 (Intel SDM volume 1, 18.1): all eight registers 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIG: Config = Config {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+thread_local! {
+    static IS_LOADED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The tile registers of this thread, configured.
+#[derive(Debug)]
+pub(crate) struct Tiles {
+    stays_on_its_thread: PhantomData<*const ()>,
+}
+
+impl Tiles {
+    /// Configures the tile registers of this thread.
+    ///
+    /// # Panics
+    /// If the machine has none, or this thread has them in use.
+    pub(crate) fn load(features: CpuFeatures) -> Self {
+        assert!(
+            features.supports(Isa::Amx),
+            "tile registers are in use only where detected"
+        );
+        assert!(
+            !IS_LOADED.replace(true),
+            "tile registers are loaded once a thread"
+        );
+        // SAFETY: the features name AMX, so the instruction exists and the system has granted tile
+        // data; the configuration is 64 bytes, valid by Intel's rules, and only read.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
+        Self {
+            stays_on_its_thread: PhantomData,
+        }
+    }
+
+    /// `acc[r][c] = Σ a · b` over tiles.
+    #[expect(
+        clippy::unused_self,
+        reason = "the proof that this thread's tiles are configured"
+    )]
+    pub(crate) fn multiply(&self, block: &TileBlock<'_>, acc: &mut [f32]) {
+        block.check(acc.len());
+        let pointers = Pointers {
+            a: block.a.as_ptr(),
+            a_next: block.a.as_ptr().wrapping_add(block.a_block),
+            b: block.b.as_ptr(),
+            b_next: block.b.as_ptr().wrapping_add(block.b_panel),
+            acc: acc.as_mut_ptr(),
+        };
+        // SAFETY: `self` shows that this thread's tiles are configured; `check` found every tile of
+        // the block inside its slice and room for the sums; the four functions touch exactly the
+        // tiles their names say.
+        unsafe {
+            match (block.row_tiles, block.panels) {
+                (1, 1) => one_by_one(&pointers, block.steps),
+                (1, _) => one_by_two(&pointers, block.steps),
+                (_, 1) => two_by_one(&pointers, block.steps),
+                _ => two_by_two(&pointers, block.steps),
+            }
+        }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: the registers were configured on this thread, which the type cannot leave.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        IS_LOADED.set(false);
+    }
+}
+
+/// A product of one or two left tiles by one or two right tiles, `steps` deep. Tiles are packed:
+/// step s of a left block or right panel is the 256 words from `s * 256` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileBlock<'a> {
+    /// Left tiles: 16 rows of 16 pairs.
+    pub(crate) a: &'a [u32],
+    /// Words from a block of 16 left rows to the next.
+    pub(crate) a_block: usize,
+    /// Blocks of 16 left rows, 1 or 2.
+    pub(crate) row_tiles: usize,
+    /// Right tiles: 16 pairs deep, 16 columns.
+    pub(crate) b: &'a [u32],
+    /// Words from a right panel to the next.
+    pub(crate) b_panel: usize,
+    /// Right panels, 1 or 2.
+    pub(crate) panels: usize,
+    /// Tiles along the reduction.
+    pub(crate) steps: usize,
+}
+
+impl TileBlock<'_> {
+    fn check(&self, acc_len: usize) {
+        assert!((1..=2).contains(&self.row_tiles) && (1..=2).contains(&self.panels));
+        let depth = self.steps * TILE_WORDS;
+        assert!((self.row_tiles - 1) * self.a_block + depth <= self.a.len());
+        assert!((self.panels - 1) * self.b_panel + depth <= self.b.len());
+        assert!(self.row_tiles * TILE_ROWS * self.panels * LANES <= acc_len);
+    }
+}
+
+struct Pointers {
+    a: *const u32,
+    a_next: *const u32,
+    b: *const u32,
+    b_next: *const u32,
+    acc: *mut f32,
+}
+
+/// # Safety
+/// Tiles are configured; `a`, `a_next`, `b`, `b_next` have `steps` tiles and `acc` 32 x 32 numbers.
+unsafe fn two_by_two(p: &Pointers, steps: usize) {
+    // SAFETY: the caller vouches for the memory; registers are declared.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "test {n}, {n}", "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tileloadd tmm7, [{b_next} + {s}]",
+            "tileloadd tmm5, [{a_next} + {s}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 1024", "add {a_next}, 1024", "add {b}, 1024", "add {b_next}, 1024",
+            "dec {n}", "jnz 2b",
+            "3:",
+            "tilestored [{c} + {t}], tmm0",
+            "tilestored [{c} + {t} + 64], tmm1",
+            "tilestored [{c} + {t} + 2048], tmm2",
+            "tilestored [{c} + {t} + 2112], tmm3",
+            n = inout(reg) steps => _,
+            a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
+            b = inout(reg) p.b => _, b_next = inout(reg) p.b_next => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) 2 * ROW_BYTES,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+/// Tiles are configured; `a`, `b`, `b_next` have `steps` tiles and `acc` 16 x 32 numbers.
+unsafe fn one_by_two(p: &Pointers, steps: usize) {
+    // SAFETY: the caller vouches for the memory; registers are declared.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1",
+            "test {n}, {n}", "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b_next} + {s}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {a}, 1024", "add {b}, 1024", "add {b_next}, 1024",
+            "dec {n}", "jnz 2b",
+            "3:",
+            "tilestored [{c} + {t}], tmm0",
+            "tilestored [{c} + {t} + 64], tmm1",
+            n = inout(reg) steps => _,
+            a = inout(reg) p.a => _,
+            b = inout(reg) p.b => _, b_next = inout(reg) p.b_next => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) 2 * ROW_BYTES,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+/// Tiles are configured; `a`, `a_next`, `b` have `steps` tiles and `acc` 32 x 16 numbers.
+unsafe fn two_by_one(p: &Pointers, steps: usize) {
+    // SAFETY: the caller vouches for the memory; registers are declared.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm2",
+            "test {n}, {n}", "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{a_next} + {s}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "add {a}, 1024", "add {a_next}, 1024", "add {b}, 1024",
+            "dec {n}", "jnz 2b",
+            "3:",
+            "tilestored [{c} + {s}], tmm0",
+            "tilestored [{c} + {s} + 1024], tmm2",
+            n = inout(reg) steps => _,
+            a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
+            b = inout(reg) p.b => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES,
+            out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+/// Tiles are configured; `a`, `b` have `steps` tiles and `acc` 16 x 16 numbers.
+unsafe fn one_by_one(p: &Pointers, steps: usize) {
+    // SAFETY: the caller vouches for the memory; registers are declared.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "test {n}, {n}", "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm6, [{b} + {s}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "add {a}, 1024", "add {b}, 1024",
+            "dec {n}", "jnz 2b",
+            "3:",
+            "tilestored [{c} + {s}], tmm0",
+            n = inout(reg) steps => _,
+            a = inout(reg) p.a => _, b = inout(reg) p.b => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES,
+            out("tmm0") _, out("tmm4") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! Packing f32 into pairs of bf16, rounded to nearest even, subnormals to zero.
+//!
+//! Two primitives: sixteen pairs out of 32 neighbours of a row (the reduction runs along the row),
+//! and sixteen pairs out of the same 16 columns of two rows (the reduction runs down the rows).
+//! Either may be followed by a transposition of 16 x 16 pairs, which swaps "reduction first" and
+//! "output first". Past the rect's edge pairs are zero.
+
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_epi16,
+    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_permutexvar_epi16,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+};
+use std::mem::transmute;
+
+use crate::cpu::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
+
+impl Rect<'_> {
+    /// Numbers `col..col + 16` of `row`, zero past the edges.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn vector(&self, row: usize, col: usize) -> __m512 {
+        if row >= self.rows || col >= self.cols {
+            return _mm512_setzero_ps();
+        }
+        let left = self.cols - col;
+        let mask: __mmask16 = if left >= LANES { !0 } else { (1 << left) - 1 };
+        // SAFETY: `check` found all rows inside the data; the mask ends at the last column.
+        unsafe { _mm512_maskz_loadu_ps(mask, self.data.as_ptr().add(row * self.stride + col)) }
+    }
+
+    /// Sixteen pairs along `row`, from `col` on.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn along(&self, row: usize, col: usize) -> __m512i {
+        let pairs = _mm512_cvtne2ps_pbh(self.vector(row, col + LANES), self.vector(row, col));
+        // SAFETY: both are 512 bits; the vector types differ in name only.
+        unsafe { transmute::<__m512bh, __m512i>(pairs) }
+    }
+
+    /// Sixteen pairs (row, row + 1) of columns `col..col + 16`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn down(&self, row: usize, col: usize) -> __m512i {
+        let halves = _mm512_cvtne2ps_pbh(self.vector(row + 1, col), self.vector(row, col));
+        // SAFETY: as in `along`.
+        _mm512_permutexvar_epi16(index(&INTERLEAVE), unsafe {
+            transmute::<__m512bh, __m512i>(halves)
+        })
+    }
+}
+
+#[repr(C, align(64))]
+struct Index([i16; 32]);
+
+/// 0, 16, 1, 17, ...: the two halves of a vector, one number of each in turn.
+static INTERLEAVE: Index = Index(interleave(0, 16));
+/// The lower halves of two vectors in turn.
+static INTERLEAVE_LOW: Index = Index(interleave(0, 32));
+/// The upper halves of two vectors in turn.
+static INTERLEAVE_HIGH: Index = Index(interleave(16, 48));
+
+const fn interleave(mut first: i16, mut second: i16) -> [i16; 32] {
+    let mut index = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        index[i] = first;
+        index[i + 1] = second;
+        first += 1;
+        second += 1;
+        i += 2;
+    }
+    index
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn index(numbers: &Index) -> __m512i {
+    // SAFETY: 32 numbers of 16 bits are 512 bits.
+    unsafe { _mm512_loadu_epi16(numbers.0.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(out: &mut [u32], at: usize, vector: __m512i) {
+    let place: &mut [u32] = &mut out[at..at + LANES];
+    // SAFETY: the slice holds exactly sixteen words.
+    unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), vector) };
+}
+
+/// Rows to pairs along each row, `cols` padded to whole tiles: vector (row, col / 32).
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn rows_to_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
+    rect.check();
+    for row in 0..rect.rows {
+        let at = (row / LANES) * place.block + (row % LANES) * place.row;
+        for step in 0..rect.cols.div_ceil(DEPTH) {
+            store(out, at + step * place.step, rect.along(row, step * DEPTH));
+        }
+    }
+}
+
+/// Pairs of rows, column blocks of 16, `rows` padded to whole tiles: vector (row / 2, col / 16).
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
+    rect.check();
+    for pair in 0..rect.rows.div_ceil(DEPTH) * LANES {
+        let at = (pair / LANES) * place.block + (pair % LANES) * place.row;
+        for block in 0..rect.cols.div_ceil(LANES) {
+            store(
+                out,
+                at + block * place.step,
+                rect.down(2 * pair, block * LANES),
+            );
+        }
+    }
+}
+
+/// Rows to panels: for each 16 rows, whole tiles of (pair along the row, row). A panel is
+/// `cols.div_ceil(32) * 256` words.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
+    rect.check();
+    let steps = rect.cols.div_ceil(DEPTH);
+    for block in 0..rect.rows.div_ceil(LANES) {
+        for step in 0..steps {
+            let mut tile = [_mm512_setzero_si512(); LANES];
+            for (r, vector) in tile.iter_mut().enumerate() {
+                *vector = rect.along(block * LANES + r, step * DEPTH);
+            }
+            store_tile(&transposed(&tile), out, (block * steps + step) * TILE_WORDS);
+        }
+    }
+}
+
+/// Columns to left tiles: for each 16 columns, whole tiles of (column, pair down the rows). A block
+/// is `rows.div_ceil(32) * 256` words.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn cols_to_tiles(rect: &Rect<'_>, out: &mut [u32]) {
+    rect.check();
+    let steps = rect.rows.div_ceil(DEPTH);
+    for step in 0..steps {
+        for block in 0..rect.cols.div_ceil(LANES) {
+            let mut tile = [_mm512_setzero_si512(); LANES];
+            for (pair, vector) in tile.iter_mut().enumerate() {
+                *vector = rect.down(step * DEPTH + 2 * pair, block * LANES);
+            }
+            store_tile(&transposed(&tile), out, (block * steps + step) * TILE_WORDS);
+        }
+    }
+}
+
+/// A tile of the transposed matrix: (16 output rows, 32 deep) becomes half a tile in each of two
+/// panels of `out_panel` words, whose pairs `pair..pair + 8` it fills. `out` is one or two panels.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn flip_tile(words: &[u32], pair: usize, out_panel: usize, out: &mut [u32]) {
+    let mut tile = [_mm512_setzero_si512(); LANES];
+    for (r, vector) in tile.iter_mut().enumerate() {
+        let row = &words[r * LANES..(r + 1) * LANES];
+        // SAFETY: the slice holds exactly sixteen words.
+        *vector = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
+    }
+    let rows = transposed(&tile);
+    for (i, two) in rows.chunks_exact(2).enumerate() {
+        let row = (pair + i) * LANES;
+        store(
+            out,
+            row,
+            _mm512_permutex2var_epi16(two[0], index(&INTERLEAVE_LOW), two[1]),
+        );
+        if out_panel < out.len() {
+            let high = _mm512_permutex2var_epi16(two[0], index(&INTERLEAVE_HIGH), two[1]);
+            store(out, out_panel + row, high);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
+    let place = &mut out[at..at + TILE_WORDS];
+    for (r, &vector) in tile.iter().enumerate() {
+        store(place, r * LANES, vector);
+    }
+}
+
+/// Transposes 16 x 16 words: pairs of rows, then of 64-bit halves, then of 128-bit lanes twice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
+    let mut pairs = [_mm512_setzero_si512(); LANES];
+    for i in (0..LANES).step_by(2) {
+        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    // quads[4 g + c], 128-bit lane l: column 4 l + c of rows 4 g .. 4 g + 4.
+    let mut quads = [_mm512_setzero_si512(); LANES];
+    for g in (0..LANES).step_by(4) {
+        quads[g] = _mm512_unpacklo_epi64(pairs[g], pairs[g + 2]);
+        quads[g + 1] = _mm512_unpackhi_epi64(pairs[g], pairs[g + 2]);
+        quads[g + 2] = _mm512_unpacklo_epi64(pairs[g + 1], pairs[g + 3]);
+        quads[g + 3] = _mm512_unpackhi_epi64(pairs[g + 1], pairs[g + 3]);
+    }
+    let mut out = [_mm512_setzero_si512(); LANES];
+    for c in 0..4 {
+        let low_even = _mm512_shuffle_i32x4::<0x88>(quads[c], quads[4 + c]);
+        let low_odd = _mm512_shuffle_i32x4::<0xdd>(quads[c], quads[4 + c]);
+        let high_even = _mm512_shuffle_i32x4::<0x88>(quads[8 + c], quads[12 + c]);
+        let high_odd = _mm512_shuffle_i32x4::<0xdd>(quads[8 + c], quads[12 + c]);
+        out[c] = _mm512_shuffle_i32x4::<0x88>(low_even, high_even);
+        out[4 + c] = _mm512_shuffle_i32x4::<0x88>(low_odd, high_odd);
+        out[8 + c] = _mm512_shuffle_i32x4::<0xdd>(low_even, high_even);
+        out[12 + c] = _mm512_shuffle_i32x4::<0xdd>(low_odd, high_odd);
+    }
+    out
+}

@@ -1,0 +1,150 @@
+//! From sums to the output: scale, bias, store or add, and the ragged right edge.
+
+use crate::cpu::detect::{CpuFeatures, Isa};
+use crate::cpu::pool::DisjointMut;
+
+/// Whether a result replaces what is there or is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Update {
+    /// C = ...
+    Set,
+    /// C += ...
+    Add,
+}
+
+/// What happens to the sums of a product: `out (=|+=) scale · sum + bias`.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a> {
+    /// Replace or add.
+    pub update: Update,
+    /// Factor on the sums; 1 changes no bit.
+    pub scale: f32,
+    /// One number for each output column (for stacks and heads: of each group, one after another).
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Finish<'_> {
+    /// `out = sum`.
+    pub const SET: Self = Self {
+        update: Update::Set,
+        scale: 1.0,
+        bias: None,
+    };
+    /// `out += sum`.
+    pub const ADD: Self = Self {
+        update: Update::Add,
+        scale: 1.0,
+        bias: None,
+    };
+}
+
+/// An output that tasks write block by block, each its own.
+#[derive(Debug)]
+pub(crate) struct Output<'a> {
+    data: DisjointMut<'a, f32>,
+    pub(crate) stride: usize,
+    pub(crate) scale: f32,
+    pub(crate) bias: Option<&'a [f32]>,
+    features: CpuFeatures,
+}
+
+/// A block of sums and its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a> {
+    /// Sums, on cache lines.
+    pub(crate) acc: &'a [f32],
+    /// Sums from row to row, a multiple of 16.
+    pub(crate) acc_stride: usize,
+    /// Rows to write.
+    pub(crate) rows: usize,
+    /// Columns to write.
+    pub(crate) cols: usize,
+    /// Index of the block's first number in the output.
+    pub(crate) at: usize,
+    /// Index of its first column in the bias.
+    pub(crate) bias_at: usize,
+    /// Replace or add.
+    pub(crate) update: Update,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(
+        data: &'a mut [f32],
+        stride: usize,
+        (scale, bias): (f32, Option<&'a [f32]>),
+        features: CpuFeatures,
+    ) -> Self {
+        Self {
+            data: DisjointMut::new(data),
+            stride,
+            scale,
+            bias,
+            features,
+        }
+    }
+
+    /// First number of the output.
+    pub(crate) const fn start(&self) -> *mut f32 {
+        self.data.start()
+    }
+
+    /// Refuses a block that would leave the output, the bias or its own sums.
+    ///
+    /// # Panics
+    /// If it would.
+    pub(crate) fn check(&self, block: &Block<'_>) {
+        if block.rows == 0 {
+            return;
+        }
+        let end = block.at + (block.rows - 1) * self.stride + block.cols;
+        assert!(end <= self.data.len(), "end {end} of {}", self.data.len());
+        let lines = block.cols.next_multiple_of(16);
+        assert!(block.acc_stride.is_multiple_of(16) && lines <= block.acc_stride);
+        assert!((block.rows - 1) * block.acc_stride + lines <= block.acc.len());
+        assert!(block.acc.as_ptr().addr().is_multiple_of(64));
+        assert!(
+            self.bias
+                .is_none_or(|b| block.bias_at + block.cols <= b.len())
+        );
+    }
+
+    /// Writes a block.
+    ///
+    /// # Safety
+    /// No other thread uses the block's part of the output.
+    pub(crate) unsafe fn write(&self, block: &Block<'_>) {
+        self.check(block);
+        #[cfg(target_arch = "x86_64")]
+        if self.features.supports(Isa::Avx512) {
+            // SAFETY: the features name AVX-512, the block was checked, and the caller vouches for
+            // its part of the output.
+            unsafe { crate::cpu::avx512::finish::write(self, block) };
+            return;
+        }
+        debug_assert!(!self.features.supports(Isa::Avx512));
+        for (r, sums) in block
+            .acc
+            .chunks(block.acc_stride)
+            .take(block.rows)
+            .enumerate()
+        {
+            let at = block.at + r * self.stride;
+            // SAFETY: the caller vouches that nobody else uses the block's part of the output.
+            let out = unsafe { self.data.slice(at..at + block.cols) };
+            self.write_row(out, sums, block);
+        }
+    }
+
+    fn write_row(&self, out: &mut [f32], sums: &[f32], block: &Block<'_>) {
+        for (c, (place, &sum)) in out.iter_mut().zip(sums).enumerate() {
+            let mut value = sum * self.scale;
+            if let Some(bias) = self.bias {
+                value += bias[block.bias_at + c];
+            }
+            *place = match block.update {
+                Update::Set => value,
+                Update::Add => *place + value,
+            };
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The CPU back-end's parts: what the machine can do, its threads, its kernels.
+
+pub mod detect;
+pub mod gemm;
+pub mod pool;
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
