@@ -253,7 +253,8 @@ mod tests {
             (3.0 / 1024.0, 4.0 / 1024.0),
             (-15.6, -16.0),
         ] {
-            assert_eq!(e4m3_to_f32(f32_to_e4m3(value)), expected, "{value}");
+            let got: f32 = e4m3_to_f32(f32_to_e4m3(value));
+            assert_eq!(got.to_bits(), f32::to_bits(expected), "{value}");
         }
     }
 
