@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoints;
 use crate::journal::Journal;
 use crate::recipe::MAX_RECIPE_BYTES;
-use crate::store::{At, StoreError, replace_file};
+use crate::store::{At, StoreError, read_text, replace_file};
 
 /// A locked run folder.
 #[derive(Debug)]
@@ -102,18 +102,7 @@ impl RunFolder {
     /// # Errors
     /// A recipe that cannot be read or is larger than any.
     pub fn recipe_toml(&self) -> Result<String, StoreError> {
-        let path = self.recipe_path();
-        let mut text = String::new();
-        let file = File::open(&path).at("read", &path)?;
-        let limit = MAX_RECIPE_BYTES as u64 + 1;
-        file.take(limit)
-            .read_to_string(&mut text)
-            .at("read", &path)?;
-        if text.len() > MAX_RECIPE_BYTES {
-            let message = format!("expected at most {MAX_RECIPE_BYTES} bytes, got more");
-            return Err(StoreError::Damaged { path, message });
-        }
-        Ok(text)
+        read_text(&self.recipe_path(), MAX_RECIPE_BYTES)
     }
 
     /// Refuses to continue the run with other settings than it was started with.

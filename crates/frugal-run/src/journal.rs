@@ -3,7 +3,8 @@
 //! killed and continued is bit for bit that of one that was not; those go to `timings.jsonl`.
 //!
 //! Numbers are printed with the fewest digits that read back as the same bits, f32 as f32 and f64
-//! as f64. A number that is not finite becomes `null`: JSON has no word for it.
+//! as f64. A number that is not finite becomes `null`, JSON having no word for it, so a field that
+//! may be none is read back as an `Option`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};

@@ -2,7 +2,7 @@
 //! checkpoints and the journal share.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -109,6 +109,23 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
             .at("sync", path)?;
     }
     Ok(())
+}
+
+/// Reads a text of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, StoreError> {
+    let mut text = String::new();
+    let file = File::open(path).at("read", path)?;
+    file.take(limit as u64 + 1)
+        .read_to_string(&mut text)
+        .at("read", path)?;
+    if text.len() > limit {
+        let message = format!("expected at most {limit} bytes, got more");
+        return Err(StoreError::Damaged {
+            path: path.into(),
+            message,
+        });
+    }
+    Ok(text)
 }
 
 /// Replaces a file so that a reader sees the old or the new bytes, never a part.

@@ -2,10 +2,15 @@
 
 use thiserror::Error;
 
+use crate::store::StoreError;
+
 /// Why a recipe, an override or a plan is refused.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecipeError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] StoreError),
     /// The text is larger than any recipe should be.
     #[error("the recipe has {bytes} bytes, expected at most {limit}")]
     TooLarge {

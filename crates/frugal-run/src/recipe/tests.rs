@@ -476,6 +476,26 @@ fn hostile_texts_are_refused() {
 }
 
 #[test]
+fn a_recipe_file_is_read_up_to_its_limit() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("small.toml");
+    std::fs::write(&path, RECIPE).unwrap();
+    assert_eq!(Recipe::from_file::<&str>(&path, &[]).unwrap(), read(RECIPE));
+    std::fs::write(&path, "#".repeat(MAX_RECIPE_BYTES + 1)).unwrap();
+    let error = Recipe::from_file::<&str>(&path, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("expected at most 262144 bytes, got more"),
+        "{error}"
+    );
+    let error = Recipe::from_file::<&str>(&home.path().join("no"), &[])
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("cannot read "), "{error}");
+}
+
+#[test]
 fn presets_are_the_published_ones() {
     type Row = (
         Preset,
@@ -614,7 +634,7 @@ proptest! {
 
 #[test]
 fn no_kind_has_a_field_of_the_head() {
-    let head = schema::table_of(&StageHead::default(), "head").unwrap();
+    let head = schema::table_of(&stage::StageHead::default(), "head").unwrap();
     for kind in ["pretrain", "sft", "grpo", "reject", "distill", "eval"] {
         let written = format!("kind = \"{kind}\"").parse().unwrap();
         let settings = StageSettings::defaults(&written, kind).unwrap();
