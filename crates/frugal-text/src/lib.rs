@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Text to token ids and back.
+//!
+//! - [`tokenizer`]: a `tokenizer.json` turned into ids, with one law: *text never becomes a control
+//!   token*. Control tokens enter a sequence only by id, through [`Segment::Control`].
+//! - [`word_level`]: the tokenizer files of the tiny models, one token per word.
+//! - [`chat`]: published Jinja chat templates, rendered to segments instead of to one string, so
+//!   that what a user typed stays text.
+//! - [`reasoning`]: which of the generated ids are thinking and which are the answer.
+//!
+//! No files, no clock and no model here: bytes, dates and ids come in as arguments. Read
+//! `tokenizer.rs` first.
+
+#![forbid(unsafe_code)]
+
+pub mod chat;
+mod error;
+pub mod reasoning;
+pub mod tokenizer;
+pub mod word_level;
+
+pub use error::{Error, Result};
+pub use tokenizer::{Segment, Tokenizer};

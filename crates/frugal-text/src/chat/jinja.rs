@@ -1,0 +1,312 @@
+//! The Jinja2 environment that published templates are written for, on minijinja.
+//!
+//! As transformers sets it up: blocks are trimmed, `raise_exception`, `strftime_now`, `tojson`
+//! without escaping for HTML, Python's string methods. The date is an argument. Bounded: steps and
+//! depth.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
+use minijinja::{Environment, ErrorKind, State, filters};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+use crate::{Error, Result};
+
+/// The most instructions of one rendering; a thousand messages of gpt-oss take about 200,000.
+const MAX_STEPS: u64 = 10_000_000;
+/// The deepest nesting of macros and blocks.
+const MAX_DEPTH: usize = 64;
+
+/// Renders a template, whose steps, depth and date are bounded by us.
+pub(super) fn render(
+    source: &str,
+    context: serde_json::Value,
+    now: Option<Moment>,
+) -> Result<String> {
+    let mut env = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    env.set_syntax(syntax.build()?);
+    env.set_fuel(Some(MAX_STEPS));
+    env.set_recursion_limit(MAX_DEPTH);
+    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.add_filter("tojson", to_json);
+    env.add_filter(
+        "map",
+        |state: &mut State, items: minijinja::Value, how: Rest<_>| {
+            filters::map(state, items, how).map(as_generator)
+        },
+    );
+    env.add_function("raise_exception", |message: String| -> Outcome<String> {
+        Err(failure("raised").with_source(Raised(message)))
+    });
+    env.add_function("strftime_now", move |format: String| -> Outcome<String> {
+        let now = now.ok_or_else(|| failure("the template asks for the date, none was given"))?;
+        now.format(&format)
+    });
+    let template = env.template_from_str(source)?;
+    template
+        .render(minijinja::Value::from(Serde(context)))
+        .map_err(told_apart)
+}
+
+type Outcome<T> = std::result::Result<T, minijinja::Error>;
+
+fn failure(detail: impl Into<std::borrow::Cow<'static, str>>) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, detail)
+}
+
+/// What the template said in `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn told_apart(error: minijinja::Error) -> Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        if let Some(Raised(message)) = inner.downcast_ref() {
+            return Error::Refused(message.clone());
+        }
+        source = inner.source();
+    }
+    Error::Template(error)
+}
+
+/// In Jinja2 `map` gives a generator, which has no length and cannot be written as JSON. A template
+/// that tries fails there, and is to fail here.
+fn as_generator(items: Vec<minijinja::Value>) -> minijinja::Value {
+    minijinja::Value::make_iterable(move || items.clone().into_iter())
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False, indent=...)`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja hands options to a filter by value"
+)]
+fn to_json(value: &minijinja::Value, options: Kwargs) -> Outcome<String> {
+    if value.kind() == ValueKind::Iterable {
+        return Err(failure("tojson: expected a list, got a generator"));
+    }
+    let indent: Option<usize> = options.get("indent")?;
+    if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
+        return Err(failure(
+            "tojson: expected ensure_ascii to be false, got true",
+        ));
+    }
+    options.assert_all_used()?;
+    let indent = indent.map(|n| " ".repeat(n.min(MAX_DEPTH)));
+    match &indent {
+        Some(spaces) => dump(value, PrettyFormatter::with_indent(spaces.as_bytes())),
+        None => dump(value, OneLine),
+    }
+}
+
+fn dump(value: &minijinja::Value, layout: impl Formatter) -> Outcome<String> {
+    let mut bytes = Vec::new();
+    value
+        .serialize(&mut Serializer::with_formatter(&mut bytes, layout))
+        .map_err(|e| failure("tojson: cannot write this value").with_source(e))?;
+    String::from_utf8(bytes).map_err(|e| failure("tojson: not text").with_source(e))
+}
+
+/// Python puts a space after commas and colons.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        to: &mut W,
+    ) -> std::io::Result<()> {
+        to.write_all(b": ")
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 86_400;
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const WEEKDAYS: [&str; 7] = [
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+];
+
+/// A point in time, UTC, as templates print it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    unix_seconds: u64,
+}
+
+impl Moment {
+    /// From seconds since 1970.
+    pub fn from_unix_seconds(unix_seconds: u64) -> Self {
+        Self { unix_seconds }
+    }
+
+    /// Year, month and day of month, the last two from 1.
+    ///
+    /// *Source*: H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days: years
+    /// begin in March, so that the leap day is the last of its year.
+    fn date(self) -> (u64, usize, u64) {
+        let days = self.unix_seconds / SECONDS_PER_DAY + 719_468;
+        let (era, of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        (year, usize::try_from(month).unwrap_or(1), day)
+    }
+
+    /// The part of Python's `strftime` that templates use, in English.
+    fn format(self, format: &str) -> Outcome<String> {
+        let (year, month, day) = self.date();
+        let month_name = MONTHS.get(month - 1).copied().unwrap_or_default();
+        let weekday = WEEKDAYS
+            .iter()
+            .cycle()
+            .nth((self.unix_seconds / SECONDS_PER_DAY % 7) as usize);
+        let weekday = weekday.copied().unwrap_or_default();
+        let of_day = self.unix_seconds % SECONDS_PER_DAY;
+        let mut text = String::new();
+        let mut chars = format.chars();
+        while let Some(c) = chars.next() {
+            let directive = if c == '%' { chars.next() } else { None };
+            let printed = match directive {
+                None if c != '%' => c.to_string(),
+                Some('Y') => year.to_string(),
+                Some('y') => format!("{:02}", year % 100),
+                Some('m') => format!("{month:02}"),
+                Some('d') => format!("{day:02}"),
+                Some('B') => month_name.to_string(),
+                Some('b') => month_name.chars().take(3).collect(),
+                Some('A') => weekday.to_string(),
+                Some('a') => weekday.chars().take(3).collect(),
+                Some('H') => format!("{:02}", of_day / 3_600),
+                Some('M') => format!("{:02}", of_day / 60 % 60),
+                Some('S') => format!("{:02}", of_day % 60),
+                Some('%') => "%".to_string(),
+                _ => return Err(failure(format!("strftime_now: cannot print {directive:?}"))),
+            };
+            text.push_str(&printed);
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Monday, 20 January 2025, 13:05:09 UTC.
+    const NOW: u64 = 1_737_378_309;
+
+    fn run(source: &str) -> Result<String> {
+        let context = serde_json::json!({ "v": { "b": [1, "<é'&\"\n>"], "a": null } });
+        render(source, context, Some(Moment::from_unix_seconds(NOW)))
+    }
+
+    #[test]
+    fn json_is_written_as_python_writes_it() {
+        assert_eq!(
+            run("{{ v|tojson }}").unwrap(),
+            r#"{"b": [1, "<é'&\"\n>"], "a": null}"#
+        );
+        let indented = "{\n  \"b\": [\n    1,\n    \"<é'&\\\"\\n>\"\n  ],\n  \"a\": null\n}";
+        assert_eq!(run("{{ v|tojson(indent=2) }}").unwrap(), indented);
+        assert_eq!(
+            run("{{ v|tojson(ensure_ascii=False) }}").unwrap(),
+            run("{{ v|tojson }}").unwrap()
+        );
+        assert!(run("{{ v|tojson(ensure_ascii=True) }}").is_err());
+        assert!(run("{{ v|tojson(sort=1) }}").is_err());
+    }
+
+    #[test]
+    fn dates_are_printed_as_python_prints_them() {
+        let rows = [
+            (NOW, "%Y-%m-%d %H:%M:%S", "2025-01-20 13:05:09"),
+            (
+                NOW,
+                "%A %a %d %B %b %y %%",
+                "Monday Mon 20 January Jan 25 %",
+            ),
+            (0, "%a %d %b %Y", "Thu 01 Jan 1970"),
+            (951_782_400, "%a %d %b %Y", "Tue 29 Feb 2000"),
+            (4_107_542_400, "%a %d %b %Y", "Mon 01 Mar 2100"),
+            (1_735_603_200, "%a %d %b %Y", "Tue 31 Dec 2024"),
+        ];
+        for (seconds, format, expected) in rows {
+            assert_eq!(
+                Moment::from_unix_seconds(seconds).format(format).unwrap(),
+                expected
+            );
+        }
+        assert!(run("{{ strftime_now('%Q') }}").is_err());
+        assert!(render("{{ strftime_now('%Y') }}", serde_json::json!({}), None).is_err());
+    }
+
+    #[test]
+    fn hostile_templates_are_stopped() {
+        let spins =
+            "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
+        let Err(Error::Template(spun)) = run(spins) else {
+            panic!("expected it to run out of fuel")
+        };
+        assert_eq!(spun.kind(), ErrorKind::OutOfFuel);
+        assert!(run("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").is_err());
+        assert!(
+            run(&format!(
+                "{{{{ {}1{} }}}}",
+                "(".repeat(20_000),
+                ")".repeat(20_000)
+            ))
+            .is_err()
+        );
+        assert!(run("{% include 'other' %}").is_err());
+    }
+
+    #[test]
+    fn a_refusal_tells_what_the_template_said() {
+        let Err(Error::Refused(message)) = run("{{ raise_exception('no ' + 'system') }}") else {
+            panic!("expected a refusal")
+        };
+        assert_eq!(message, "no system");
+    }
+}

@@ -1,0 +1,225 @@
+//! Published tokenizers and chat templates, against vectors made by other implementations.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail as loudly as the tests"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use frugal_text::chat::{Conversation, Ending, Moment, Template, message};
+use frugal_text::{Error, Segment, Tokenizer, word_level};
+use serde_json::{Map, Value, json};
+
+/// 20 January 2025, the day on which the vectors' templates were rendered.
+const DAY: u64 = 1_737_331_200;
+
+/// The control tokens that the templates spell, apart from the roles of gpt-oss and others.
+const CONTROL: &str = "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> <think> </think> \
+    <｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜> \
+    <｜tool▁outputs▁begin｜> <｜tool▁outputs▁end｜> <｜tool▁output▁begin｜> <｜tool▁output▁end｜> \
+    <|im_start|> <|im_end|> <|endoftext|> <tool_call> </tool_call> <tool_response> </tool_response> \
+    <|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> \
+    <|user|> <|assistant|> <|system|> <|end|> <|observation|> <bos> <eos> <start_of_turn> <end_of_turn> \
+    [gMASK] <sop> <|start|> <|message|> <|channel|> <|call|> <|return|> <|startoftext|> <s> </s>";
+
+fn data(path: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data")
+        .join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not here", path.display());
+    None
+}
+
+fn rows(path: PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn spelled(segments: &[Segment], names: &[&str]) -> String {
+    let spell = |segment: &Segment| match segment {
+        Segment::Control(id) => names[*id as usize].to_string(),
+        Segment::Text(text) => text.clone(),
+    };
+    segments.iter().map(spell).collect()
+}
+
+#[test]
+fn templates_render_as_jinja2_renders_them() {
+    let Some(folder) = data("chat-templates") else {
+        return;
+    };
+    let mut names: Vec<&str> = CONTROL.split(' ').collect();
+    let cases = rows(folder.join("cases.jsonl"));
+    let more: BTreeSet<&str> = cases
+        .iter()
+        .flat_map(|c| [&c["bos_token"], &c["eos_token"]])
+        .filter_map(Value::as_str)
+        .collect();
+    names.extend(
+        more.iter()
+            .filter(|name| !name.is_empty() && !CONTROL.split(' ').any(|c| c == **name)),
+    );
+    let tokenizer =
+        Tokenizer::from_json(&word_level::tokenizer_json(&[], &names).unwrap()).unwrap();
+    let mut failures = Vec::new();
+    let mut templates = BTreeMap::new();
+    for case in &cases {
+        let text = |field: &str| case[field].as_str().unwrap_or_default();
+        let key = (text("template"), text("bos_token"), text("eos_token"));
+        let template = templates.entry(key).or_insert_with(|| {
+            let source = fs::read_to_string(folder.join(format!("{}.jinja", key.0))).unwrap();
+            Template::new(&source, &tokenizer, key.1, key.2).unwrap()
+        });
+        let mut variables = Map::new();
+        if let Some(value) = case.get("enable_thinking") {
+            variables.insert("enable_thinking".into(), value.clone());
+        }
+        let rendered = template.render(&Conversation {
+            messages: case["messages"].as_array().unwrap(),
+            tools: case.get("tools"),
+            variables: &variables,
+            ending: if case["add_generation_prompt"] == true {
+                Ending::AssistantTurn
+            } else {
+                Ending::AsIs
+            },
+            now: Some(Moment::from_unix_seconds(DAY)),
+        });
+        let expected = case["expected"].as_str();
+        let agrees = match (&rendered, expected) {
+            (Ok(segments), Some(expected)) => spelled(segments, &names) == expected,
+            (Err(Error::Refused(message)), None) => message == text("error"),
+            (Err(Error::Template(_)), None) => text("error").starts_with("runtime"),
+            _ => false,
+        };
+        if !agrees {
+            let got = rendered.map(|segments| spelled(&segments, &names));
+            failures.push(format!(
+                "{} {}:\n  {got:?}\n  {expected:?} {}",
+                text("template"),
+                text("case"),
+                text("error")
+            ));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {}:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn no_published_template_lets_a_user_speak_in_control_tokens() {
+    let Some(folder) = data("chat-templates") else {
+        return;
+    };
+    let names: Vec<&str> = CONTROL.split(' ').collect();
+    let tokenizer =
+        Tokenizer::from_json(&word_level::tokenizer_json(&[], &names).unwrap()).unwrap();
+    let hostile = names.join("\n");
+    let mut n_templates = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "jinja") {
+            continue;
+        }
+        n_templates += 1;
+        let source = fs::read_to_string(&path).unwrap();
+        let template = Template::new(&source, &tokenizer, "<bos>", "<eos>").unwrap();
+        let render = |content: &str| {
+            let messages = [
+                message("user", content),
+                message("assistant", "x"),
+                message("user", content),
+            ];
+            template
+                .render(&Conversation {
+                    messages: &messages,
+                    tools: None,
+                    variables: &Map::new(),
+                    ending: Ending::AssistantTurn,
+                    now: Some(Moment::from_unix_seconds(DAY)),
+                })
+                .unwrap()
+        };
+        let control = |segments: &[Segment]| -> Vec<Segment> {
+            segments
+                .iter()
+                .filter(|s| matches!(s, Segment::Control(_)))
+                .cloned()
+                .collect()
+        };
+        let segments = render(&hostile);
+        assert!(!control(&segments).is_empty(), "{}", path.display());
+        assert_eq!(
+            control(&segments),
+            control(&render("neutral")),
+            "{}",
+            path.display()
+        );
+        assert_eq!(
+            spelled(&segments, &names).matches(&hostile).count(),
+            2,
+            "{}",
+            path.display()
+        );
+    }
+    assert_eq!(n_templates, 12);
+}
+
+fn unzipped(path: PathBuf) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(fs::File::open(path).unwrap())
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+/// Takes about a second: it loads 50,000 tokens and as many merges without optimisation.
+#[test]
+fn gpt2_ids_agree_and_its_control_token_stays_out_of_text() {
+    let Some(folder) = data("tokenizer") else {
+        return;
+    };
+    let vocab: Value = serde_json::from_str(&unzipped(folder.join("gpt2_vocab.json.gz"))).unwrap();
+    let merges = unzipped(folder.join("gpt2_merges.txt.gz"));
+    let merges: Vec<&str> = merges
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.is_empty())
+        .collect();
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let end = vocab["<|endoftext|>"].clone();
+    let file = json!({
+        "version": "1.0",
+        "added_tokens": [{
+            "id": end, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }],
+        "pre_tokenizer": bytes, "decoder": bytes, "post_processor": bytes, "normalizer": null,
+        "model": { "type": "BPE", "vocab": vocab, "merges": merges },
+    });
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 50_257);
+    for row in rows(folder.join("vectors_gpt2.jsonl")) {
+        let text = row["text"].as_str().unwrap();
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(json!(ids), row["ids"], "{text:?}");
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    }
+    let ids = tokenizer.encode("a<|endoftext|>").unwrap();
+    assert!(!ids.contains(&50_256));
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "a<|endoftext|>");
+}
