@@ -2,7 +2,7 @@
 //!
 //! [`ModelConfig::from_json`] reads both spellings of the rope (`rope_scaling` of published files,
 //! `rope_parameters` of newer ones) and refuses what it does not know rather than guess. The JSON
-//! itself is in [`mod@json`]; the parameters that follow from a config are in [`crate::params`].
+//! itself is in `config/read.rs` and `config/write.rs`; the parameters that follow from a config are in [`crate::params`].
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,7 +13,8 @@ use frugal_core::backend::{GroupScore, RopePairs, Router, Scoring};
 
 use crate::error::{Error, Result};
 
-mod json;
+mod read;
+mod write;
 
 /// The largest width, vocabulary or product of a width and a number of heads.
 const MAX_WIDTH: usize = 1 << 24;

@@ -6,13 +6,14 @@
 //! no text; it neither trains nor prices, but is read by the back-ends that do.
 //!
 //! Read [`transformer`] first, then [`mla`], [`moe`] and [`params`]; the rest as needed:
-//! [`gqa`], [`mlp`], [`rope`], [`mtp`], then [`cache`] and [`generate`], and
+//! [`gqa`], [`mlp`], [`rope`], [`mtp`], then [`cache`] and [`generate`], then [`checkpoint`] and
 //! [`init`].
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 pub mod cache;
+pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod generate;

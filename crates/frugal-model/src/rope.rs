@@ -87,8 +87,9 @@ pub fn frequencies(width: usize, theta: f64, scaling: &RopeScaling) -> Vec<f64> 
     }
 }
 
-/// DeepSeek's own code stretches only when the configured context is longer than the original.
-fn active_scaling(config: &ModelConfig) -> RopeScaling {
+/// The stretching that is in force: DeepSeek's own code stretches only when the configured context
+/// is longer than the original.
+pub fn active_scaling(config: &ModelConfig) -> RopeScaling {
     let is_deepseek = matches!(
         config.architecture,
         Architecture::DeepseekV2 | Architecture::DeepseekV3

@@ -1,0 +1,251 @@
+//! Checkpoints: round trips, shards, and files that lie.
+
+use frugal_core::backend::Backend;
+use frugal_core::dtype::{DType, round_bf16};
+use frugal_core::reference::Reference;
+use frugal_model::checkpoint::{File, WriteSettings, file_names, load, read, save, write};
+use frugal_model::config::ModelConfig;
+use frugal_model::error::Error;
+use frugal_model::params::{Params, Role};
+use proptest::prelude::*;
+
+use crate::support::{golden, small_qwen3, small_v3, values};
+
+const WHOLE: WriteSettings = WriteSettings {
+    dtype: DType::F32,
+    max_file_bytes: usize::MAX,
+};
+
+fn with_extra_layer() -> ModelConfig {
+    ModelConfig {
+        num_nextn_predict_layers: 1,
+        ..small_v3()
+    }
+}
+
+fn weights(files: &[File]) -> Vec<&[u8]> {
+    let weights = files
+        .iter()
+        .filter(|file| file.name.ends_with(".safetensors"));
+    weights.map(|file| file.bytes.as_slice()).collect()
+}
+
+#[test]
+fn what_is_written_reads_the_same_whole_and_in_shards() {
+    for config in [with_extra_layer(), small_v3(), small_qwen3()] {
+        let values = values(&config, 3);
+        for max_file_bytes in [1, 3_000, usize::MAX] {
+            let settings = WriteSettings {
+                max_file_bytes,
+                ..WHOLE
+            };
+            let files = write(&config, &values, &settings).unwrap();
+            if let Some(index) = files
+                .iter()
+                .find(|file| file.name == "model.safetensors.index.json")
+            {
+                let names = file_names(&index.bytes).unwrap();
+                let written: Vec<&String> = files.iter().map(|file| &file.name).collect();
+                assert_eq!(names.iter().collect::<Vec<_>>(), written[..names.len()]);
+            } else {
+                assert_eq!(files[0].name, "model.safetensors");
+            }
+            let (read_config, stored) = read(&config, &weights(&files)).unwrap();
+            assert_eq!(read_config, config);
+            assert_eq!(stored.map(|leaf| leaf.values().unwrap()), values);
+        }
+    }
+}
+
+#[test]
+fn bf16_files_hold_rounded_values_and_an_exact_selection_bias() {
+    let config = small_v3();
+    let mut values = values(&config, 4);
+    let specs = Params::spec(&config).unwrap();
+    for (spec, values) in specs.leaves().iter().zip(values.leaves_mut()) {
+        if spec.role == Role::RouterBias {
+            values.fill(0.100_1);
+        }
+    }
+    let settings = WriteSettings {
+        dtype: DType::Bf16,
+        ..WHOLE
+    };
+    let files = write(&config, &values, &settings).unwrap();
+    let (_, stored) = read(&config, &weights(&files)).unwrap();
+    for (spec, (stored, values)) in specs.zip(&stored.zip(&values).unwrap()).unwrap().leaves() {
+        let round = |x: &f32| {
+            if spec.role == Role::RouterBias {
+                *x
+            } else {
+                round_bf16(*x)
+            }
+        };
+        let rounded: Vec<f32> = values.iter().map(round).collect();
+        assert_eq!(stored.values().unwrap(), rounded, "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_loaded_model_saves_to_what_it_was_loaded_from() {
+    for name in ["deepseek_v3_mtp", "qwen2", "deepseek_v3_fp8"] {
+        let golden = golden(name);
+        let model = golden.load();
+        let files = save(&Reference, &model, &WHOLE).unwrap();
+        let again = load(&Reference, &model.config, &weights(&files), 64).unwrap();
+        assert_eq!(again.params.mtp.is_some(), model.params.mtp.is_some());
+        let values = |params: &Params<_>| params.map(|leaf| Reference.get(leaf).unwrap());
+        assert_eq!(values(&again.params), values(&model.params), "{name}");
+    }
+}
+
+/// Rewrites the header of a safetensors file.
+fn edit(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
+    let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header = change(core::str::from_utf8(&bytes[8..8 + length]).unwrap());
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header.as_bytes());
+    out.extend(&bytes[8 + length..]);
+    out
+}
+
+fn refusal(config: &ModelConfig, bytes: &[u8]) -> Error {
+    read(config, &[bytes]).unwrap_err()
+}
+
+#[test]
+fn files_that_lie_are_refused_with_the_name_of_the_lie() {
+    let config = with_extra_layer();
+    let bytes = write(&config, &values(&config, 5), &WHOLE)
+        .unwrap()
+        .remove(0)
+        .bytes;
+    let renamed = |from: &str, to: &str| edit(&bytes, |header| header.replacen(from, to, 1));
+    let cases = [
+        (renamed("experts.3.up_proj", "experts.9.up_proj"), "missing"),
+        (
+            renamed("model.norm.weight", "model.nurm.weight"),
+            "model.norm.weight",
+        ),
+        (
+            renamed(r#""shape":[30,7]"#, r#""shape":[7,30]"#),
+            "expected shape [30, 7]",
+        ),
+        (
+            renamed(r#""shape":[23,12]"#, r#""shape":[12,23]"#),
+            "expected",
+        ),
+        (
+            renamed(
+                r#""model.norm.weight":{"dtype":"F32""#,
+                r#""model.norm.weight":{"dtype":"I32""#,
+            ),
+            "expected f32, f16 or bf16",
+        ),
+        (
+            renamed(r#""shape":[12]"#, r#""shape":[99999999999]"#),
+            "file 0",
+        ),
+        (
+            renamed(r#""shape":[12]"#, r#""shape":[18446744073709551615,3]"#),
+            "file 0",
+        ),
+        (bytes[..bytes.len() - 1].to_vec(), "file 0"),
+        (bytes[..100].to_vec(), "file 0"),
+        (bytes[..4].to_vec(), "file 0"),
+        (vec![], "file 0"),
+        (vec![0xFF; 64], "file 0"),
+    ];
+    for (index, (bytes, told)) in cases.iter().enumerate() {
+        let error = refusal(&config, bytes).to_string();
+        assert!(error.contains(told), "case {index}: {error}");
+    }
+    let twice = read(&config, &[&bytes, &bytes]).unwrap_err().to_string();
+    assert!(twice.contains("repeated"), "{twice}");
+    let smaller = ModelConfig {
+        num_hidden_layers: 1,
+        ..small_v3()
+    };
+    assert!(refusal(&smaller, &bytes).to_string().contains("unknown"));
+}
+
+#[test]
+fn a_copy_that_differs_from_its_original_is_refused() {
+    let config = with_extra_layer();
+    let values = values(&config, 6);
+    let mut bytes = write(&config, &values, &WHOLE).unwrap().remove(0).bytes;
+    let last_of_copy = {
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let copy = file.tensor("model.layers.2.embed_tokens.weight").unwrap();
+        copy.data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[last_of_copy] ^= 1;
+    let error = refusal(&config, &bytes).to_string();
+    assert!(
+        error.contains("a copy of model.embed_tokens.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn e4m3_without_its_scales_is_refused() {
+    let golden = golden("deepseek_v3_fp8");
+    let renamed = edit(&golden.weights, |header| {
+        header.replacen("q_a_proj.weight_scale_inv", "q_a_proj.weight_scale", 1)
+    });
+    let error = refusal(&golden.config, &renamed).to_string();
+    assert!(
+        error.contains("q_a_proj.weight_scale_inv beside it"),
+        "{error}"
+    );
+    let plain = ModelConfig {
+        weight_block_size: None,
+        ..golden.config.clone()
+    };
+    let error = refusal(&plain, &golden.weights).to_string();
+    assert!(error.contains("weight_block_size"), "{error}");
+    let other = ModelConfig {
+        weight_block_size: Some([64, 64]),
+        ..golden.config.clone()
+    };
+    let error = refusal(&other, &golden.weights).to_string();
+    assert!(error.contains("scale_inv: expected shape"), "{error}");
+}
+
+#[test]
+fn an_index_may_not_leave_its_folder() {
+    let index = |name: &str| format!(r#"{{"metadata":{{}},"weight_map":{{"a":"{name}"}}}}"#);
+    assert_eq!(
+        file_names(index("b.safetensors").as_bytes()).unwrap(),
+        ["b.safetensors"]
+    );
+    for name in [
+        "../b.safetensors",
+        "/etc/b.safetensors",
+        "b.py",
+        "a\\\\b.safetensors",
+    ] {
+        assert!(file_names(index(name).as_bytes()).is_err(), "{name}");
+    }
+    assert!(file_names(b"{}").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn damaged_headers_give_errors_or_the_model(at in 0usize..2_000, byte in any::<u8>(), cut in 0usize..4_000) {
+        let config = ModelConfig { num_hidden_layers: 1, moe: None, ..small_v3() };
+        let mut bytes = write(&config, &values(&config, 7), &WHOLE).unwrap().remove(0).bytes;
+        let end = bytes.len().saturating_sub(cut.saturating_sub(2_000));
+        bytes.truncate(end);
+        if let Some(target) = bytes.get_mut(at) {
+            *target = byte;
+        }
+        if let Ok((_, stored)) = read(&config, &[&bytes]) {
+            for leaf in stored.leaves() {
+                prop_assert_eq!(leaf.values().unwrap().len(), leaf.spec.shape.elements());
+            }
+        }
+    }
+}

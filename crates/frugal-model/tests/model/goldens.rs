@@ -1,0 +1,133 @@
+//! Logits, greedy tokens and the extra layer of nine models made by transformers.
+//!
+//! Tolerance: both sides compute in f32 in different orders. A logit is the end of about eight
+//! products a layer with inner widths up to 144; rounding errors of such sums grow like
+//! sqrt(width) eps and add up over about 30 products to 30 * 12 * 6e-8 = 2e-5 of the largest
+//! value. Five times that is allowed: 1e-4.
+
+use core::ops::ControlFlow;
+
+use frugal_core::backend::{Backend, Sampling};
+use frugal_core::reference::Reference;
+use frugal_core::shape::Rows;
+use frugal_model::cache::{CacheKind, CacheSettings};
+use frugal_model::config::AttentionConfig;
+use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
+use frugal_model::mtp;
+use frugal_model::transformer::{Step, hidden, logits};
+
+use crate::support::{GOLDENS, Golden, golden, relative_error};
+
+const TOLERANCE: f32 = 1e-4;
+
+fn check_logits(name: &str, golden: &Golden) {
+    let model = golden.load();
+    let ids = golden.ids("input_ids");
+    let rows = Rows::packed(&[48, 48]).unwrap();
+    let step = Step {
+        ids: &ids,
+        rows: &rows,
+    };
+    let hidden = hidden(&Reference, &model, &step, None).unwrap();
+    let got = Reference
+        .get(&logits(&Reference, &model, &hidden).unwrap())
+        .unwrap();
+    let error = relative_error(&got, &golden.f32("logits"));
+    assert!(error < TOLERANCE, "{name}: logits differ by {error}");
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for name in GOLDENS {
+        check_logits(name, &golden(name));
+    }
+}
+
+fn check_greedy(name: &str, golden: &Golden, kind: CacheKind) {
+    let model = golden.load();
+    let greedy = golden.ids("greedy");
+    let requests: Vec<Request<'_>> = greedy
+        .chunks(48)
+        .map(|row| Request {
+            ids: &row[..24],
+            n_samples: 1,
+            seed: 0,
+        })
+        .collect();
+    let settings = GeneratorSettings {
+        cache: CacheSettings {
+            kind,
+            page_rows: 5,
+            max_pages: 100,
+        },
+        max_sequences: 8,
+        prefill_rows: 64,
+    };
+    let batch = Batch {
+        requests: &requests,
+        sampling: Sampling::GREEDY,
+        max_new_tokens: 24,
+        stop: &[],
+    };
+    let mut generator = Generator::new(&Reference, &model.config, settings).unwrap();
+    let samples = generator
+        .generate(&Reference, &model, &batch, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    for (row, samples) in greedy.chunks(48).zip(&samples) {
+        assert_eq!(samples[0].ids, row[24..], "{name} over a {kind:?} cache");
+        assert!(!samples[0].is_finished);
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers_over_every_kind_of_cache() {
+    for name in GOLDENS {
+        let golden = golden(name);
+        let kinds: &[CacheKind] = match golden.config.attention {
+            AttentionConfig::Mla(_) => &[CacheKind::Latent, CacheKind::Expanded],
+            AttentionConfig::Gqa(_) => &[CacheKind::Grouped],
+        };
+        for kind in kinds {
+            check_greedy(name, &golden, *kind);
+        }
+    }
+}
+
+#[test]
+fn the_extra_layer_predicts_what_transformers_weights_predict() {
+    let golden = golden("deepseek_v3_mtp");
+    let model = golden.load();
+    let ids = golden.ids("input_ids");
+    let rows = Rows::packed(&[48, 48]).unwrap();
+    let hidden = hidden(
+        &Reference,
+        &model,
+        &Step {
+            ids: &ids,
+            rows: &rows,
+        },
+        None,
+    )
+    .unwrap();
+    let kept: Vec<u32> = (0..96).filter(|row| row % 48 != 47).collect();
+    let next: Vec<u32> = kept.iter().map(|row| ids[*row as usize + 1]).collect();
+    let kept = Reference.gather(&hidden, &kept).unwrap();
+    let rows = Rows::packed(&[47, 47]).unwrap();
+    let extra = mtp::hidden(&Reference, &model, &kept, &next, &rows).unwrap();
+    let got = Reference
+        .get(&logits(&Reference, &model, &extra).unwrap())
+        .unwrap();
+    let error = relative_error(&got, &golden.f32("mtp_logits"));
+    assert!(error < TOLERANCE, "mtp logits differ by {error}");
+}
+
+#[test]
+fn a_file_without_the_extra_layer_gives_a_model_without_one() {
+    let golden = golden("deepseek_v3");
+    assert_eq!(golden.config.num_nextn_predict_layers, 1);
+    let model = golden.load();
+    assert_eq!(model.config.num_nextn_predict_layers, 0);
+    assert!(model.params.mtp.is_none());
+}
