@@ -1,0 +1,175 @@
+//! A run: the stages of a plan, one after another, each from the checkpoints before it.
+//!
+//! Stages do not call each other; this file hands each the checkpoints it asks for. A run that was
+//! stopped goes on at the first stage that has left nothing yet.
+
+use frugal_core::backend::TrainBackend;
+use frugal_eval::encode::Codec;
+use frugal_eval::knobs::{Level, Mix};
+use frugal_eval::task::Task;
+use frugal_model::transformer::Model;
+use frugal_run::checkpoint::Checkpoint;
+use frugal_run::plan::Plan;
+use frugal_run::recipe::{ModelShape, Recipe, Stage as Written, StageSettings};
+
+use crate::artifact::{self, Companions};
+use crate::data::Sample;
+use crate::distill::{Distill, Pupil};
+use crate::error::{Error, Result};
+use crate::exam::Exam;
+use crate::grpo::Grpo;
+use crate::pretrain::Pretrain;
+use crate::reject::Reject;
+use crate::room::Room;
+use crate::sft::Sft;
+use crate::stage::{Books, Limit, Name, Stage, Watcher, drive, work_of};
+use crate::traces;
+
+/// What a run is made of, beside its plan and its books.
+#[derive(Debug)]
+pub struct Ensemble<'a, B> {
+    /// What computes.
+    pub backend: &'a B,
+    /// What is taught.
+    pub task: &'a dyn Task,
+    /// Words and ids.
+    pub codec: &'a Codec,
+    /// What goes with every model.
+    pub companions: &'a Companions,
+}
+
+/// Runs every stage of a plan that is not done yet.
+///
+/// # Errors
+/// [`Error::Interrupted`] after a clean checkpoint; whatever stops a stage otherwise.
+pub fn conduct<B: TrainBackend>(
+    plan: &Plan,
+    ensemble: &Ensemble<'_, B>,
+    books: &mut Books<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<()> {
+    let recipe = &plan.recipe;
+    let mut left: Vec<(&Written, Checkpoint)> = Vec::new();
+    for written in &recipe.stages {
+        let kind = written.settings.kind();
+        if let Some(done) = books.left_by(&written.name, watcher)? {
+            left.push((written, done));
+            continue;
+        }
+        let room = room_for(recipe, written, ensemble)?;
+        let before = Before { recipe, left: &left };
+        let mut stage = stage_of(&room, written, &before)?;
+        let limit = match &written.match_compute {
+            Some(name) => Some(Limit { flops: work_of(before.checkpoint(name)?)?.flops() }),
+            None => None,
+        };
+        let after = left.last().map(|(_, checkpoint)| checkpoint.position());
+        let name = Name { stage: &written.name, kind };
+        let done = drive(stage.as_mut(), name, limit, after, books, watcher)?;
+        drop(stage);
+        left.push((written, done));
+    }
+    Ok(())
+}
+
+/// What earlier stages left.
+struct Before<'a> {
+    recipe: &'a Recipe,
+    left: &'a [(&'a Written, Checkpoint)],
+}
+
+impl Before<'_> {
+    fn checkpoint(&self, name: &str) -> Result<&Checkpoint> {
+        let found = self.left.iter().find(|(stage, _)| stage.name == name);
+        found.map(|(_, checkpoint)| checkpoint).ok_or_else(|| Error::Setting {
+            place: "run",
+            reason: format!("expected the stage {name} before those that need it, got none"),
+        })
+    }
+
+    fn model<B: TrainBackend>(&self, room: &Room<'_, B>, name: Option<&String>) -> Result<Option<Model<B::Tensor>>> {
+        name.map(|name| artifact::open(room.backend, self.checkpoint(name)?, room.n_positions))
+            .transpose()
+    }
+
+    fn traces(&self, name: Option<&String>, max_samples: u32) -> Result<Option<Vec<Sample>>> {
+        name.map(|name| traces::samples(self.checkpoint(name)?, max_samples as usize)).transpose()
+    }
+
+    fn shape(&self, written: &Written) -> Result<&ModelShape> {
+        let name = written.model.as_deref().unwrap_or_default();
+        self.recipe.models.get(name).ok_or_else(|| Error::Setting {
+            place: "run",
+            reason: format!("expected a model named {name} in the recipe, got none"),
+        })
+    }
+}
+
+fn room_for<'a, B: TrainBackend>(
+    recipe: &Recipe,
+    written: &Written,
+    ensemble: &Ensemble<'a, B>,
+) -> Result<Room<'a, B>> {
+    let task = ensemble.task;
+    let level: Level = recipe.task.difficulty(&task.level(), &written.difficulty)?;
+    let mix: Mix = recipe.task.mix(&task.mix())?;
+    let positions = recipe.models.values().map(|shape| shape.max_position_embeddings);
+    Ok(Room {
+        backend: ensemble.backend,
+        task,
+        codec: ensemble.codec,
+        level,
+        mix,
+        seed: recipe.seed,
+        stage: written.name.clone(),
+        n_positions: positions.min().unwrap_or(0) as usize,
+        companions: ensemble.companions,
+        glance_steps: u64::from(recipe.run.evaluate_steps),
+        glance_problems: recipe.run.evaluate_problems as usize,
+    })
+}
+
+fn stage_of<'r, B: TrainBackend>(
+    room: &'r Room<'r, B>,
+    written: &Written,
+    before: &Before<'_>,
+) -> Result<Box<dyn Stage + 'r>> {
+    let start = || -> Result<Model<B::Tensor>> {
+        match before.model(room, written.from.as_ref())? {
+            Some(model) => Ok(model),
+            None => room.new_model(before.shape(written)?),
+        }
+    };
+    Ok(match &written.settings {
+        StageSettings::Pretrain(settings) => {
+            Box::new(Pretrain::new(room, before.shape(written)?, settings.clone())?)
+        }
+        StageSettings::Sft(settings) => {
+            let traces = before.traces(written.traces.as_ref(), settings.max_samples)?;
+            Box::new(Sft::new(room, start()?, traces, settings.clone())?)
+        }
+        StageSettings::Grpo(settings) => {
+            Box::new(Grpo::new(room, start()?, settings.as_ref().clone())?)
+        }
+        StageSettings::Reject(settings) => {
+            Box::new(Reject::new(room, start()?, settings.clone())?)
+        }
+        StageSettings::Distill(settings) => {
+            let pupil = Pupil {
+                student: start()?,
+                teacher: before.model(room, written.teacher.as_ref())?,
+                traces: before.traces(written.traces.as_ref(), 0)?,
+            };
+            Box::new(Distill::new(room, pupil, settings.clone())?)
+        }
+        StageSettings::Eval(settings) => {
+            let is_asked = |stage: &Written| match &written.from {
+                Some(name) => stage.name == *name,
+                None => stage.settings.leaves_checkpoint(),
+            };
+            let candidates = before.left.iter().filter(|(stage, _)| is_asked(stage));
+            let named = candidates.map(|(stage, left)| (stage.name.clone(), left.clone()));
+            Box::new(Exam::new(room, named.collect(), settings.clone())?)
+        }
+    })
+}

@@ -1,0 +1,246 @@
+//! Samples laid out as the rows of one training step.
+
+use frugal_core::shape::Rows;
+
+use crate::error::{Error, Result};
+
+/// One sequence to learn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Token ids, from the first of the prompt to the last.
+    pub ids: Vec<u32>,
+    /// For each token whether it is learnt: true for what the model shall say, false for prompts. The
+    /// first token is never predicted, whatever its mark.
+    pub is_learnt: Vec<bool>,
+}
+
+impl Sample {
+    /// A sequence learnt from its second token on.
+    #[must_use]
+    pub fn plain(ids: Vec<u32>) -> Self {
+        let is_learnt = vec![true; ids.len()];
+        Self { ids, is_learnt }
+    }
+
+    /// A prompt that is given and a continuation that is learnt.
+    #[must_use]
+    pub fn continued(prompt: &[u32], continuation: &[u32]) -> Self {
+        let marks = [(prompt, false), (continuation, true)];
+        Self {
+            ids: [prompt, continuation].concat(),
+            is_learnt: marks
+                .into_iter()
+                .flat_map(|(ids, mark)| ids.iter().map(move |_| mark))
+                .collect(),
+        }
+    }
+
+    /// Rows in a step: every token but the last is an input, every token but the first a target.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.ids.len().saturating_sub(1)
+    }
+
+    /// The first `n_rows` rows.
+    pub(crate) fn cut(&mut self, n_rows: usize) {
+        self.ids.truncate(n_rows + 1);
+        self.is_learnt.truncate(n_rows + 1);
+    }
+
+    fn check(&self, index: usize) -> Result<()> {
+        let refuse = |reason| Err(Error::Sample { index, reason });
+        if self.ids.len() < 2 {
+            let got = self.ids.len();
+            return refuse(format!("expected at least 2 tokens, got {got}"));
+        }
+        if self.ids.len() != self.is_learnt.len() {
+            let (expected, got) = (self.ids.len(), self.is_learnt.len());
+            return refuse(format!("expected {expected} marks, got {got}"));
+        }
+        Ok(())
+    }
+}
+
+/// The rows of one training step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// `[T]`: inputs.
+    pub ids: Vec<u32>,
+    /// Sequences and positions.
+    pub rows: Rows,
+    /// `[T]`: the token after each.
+    pub targets: Vec<u32>,
+    /// `[T]`: 1 where the target is learnt, else 0.
+    pub weights: Vec<f32>,
+}
+
+/// The rows of the MTP layer: those whose token after next is in the same sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MtpStep {
+    /// Rows of the step whose hidden states are read.
+    pub from: Vec<u32>,
+    /// Sequences and positions of these rows.
+    pub rows: Rows,
+    /// The token after each.
+    pub next_ids: Vec<u32>,
+    /// The token after next.
+    pub targets: Vec<u32>,
+    /// 1 where the target is learnt, else 0.
+    pub weights: Vec<f32>,
+}
+
+impl Step {
+    /// Lays samples out in their order.
+    ///
+    /// # Errors
+    /// If a sample has fewer than two tokens or not one mark a token, or rows do not fit 32 bits.
+    pub fn of<'s>(samples: impl IntoIterator<Item = &'s Sample>) -> Result<Self> {
+        let (mut ids, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lengths = Vec::new();
+        for (index, sample) in samples.into_iter().enumerate() {
+            sample.check(index)?;
+            ids.extend(sample.ids.iter().take(sample.n_rows()));
+            targets.extend(sample.ids.iter().skip(1));
+            weights.extend(sample.is_learnt.iter().skip(1).map(|l| f32::from(u8::from(*l))));
+            lengths.push(u32::try_from(sample.n_rows()).unwrap_or(u32::MAX));
+        }
+        Ok(Self {
+            ids,
+            rows: Rows::packed(&lengths)?,
+            targets,
+            weights,
+        })
+    }
+
+    /// How many targets are learnt.
+    #[must_use]
+    pub fn n_learnt(&self) -> usize {
+        self.weights.iter().filter(|weight| **weight > 0.0).count()
+    }
+
+    /// The rows whose targets are learnt, and those targets.
+    #[must_use]
+    pub fn learnt(&self) -> (Vec<u32>, Vec<u32>) {
+        let weighed = self.weights.iter().zip(&self.targets).zip(0u32..);
+        let learnt = weighed.filter(|((weight, _), _)| **weight > 0.0);
+        learnt.map(|((_, target), row)| (row, *target)).unzip()
+    }
+
+    /// d loss / d log-prob of the mean cross-entropy over `n_learnt` targets (of this step, or of all
+    /// micro-batches of an update): the seed of a backward.
+    #[must_use]
+    pub fn mean_seed(&self, n_learnt: usize) -> Vec<f32> {
+        mean_seed(&self.weights, n_learnt)
+    }
+
+    /// The mean cross-entropy over the learnt targets, in nats, summed in f64; 0 if there are none.
+    #[must_use]
+    pub fn mean_loss(&self, log_probs: &[f32]) -> f64 {
+        mean_loss(&self.weights, log_probs)
+    }
+
+    /// What the MTP layer is trained on beside this step.
+    ///
+    /// # Errors
+    /// If rows do not fit 32 bits.
+    pub fn mtp(&self) -> Result<MtpStep> {
+        let mut lengths = Vec::with_capacity(self.rows.n_sequences());
+        let mut step = MtpStep {
+            from: Vec::new(),
+            rows: Rows::packed(&[])?,
+            next_ids: Vec::new(),
+            targets: Vec::new(),
+            weights: Vec::new(),
+        };
+        for range in self.rows.ranges() {
+            // The last row's token after next is not in the sample.
+            let n = range.len().saturating_sub(1);
+            let from = range.start..range.start + n;
+            lengths.push(u32::try_from(n).unwrap_or(u32::MAX));
+            step.from
+                .extend(from.clone().map(|row| u32::try_from(row).unwrap_or(u32::MAX)));
+            step.next_ids
+                .extend(self.targets.iter().skip(from.start).take(n));
+            step.targets
+                .extend(self.targets.iter().skip(from.start + 1).take(n));
+            step.weights
+                .extend(self.weights.iter().skip(from.start + 1).take(n));
+        }
+        step.rows = Rows::packed(&lengths)?;
+        Ok(step)
+    }
+}
+
+impl MtpStep {
+    /// As [`Step::mean_seed`].
+    #[must_use]
+    pub fn mean_seed(&self, n_learnt: usize) -> Vec<f32> {
+        mean_seed(&self.weights, n_learnt)
+    }
+
+    /// As [`Step::mean_loss`].
+    #[must_use]
+    pub fn mean_loss(&self, log_probs: &[f32]) -> f64 {
+        mean_loss(&self.weights, log_probs)
+    }
+}
+
+fn mean_seed(weights: &[f32], n_learnt: usize) -> Vec<f32> {
+    let scale = -1.0 / n_learnt.max(1) as f32;
+    weights.iter().map(|weight| weight * scale).collect()
+}
+
+fn mean_loss(weights: &[f32], log_probs: &[f32]) -> f64 {
+    let pairs = weights.iter().zip(log_probs);
+    let sum: f64 = pairs.map(|(w, l)| f64::from(*w) * f64::from(*l)).sum();
+    let n: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+    -sum / n.max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_become_rows_with_targets_and_weights() {
+        let step = Step::of(&[
+            Sample::continued(&[5, 6], &[7, 8]),
+            Sample::plain(vec![1, 2]),
+        ])
+        .unwrap();
+        assert_eq!(step.ids, [5, 6, 7, 1]);
+        assert_eq!(step.targets, [6, 7, 8, 2]);
+        assert_eq!(step.weights, [0.0, 1.0, 1.0, 1.0]);
+        assert_eq!(step.rows.offsets(), [0, 3, 4]);
+        assert_eq!(step.rows.positions(), [0, 1, 2, 0]);
+        assert_eq!(step.n_learnt(), 3);
+        assert_eq!(step.mean_seed(4), [-0.0, -0.25, -0.25, -0.25]);
+        let loss = step.mean_loss(&[-9.0, -1.0, -2.0, -3.0]);
+        assert!((loss - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_extra_layer_reads_rows_whose_token_after_next_is_there() {
+        let step = Step::of(&[
+            Sample::continued(&[5], &[6, 7, 8]),
+            Sample::plain(vec![1, 2]),
+            Sample::plain(vec![3, 4, 9]),
+        ])
+        .unwrap();
+        let mtp = step.mtp().unwrap();
+        assert_eq!(mtp.from, [0, 1, 4]);
+        assert_eq!(mtp.rows.offsets(), [0, 2, 2, 3]);
+        assert_eq!(mtp.next_ids, [6, 7, 4]);
+        assert_eq!(mtp.targets, [7, 8, 9]);
+        assert_eq!(mtp.weights, [1.0; 3]);
+    }
+
+    #[test]
+    fn samples_without_a_target_are_refused() {
+        assert!(Step::of(&[Sample::plain(vec![1])]).is_err());
+        let mut odd = Sample::plain(vec![1, 2, 3]);
+        odd.is_learnt.pop();
+        assert!(Step::of(&[odd]).is_err());
+        assert_eq!(Step::of(&[]).unwrap().rows.n_rows(), 0);
+    }
+}

@@ -1,0 +1,286 @@
+//! What every stage of a run shares: the back-end, the task, its words, and where random numbers
+//! come from.
+
+use frugal_core::backend::{Sampling, TrainBackend};
+use frugal_core::dtype::Data;
+use frugal_core::rng::key;
+use frugal_eval::encode::Codec;
+use frugal_eval::evaluate::{BoxError, SampleRequest, Sampled, Sampler};
+use frugal_eval::judge::judge;
+use frugal_eval::knobs::{Level, Mix};
+use frugal_eval::split::{self, Side};
+use frugal_eval::task::Task;
+use frugal_model::init::{Deviation, InitSettings, OutputInit, init};
+use frugal_model::params::{Params, Spec};
+use frugal_model::transformer::Model;
+use frugal_run::ledger::Work;
+use frugal_run::recipe::{ModelShape, OptimSettings, Optimizer as Rule, Schedule as Shape};
+
+use crate::artifact::{Companions, config_of};
+use crate::data::{Sample, Step};
+use crate::error::Result;
+use crate::learner::{Learnt, LearnerSettings};
+use crate::optim::{MuonSettings, Settings};
+use crate::rollout::{Draw, Prompt, Roller};
+use crate::schedule::{Decay, Schedule};
+use crate::stage::Outcome;
+
+/// Rows of a micro-batch of ragged samples: large enough to fill the products, small enough that
+/// what the backward needs stays a few hundred megabytes.
+pub(crate) const MICRO_BATCH_ROWS: usize = 4096;
+
+/// What a stage works with.
+#[derive(Debug)]
+pub struct Room<'a, B> {
+    /// What computes.
+    pub backend: &'a B,
+    /// What is taught.
+    pub task: &'a dyn Task,
+    /// Words and ids.
+    pub codec: &'a Codec,
+    /// How hard the problems are.
+    pub level: Level,
+    /// What the base corpus is mixed from.
+    pub mix: Mix,
+    /// The run's seed.
+    pub seed: u64,
+    /// The stage's name.
+    pub stage: String,
+    /// Positions that models are run at.
+    pub n_positions: usize,
+    /// What goes with every model.
+    pub companions: &'a Companions,
+    /// A look at the model is journaled every so many steps; 0 for never.
+    pub glance_steps: u64,
+    /// Problems of such a look.
+    pub glance_problems: usize,
+}
+
+impl<B: TrainBackend> Room<'_, B> {
+    /// Names a stream of random numbers of this stage.
+    pub(crate) fn key(&self, purpose: &str) -> [u64; 3] {
+        [self.seed, key(&self.stage), key(purpose)]
+    }
+
+    /// A model of a recipe's shape, from nothing.
+    pub(crate) fn new_model(&self, shape: &ModelShape) -> Result<Model<B::Tensor>> {
+        let config = config_of(shape, self.codec.vocab_size())?;
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        let matrices = match shape.initializer_range {
+            range if range > 0.0 => Deviation::Fixed(range as f32),
+            _ => Deviation::PerRootWidth(1.0),
+        };
+        let settings = InitSettings {
+            matrices,
+            embedding: matrices,
+            head: matrices,
+            outputs: OutputInit::Zero,
+        };
+        let values = init(&config, self.seed, &settings)?;
+        let specs = Params::<Spec>::spec(&config)?;
+        let params = specs
+            .zip(&values)?
+            .try_map(|(spec, values)| self.backend.put(spec.shape, Data::F32(values)))?;
+        Ok(Model::new(self.backend, config, params, self.n_positions)?)
+    }
+
+    /// A roller for a model.
+    pub(crate) fn roller(&self, model: &Model<B::Tensor>) -> Result<Roller<'_, B>> {
+        Roller::new(self.backend, &model.config, self.n_positions)
+    }
+
+    /// Whether this step ends with a look at the model.
+    pub(crate) fn is_glance(&self, step: u64, n_steps: u64) -> bool {
+        self.glance_steps > 0 && ((step + 1) % self.glance_steps == 0 || step + 1 == n_steps)
+    }
+
+    /// How the model does on a few training problems, one sample each: accuracy, thinking, form.
+    pub(crate) fn glance(
+        &self,
+        model: &Model<B::Tensor>,
+        roller: &mut Roller<'_, B>,
+        max_new_tokens: usize,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let seed = self.key("glance").iter().fold(0, |a: u64, b| a.rotate_left(17) ^ b);
+        let n = self.glance_problems;
+        let problems = split::problems(self.task, &self.level, Side::Training, seed, n)?;
+        let prompts = problems
+            .iter()
+            .zip(0u64..)
+            .map(|(problem, index)| {
+                let ids = self.codec.prompt(problem)?;
+                Ok(Prompt { ids, n_samples: 1, seed: seed ^ index })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let rollout = roller.sample(model, &prompts, &self.draw(1.0, max_new_tokens))?;
+        let (mut correct, mut in_form, mut thinking) = (0usize, 0usize, 0usize);
+        for (problem, samples) in problems.iter().zip(&rollout.samples) {
+            for sample in samples {
+                let judged = judge(self.task, problem, &sample.ids, self.codec)?;
+                correct += usize::from(judged.correct);
+                in_form += usize::from(judged.in_form);
+                thinking += judged.thinking_tokens;
+            }
+        }
+        let share = |count: usize| count as f64 / n.max(1) as f64;
+        outcome.metric("accuracy", share(correct));
+        outcome.metric("in_form", share(in_form));
+        outcome.metric("thinking_tokens", share(thinking));
+        outcome.work.tokens_generated += rollout.tokens;
+        outcome.work.flops_rollout += rollout.flops as f64;
+        Ok(())
+    }
+
+    /// How samples are drawn at a temperature; 0 takes the likeliest token.
+    pub(crate) fn draw(&self, temperature: f64, max_new_tokens: usize) -> Draw {
+        #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
+        let temperature = temperature as f32;
+        Draw {
+            sampling: Sampling { temperature, ..Sampling::PLAIN },
+            max_new_tokens,
+            stop: vec![self.codec.eos()],
+        }
+    }
+}
+
+/// Samples of a model for the examiners of `frugal-eval`, counting what they cost.
+pub(crate) struct Examinee<'r, 'a, B: TrainBackend> {
+    pub(crate) room: &'r Room<'a, B>,
+    pub(crate) model: &'r Model<B::Tensor>,
+    pub(crate) roller: &'r mut Roller<'a, B>,
+    pub(crate) work: Work,
+}
+
+impl<B: TrainBackend> Sampler for Examinee<'_, '_, B> {
+    fn sample(
+        &mut self,
+        prompts: &[Vec<u32>],
+        request: &SampleRequest,
+    ) -> std::result::Result<Vec<Vec<Sampled>>, BoxError> {
+        let prompts: Vec<Prompt> = prompts
+            .iter()
+            .zip(0u64..)
+            .map(|(ids, index)| Prompt {
+                ids: ids.clone(),
+                n_samples: request.n,
+                seed: request.seed.rotate_left(32) ^ index,
+            })
+            .collect();
+        let draw = self.room.draw(f64::from(request.temperature), request.max_new_tokens);
+        let rollout = self.roller.sample(self.model, &prompts, &draw)?;
+        self.work.tokens_generated += rollout.tokens;
+        self.work.flops_rollout += rollout.flops as f64;
+        let sampled = |sample: frugal_model::generate::Sample| Sampled {
+            ids: sample.ids,
+            finished: sample.is_finished,
+        };
+        let samples = rollout.samples.into_iter();
+        Ok(samples.map(|samples| samples.into_iter().map(sampled).collect()).collect())
+    }
+}
+
+/// A recipe's optimiser as the learner takes it.
+#[expect(clippy::cast_possible_truncation, reason = "updates are formed in f32")]
+pub(crate) fn learner_settings(
+    optim: &OptimSettings,
+    mtp_weight: f64,
+    balance_alpha: f64,
+    bias_update_speed: f64,
+) -> LearnerSettings {
+    let muon = (optim.optimizer == Rule::Muon).then(|| MuonSettings {
+        momentum: optim.muon_momentum as f32,
+        rate_factor: (optim.muon_learning_rate / optim.learning_rate.max(f64::MIN_POSITIVE)) as f32,
+    });
+    LearnerSettings {
+        optim: Settings {
+            beta1: optim.beta1 as f32,
+            beta2: optim.beta2 as f32,
+            epsilon: optim.epsilon as f32,
+            weight_decay: optim.weight_decay as f32,
+            clip_norm: (optim.clip_norm > 0.0).then_some(optim.clip_norm),
+            muon,
+        },
+        mtp_weight,
+        balance_alpha,
+        bias_update_speed,
+    }
+}
+
+/// A recipe's schedule over `n_steps`, from `peak`.
+pub(crate) fn schedule(optim: &OptimSettings, peak: f64, n_steps: u64) -> Result<Schedule> {
+    let schedule = Schedule {
+        peak,
+        floor_share: optim.final_share,
+        warmup_steps: u64::from(optim.warmup_steps).min(n_steps),
+        total_steps: n_steps,
+        decay: match optim.schedule {
+            Shape::Constant => Decay::Constant,
+            Shape::Linear => Decay::Linear,
+            Shape::Cosine => Decay::Cosine,
+            Shape::Wsd => Decay::Wsd { decay_share: optim.decay_share },
+        },
+    };
+    schedule.check()?;
+    Ok(schedule)
+}
+
+/// The numbers of an update, into the journal and the bill.
+pub(crate) fn note(learnt: &Learnt, rate: f64, outcome: &mut Outcome) {
+    outcome.metric("loss", learnt.loss);
+    if learnt.mtp_loss > 0.0 {
+        outcome.metric("mtp_loss", learnt.mtp_loss);
+    }
+    if learnt.entropy > 0.0 {
+        outcome.metric("entropy", learnt.entropy);
+    }
+    outcome.metric("gradient_norm", learnt.gradient_norm);
+    outcome.metric("learning_rate", rate);
+    if !learnt.loads.is_empty() {
+        outcome.metric("max_violation", learnt.max_violation);
+        outcome.metric("balance_loss", learnt.balance_loss);
+    }
+    if !learnt.is_applied {
+        outcome.metric("skipped", "the gradient's norm is not finite");
+    }
+    outcome.work.tokens_trained += learnt.tokens;
+    outcome.work.flops_forward += learnt.forward_flops as f64;
+    outcome.work.flops_backward += learnt.backward_flops as f64;
+}
+
+/// For each layer the share of rows every expert received, every tenth step.
+pub(crate) fn note_loads(learnt: &Learnt, step: u64, outcome: &mut Outcome) {
+    if learnt.loads.is_empty() || step % 10 != 0 {
+        return;
+    }
+    let shares = |loads: &Vec<u64>| -> Vec<f64> {
+        let total = loads.iter().sum::<u64>().max(1) as f64;
+        loads.iter().map(|load| (*load as f64 / total * 1e4).round() / 1e4).collect()
+    };
+    let shares: Vec<Vec<f64>> = learnt.loads.iter().map(shares).collect();
+    outcome.metric("expert_load", shares);
+}
+
+/// Lays samples out, in their order, in micro-batches of at most [`MICRO_BATCH_ROWS`] rows (a longer
+/// sample gets its own). Returns each with the indices of its samples.
+pub(crate) fn micro_batches(samples: &[Sample]) -> Result<Vec<(Step, Vec<usize>)>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut rows = MICRO_BATCH_ROWS;
+    for (index, sample) in samples.iter().enumerate() {
+        rows += sample.n_rows();
+        if rows > MICRO_BATCH_ROWS {
+            batches.push(Vec::new());
+            rows = sample.n_rows();
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.push(index);
+        }
+    }
+    batches
+        .into_iter()
+        .map(|batch| {
+            let step = Step::of(batch.iter().filter_map(|index| samples.get(*index)))?;
+            Ok((step, batch))
+        })
+        .collect()
+}
