@@ -5,7 +5,8 @@
 //! first of several owners to write into a shared page copies that page. The stores grow by
 //! doubling up to a limit, so memory follows use.
 //!
-//! Attention sees a layer's store through `LayerCache` (`cache/step.rs`); nothing here knows what the rows mean.
+//! Attention sees a layer's store through `LayerCache` (`cache/step.rs`); nothing here knows what
+//! the rows mean.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -176,7 +177,10 @@ impl<T: Clone> Cache<T> {
     /// # Errors
     /// If `id` is not open.
     pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId> {
-        let copy = self.sequence(id)?.clone();
+        let mut copy = self.sequence(id)?.clone();
+        // A step that failed may have left pages beyond the length; those stay with their owner.
+        let used = (copy.length as usize).div_ceil(self.settings.page_rows);
+        copy.pages.truncate(used);
         for page in &copy.pages {
             self.pool.share(*page);
         }

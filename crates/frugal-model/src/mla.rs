@@ -200,3 +200,153 @@ fn two<T>(parts: alloc::vec::Vec<T>) -> Result<[T; 2]> {
         .into()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use alloc::{format, vec};
+
+    use frugal_core::backend::Backend;
+    use frugal_core::dtype::Data;
+    use frugal_core::reference::Reference;
+    use frugal_core::shape::{Rows, Shape};
+    use serde_json::{Value, json};
+
+    use crate::cache::{Cache, CacheKind, CacheSettings, Cached};
+    use crate::config::ModelConfig;
+    use crate::params::{Mla, QueryCompression};
+    use crate::rope;
+    use crate::transformer::Forward;
+
+    type Tensor = <Reference as Backend>::Tensor;
+
+    fn config(row: &Value) -> ModelConfig {
+        let q_rank = &row["q_rank"];
+        let config = json!({
+            "model_type": "deepseek_v3", "vocab_size": 8, "num_hidden_layers": 1,
+            "hidden_size": row["dim"], "intermediate_size": 8, "max_position_embeddings": 16,
+            "num_attention_heads": row["heads"], "rms_norm_eps": row["norm_eps"],
+            "q_lora_rank": if q_rank == 0 { &Value::Null } else { q_rank },
+            "kv_lora_rank": row["kv_rank"], "qk_nope_head_dim": row["qk_nope"],
+            "qk_rope_head_dim": row["qk_rope"], "v_head_dim": row["v_dim"],
+            "rope_theta": row["rope_base"], "n_routed_experts": null,
+        });
+        ModelConfig::from_json(&format!("{config}")).unwrap()
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounding to f32 is the purpose"
+    )]
+    fn numbers(value: &Value) -> Vec<f32> {
+        match value {
+            Value::Array(list) => list.iter().flat_map(numbers).collect(),
+            number => vec![number.as_f64().unwrap() as f32],
+        }
+    }
+
+    fn tensor(value: &Value) -> Tensor {
+        let values = numbers(value);
+        let rows = value.as_array().unwrap();
+        let shape = match &rows[0] {
+            Value::Array(row) => Shape::matrix(rows.len(), row.len()),
+            _ => Shape::vector(rows.len()),
+        };
+        Reference.put(shape, Data::F32(&values)).unwrap()
+    }
+
+    fn params(row: &Value) -> Mla<Tensor> {
+        let named = |name: &str| tensor(&row["params"][name]);
+        let is_compressed = row["q_rank"] != 0;
+        Mla {
+            q_compression: is_compressed.then(|| QueryCompression {
+                a: named("wq_a"),
+                norm: named("q_norm"),
+            }),
+            q: named(if is_compressed { "wq_b" } else { "wq" }),
+            kv_a: named("wkv_a"),
+            kv_a_norm: named("kv_norm"),
+            kv_b: named("wkv_b"),
+            o: named("wo"),
+        }
+    }
+
+    /// Attention over all rows, in steps of the given sizes.
+    fn attend(row: &Value, steps: &[u32], kind: Option<CacheKind>) -> Vec<f32> {
+        let b = &Reference;
+        let config = &config(row);
+        let params = params(row);
+        let table = rope::table(config, 16).unwrap();
+        let rope = b
+            .put(Shape::matrix(16, config.rope_width()), Data::F32(&table))
+            .unwrap();
+        let settings = |kind| CacheSettings {
+            kind,
+            page_rows: 2,
+            max_pages: 8,
+        };
+        let mut cache = kind.map(|kind| Cache::new(b, config, settings(kind)).unwrap());
+        let sequence = cache.as_mut().map(|cache| cache.open().unwrap());
+        let x = tensor(&row["x"]);
+        let mut out = Vec::new();
+        let mut start = 0;
+        for n_rows in steps {
+            let rows = &Rows::new(&[*n_rows], &[start]).unwrap();
+            let ids: Vec<u32> = (start..start + n_rows).collect();
+            let x = b.gather(&x, &ids).unwrap();
+            let forward = Forward {
+                b,
+                config,
+                rope: &rope,
+                rows,
+            };
+            let sequences = sequence.as_slice();
+            let mut reserved = cache
+                .as_mut()
+                .map(|cache| Cached { cache, sequences }.reserve(b, rows).unwrap());
+            let layer = reserved.as_mut().map(|reserved| reserved.layer(0).unwrap());
+            let y = super::attention(&forward, &params, &x, layer).unwrap();
+            if let Some(reserved) = reserved {
+                reserved.commit();
+            }
+            out.extend(b.get(&y).unwrap());
+            start += n_rows;
+        }
+        out
+    }
+
+    #[test]
+    fn both_forms_agree_with_independent_vectors() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../shared/data/rl-vectors/mla.jsonl"
+        );
+        let Ok(lines) = std::fs::read_to_string(path) else {
+            std::eprintln!("skipped: no {path}");
+            return;
+        };
+        let lines: String = lines;
+        for line in lines.lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
+            let expected = numbers(&row["out"]);
+            let n_rows = u32::try_from(row["x"].as_array().unwrap().len()).unwrap();
+            let ones = vec![1; n_rows as usize];
+            for got in [
+                attend(&row, &[n_rows], None),
+                attend(&row, &ones, Some(CacheKind::Expanded)),
+                attend(&row, &ones, Some(CacheKind::Latent)),
+                attend(&row, &[2, n_rows - 2], Some(CacheKind::Latent)),
+            ] {
+                // The vectors state 1e-5 for f32.
+                for (a, b) in got.iter().zip(&expected) {
+                    assert!(
+                        (a - b).abs() < 1e-5 * b.abs().max(1.0),
+                        "{a} instead of {b}"
+                    );
+                }
+                assert_eq!(got.len(), expected.len());
+            }
+        }
+    }
+}

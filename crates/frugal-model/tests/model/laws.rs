@@ -229,6 +229,39 @@ fn forks_share_pages_until_they_write() {
 }
 
 #[test]
+fn pages_left_by_a_failed_step_are_not_shared() {
+    let model = model(&small_v3(), 15);
+    let settings = CacheSettings {
+        kind: CacheKind::Latent,
+        page_rows: 2,
+        max_pages: 16,
+    };
+    let mut cache = Cache::new(&Reference, &model.config, settings).unwrap();
+    let step = |cache: &mut Cache<Tensor>, sequence, ids: &[u32]| {
+        let start = cache.length(sequence).unwrap();
+        let rows = Rows::new(&[u32::try_from(ids.len()).unwrap()], &[start]).unwrap();
+        let cached = Cached {
+            cache,
+            sequences: &[sequence],
+        };
+        let hidden = hidden(&Reference, &model, &Step { ids, rows: &rows }, Some(cached))?;
+        Reference
+            .get(&logits(&Reference, &model, &hidden)?)
+            .map_err(Error::from)
+    };
+    let first = cache.open().unwrap();
+    step(&mut cache, first, &[4, 5]).unwrap();
+    assert!(step(&mut cache, first, &[6, 99, 6, 6]).is_err());
+    assert_eq!(cache.length(first).unwrap(), 2);
+    let second = cache.fork(first).unwrap();
+    step(&mut cache, first, &[6, 7, 8]).unwrap();
+    step(&mut cache, second, &[16, 17, 18]).unwrap();
+    let got = step(&mut cache, first, &[9]).unwrap();
+    let expected = whole(&model, &[4, 5, 6, 7, 8, 9]);
+    assert!(relative_error(&got, &expected[5 * 23..]) < ROUNDING);
+}
+
+#[test]
 fn a_cache_refuses_what_it_cannot_hold() {
     let v3 = small_v3();
     let model = model(&v3, 10);
