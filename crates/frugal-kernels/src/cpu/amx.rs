@@ -18,6 +18,8 @@ use crate::cpu::gemm::tile::{LANES, TILE_WORDS};
 pub(crate) const ROWS: usize = 32;
 /// Right panels of a block: two tiles, so that 4 products are under way for 4 loads.
 pub(crate) const PANELS: usize = 2;
+/// Right panels of a block of no more than one left tile: as many products under way with fewer rows.
+pub(crate) const PANELS_OF_FEW: usize = 4;
 /// Rows of a tile.
 const TILE_ROWS: usize = 16;
 /// Bytes from row to row of a packed tile.
@@ -80,12 +82,13 @@ impl Tiles {
     )]
     pub(crate) fn multiply(&self, block: &TileBlock<'_>, acc: &mut [f32]) {
         block.check(acc.len());
+        let panel = |p: usize| block.b.as_ptr().wrapping_add(p * block.b_panel);
         let pointers = Pointers {
             a: block.a.as_ptr(),
             a_next: block.a.as_ptr().wrapping_add(block.a_block),
-            b: block.b.as_ptr(),
-            b_next: block.b.as_ptr().wrapping_add(block.b_panel),
+            b: [panel(0), panel(1), panel(2), panel(3)],
             acc: acc.as_mut_ptr(),
+            acc_bytes: block.panels * ROW_BYTES,
         };
         // SAFETY: `self` shows that this thread's tiles are configured; `check` found every tile of
         // the block inside its slice and room for the sums; the four functions touch exactly the
@@ -93,7 +96,12 @@ impl Tiles {
         unsafe {
             match (block.row_tiles, block.panels) {
                 (1, 1) => one_by_one(&pointers, block.steps),
-                (1, _) => one_by_two(&pointers, block.steps),
+                (1, 2) => one_by_two(&pointers, block.steps),
+                (1, 3) => {
+                    one_by_two(&pointers, block.steps);
+                    one_by_one(&pointers.third(), block.steps);
+                }
+                (1, _) => one_by_four(&pointers, block.steps),
                 (_, 1) => two_by_one(&pointers, block.steps),
                 _ => two_by_two(&pointers, block.steps),
             }
@@ -109,7 +117,7 @@ impl Drop for Tiles {
     }
 }
 
-/// A product of one or two left tiles by one or two right tiles, `steps` deep. Tiles are packed:
+/// A product of two left tiles by up to two right tiles, or one by up to four, `steps` deep. Tiles are packed:
 /// step s of a left block or right panel is the 256 words from `s * 256` on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileBlock<'a> {
@@ -123,7 +131,7 @@ pub(crate) struct TileBlock<'a> {
     pub(crate) b: &'a [u32],
     /// Words from a right panel to the next.
     pub(crate) b_panel: usize,
-    /// Right panels, 1 or 2.
+    /// Right panels.
     pub(crate) panels: usize,
     /// Tiles along the reduction.
     pub(crate) steps: usize,
@@ -131,7 +139,12 @@ pub(crate) struct TileBlock<'a> {
 
 impl TileBlock<'_> {
     fn check(&self, acc_len: usize) {
-        assert!((1..=2).contains(&self.row_tiles) && (1..=2).contains(&self.panels));
+        let most = if self.row_tiles == 1 {
+            PANELS_OF_FEW
+        } else {
+            PANELS
+        };
+        assert!((1..=2).contains(&self.row_tiles) && (1..=most).contains(&self.panels));
         let depth = self.steps * TILE_WORDS;
         assert!((self.row_tiles - 1) * self.a_block + depth <= self.a.len());
         assert!((self.panels - 1) * self.b_panel + depth <= self.b.len());
@@ -142,13 +155,26 @@ impl TileBlock<'_> {
 struct Pointers {
     a: *const u32,
     a_next: *const u32,
-    b: *const u32,
-    b_next: *const u32,
+    b: [*const u32; PANELS_OF_FEW],
     acc: *mut f32,
+    /// From row to row of the sums.
+    acc_bytes: usize,
+}
+
+impl Pointers {
+    /// The block's third panel by itself.
+    const fn third(&self) -> Self {
+        Self {
+            b: [self.b[2]; PANELS_OF_FEW],
+            acc: self.acc.wrapping_add(2 * LANES),
+            ..*self
+        }
+    }
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `a_next`, `b`, `b_next` have `steps` tiles and `acc` 32 x 32 numbers.
+/// Tiles are configured; `a`, `a_next` and the first two of `b` have `steps` tiles and `acc` 32 rows of 32
+/// numbers.
 unsafe fn two_by_two(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
@@ -173,7 +199,7 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
             "tilestored [{c} + {t} + 2112], tmm3",
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
-            b = inout(reg) p.b => _, b_next = inout(reg) p.b_next => _,
+            b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
             c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) 2 * ROW_BYTES,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -183,7 +209,7 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `b`, `b_next` have `steps` tiles and `acc` 16 x 32 numbers.
+/// Tiles are configured; `a` and the first two of `b` have `steps` tiles and `acc` 16 rows of 32 numbers.
 unsafe fn one_by_two(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
@@ -203,8 +229,8 @@ unsafe fn one_by_two(p: &Pointers, steps: usize) {
             "tilestored [{c} + {t} + 64], tmm1",
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _,
-            b = inout(reg) p.b => _, b_next = inout(reg) p.b_next => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) 2 * ROW_BYTES,
+            b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
@@ -212,7 +238,45 @@ unsafe fn one_by_two(p: &Pointers, steps: usize) {
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `a_next`, `b` have `steps` tiles and `acc` 32 x 16 numbers.
+/// Tiles are configured; `a` and all of `b` have `steps` tiles and `acc` 16 rows of 64 numbers.
+unsafe fn one_by_four(p: &Pointers, steps: usize) {
+    // SAFETY: the caller vouches for the memory; registers are declared.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "test {n}, {n}", "jz 3f",
+            "2:",
+            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm5, [{b0} + {s}]",
+            "tdpbf16ps tmm0, tmm4, tmm5",
+            "tileloadd tmm6, [{b1} + {s}]",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "tileloadd tmm7, [{b2} + {s}]",
+            "tdpbf16ps tmm2, tmm4, tmm7",
+            "tileloadd tmm5, [{b3} + {s}]",
+            "tdpbf16ps tmm3, tmm4, tmm5",
+            "add {a}, 1024", "add {b0}, 1024", "add {b1}, 1024", "add {b2}, 1024",
+            "add {b3}, 1024",
+            "dec {n}", "jnz 2b",
+            "3:",
+            "tilestored [{c} + {t}], tmm0",
+            "tilestored [{c} + {t} + 64], tmm1",
+            "tilestored [{c} + {t} + 128], tmm2",
+            "tilestored [{c} + {t} + 192], tmm3",
+            n = inout(reg) steps => _,
+            a = inout(reg) p.a => _,
+            b0 = inout(reg) p.b[0] => _, b1 = inout(reg) p.b[1] => _,
+            b2 = inout(reg) p.b[2] => _, b3 = inout(reg) p.b[3] => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+/// Tiles are configured; `a`, `a_next` and the first of `b` have `steps` tiles and `acc` 32 rows of 16 numbers.
 unsafe fn two_by_one(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
@@ -232,7 +296,7 @@ unsafe fn two_by_one(p: &Pointers, steps: usize) {
             "tilestored [{c} + {s} + 1024], tmm2",
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
-            b = inout(reg) p.b => _,
+            b = inout(reg) p.b[0] => _,
             c = in(reg) p.acc, s = in(reg) ROW_BYTES,
             out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
             options(nostack),
@@ -241,7 +305,7 @@ unsafe fn two_by_one(p: &Pointers, steps: usize) {
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `b` have `steps` tiles and `acc` 16 x 16 numbers.
+/// Tiles are configured; `a` and the first of `b` have `steps` tiles and `acc` 16 rows of 16 numbers.
 unsafe fn one_by_one(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
@@ -255,10 +319,10 @@ unsafe fn one_by_one(p: &Pointers, steps: usize) {
             "add {a}, 1024", "add {b}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
-            "tilestored [{c} + {s}], tmm0",
+            "tilestored [{c} + {t}], tmm0",
             n = inout(reg) steps => _,
-            a = inout(reg) p.a => _, b = inout(reg) p.b => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES,
+            a = inout(reg) p.a => _, b = inout(reg) p.b[0] => _,
+            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
             out("tmm0") _, out("tmm4") _, out("tmm6") _,
             options(nostack),
         );

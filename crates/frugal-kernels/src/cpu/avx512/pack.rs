@@ -6,10 +6,11 @@
 //! "output first". Past the rect's edge pairs are zero.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_epi16,
-    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_permutexvar_epi16,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_cvtne2ps_pbh,
+    _mm512_loadu_epi16, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
+    _mm512_permutex2var_epi16, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
@@ -47,6 +48,19 @@ impl Rect<'_> {
         _mm512_permutexvar_epi16(index(&INTERLEAVE), unsafe {
             transmute::<__m512bh, __m512i>(halves)
         })
+    }
+}
+
+impl Rect<'_> {
+    /// Sixteen pairs of the row at `start` and the next, neither of which ends within sixteen.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn two_rows(&self, order: __m512i, start: usize) -> __m512i {
+        let row = |at: usize| self.data[at..].first_chunk::<LANES>();
+        match (row(start), row(start + self.stride)) {
+            (Some(first), Some(second)) => interleaved(order, first, second),
+            _ => _mm512_setzero_si512(),
+        }
     }
 }
 
@@ -94,8 +108,13 @@ pub(crate) fn rows_to_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
     rect.check();
     for row in 0..rect.rows {
         let at = (row / LANES) * place.block + (row % LANES) * place.row;
-        for step in 0..rect.cols.div_ceil(DEPTH) {
-            store(out, at + step * place.step, rect.along(row, step * DEPTH));
+        let (whole, rest) = rect.row(row).as_chunks::<DEPTH>();
+        for (step, numbers) in whole.iter().enumerate() {
+            store(out, at + step * place.step, pairs_of(numbers));
+        }
+        if !rest.is_empty() {
+            let vector = rect.along(row, whole.len() * DEPTH);
+            store(out, at + whole.len() * place.step, vector);
         }
     }
 }
@@ -104,16 +123,49 @@ pub(crate) fn rows_to_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
     rect.check();
+    let order = index(&INTERLEAVE);
     for pair in 0..rect.rows.div_ceil(DEPTH) * LANES {
         let at = (pair / LANES) * place.block + (pair % LANES) * place.row;
-        for block in 0..rect.cols.div_ceil(LANES) {
-            store(
-                out,
-                at + block * place.step,
-                rect.down(2 * pair, block * LANES),
-            );
+        let mut done = 0;
+        if 2 * pair + 1 < rect.rows {
+            let (first, _) = rect.row(2 * pair).as_chunks::<LANES>();
+            let (second, _) = rect.row(2 * pair + 1).as_chunks::<LANES>();
+            for (block, (x, y)) in first.iter().zip(second).enumerate() {
+                store(out, at + block * place.step, interleaved(order, x, y));
+            }
+            done = first.len();
+        }
+        for block in done..rect.cols.div_ceil(LANES) {
+            let vector = rect.down(2 * pair, block * LANES);
+            store(out, at + block * place.step, vector);
         }
     }
+}
+
+/// Sixteen pairs out of 32 neighbours.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
+    // SAFETY: the first sixteen of 32 numbers.
+    let low = unsafe { _mm512_loadu_ps(numbers.as_ptr()) };
+    // SAFETY: the other sixteen.
+    let high = unsafe { _mm512_loadu_ps(numbers.as_ptr().add(LANES)) };
+    let pairs = _mm512_cvtne2ps_pbh(high, low);
+    // SAFETY: both are 512 bits; the vector types differ in name only.
+    unsafe { transmute::<__m512bh, __m512i>(pairs) }
+}
+
+/// Sixteen pairs, one of each row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn interleaved(order: __m512i, first: &[f32; LANES], second: &[f32; LANES]) -> __m512i {
+    // SAFETY: sixteen numbers.
+    let low = unsafe { _mm512_loadu_ps(first.as_ptr()) };
+    // SAFETY: sixteen numbers.
+    let high = unsafe { _mm512_loadu_ps(second.as_ptr()) };
+    let halves = _mm512_cvtne2ps_pbh(high, low);
+    // SAFETY: both are 512 bits; the vector types differ in name only.
+    _mm512_permutexvar_epi16(order, unsafe { transmute::<__m512bh, __m512i>(halves) })
 }
 
 /// Rows to panels: for each 16 rows, whole tiles of (pair along the row, row). A panel is
@@ -139,11 +191,25 @@ pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
 pub(crate) fn cols_to_tiles(rect: &Rect<'_>, out: &mut [u32]) {
     rect.check();
     let steps = rect.rows.div_ceil(DEPTH);
+    let order = index(&INTERLEAVE);
     for step in 0..steps {
         for block in 0..rect.cols.div_ceil(LANES) {
             let mut tile = [_mm512_setzero_si512(); LANES];
-            for (pair, vector) in tile.iter_mut().enumerate() {
-                *vector = rect.down(step * DEPTH + 2 * pair, block * LANES);
+            let (row, col) = (step * DEPTH, block * LANES);
+            if row + DEPTH <= rect.rows && col + LANES <= rect.cols {
+                let start = row * rect.stride + col;
+                for (pair, vector) in tile.iter_mut().enumerate() {
+                    let at = start + 2 * pair * rect.stride;
+                    *vector = rect.two_rows(order, at);
+                    // Sixteen columns at a time of 32 rows are too many streams for the processor
+                    // to foresee: ask for the same place of the next 32 rows.
+                    expect_read(rect.data, at + DEPTH * rect.stride);
+                    expect_read(rect.data, at + (DEPTH + 1) * rect.stride);
+                }
+            } else {
+                for (pair, vector) in tile.iter_mut().enumerate() {
+                    *vector = rect.down(row + 2 * pair, col);
+                }
             }
             store_tile(&transposed(&tile), out, (block * steps + step) * TILE_WORDS);
         }
@@ -173,6 +239,14 @@ pub(crate) fn flip_tile(words: &[u32], pair: usize, out_panel: usize, out: &mut 
             store(out, out_panel + row, high);
         }
     }
+}
+
+/// A hint that the number at `at`, if there is one, is read soon.
+#[inline]
+fn expect_read(data: &[f32], at: usize) {
+    let address = data.as_ptr().wrapping_add(at);
+    // SAFETY: a hint; it reads and writes nothing, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 
 #[inline]

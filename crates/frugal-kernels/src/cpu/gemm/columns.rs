@@ -11,8 +11,9 @@ use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::{DisjointMut, Pool};
 
 use super::aligned::Aligned;
-use super::engine::{Engine, both_columns, sweep, with_scratch};
+use super::engine::{Engine, Extent, Session, sweep};
 use super::finish::{Block, Output, Update};
+use super::operands::{both_columns, with_scratch};
 use super::tile::{LANES, Rect};
 use super::view::{Layout, Operand, group};
 
@@ -57,9 +58,6 @@ thread_local! {
     static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
 }
 
-/// Rows that are packed at a time: both operands stay in the second cache at the widths of small
-/// models.
-const ROWS_AT_ONCE: usize = 1024;
 /// Groups from which on their number alone keeps the threads busy.
 const MANY_GROUPS: usize = 8;
 /// As in [`super::rows`].
@@ -108,10 +106,16 @@ impl ColumnProduct<'_> {
             extra: Output::new(plan.extra.as_mut_slice(), k, (1.0, None), self.features),
         };
         if threads == 1 {
-            plan.items.iter().for_each(|item| sums.run_item(item));
+            let session = Session::begin(self.engine, self.features);
+            for item in &plan.items {
+                sums.run_item(item, &session);
+            }
         } else {
             let items = &plan.items;
-            self.pool.run(items.len(), |i| sums.run_item(&items[i]));
+            self.pool.run(items.len(), |i| {
+                let session = Session::begin(self.engine, self.features);
+                sums.run_item(&items[i], &session);
+            });
         }
         if !plan.additions.is_empty() {
             add_pieces(self.pool, &plan, self.output, self.output_layout);
@@ -192,7 +196,7 @@ struct Sums<'a> {
 }
 
 impl Sums<'_> {
-    fn run_item(&self, item: &Item) {
+    fn run_item(&self, item: &Item, session: &Session) {
         let (target, base, mut update) = match item.extra {
             Some(start) => (&self.extra, start, Update::Set),
             None => (&self.output, item.group * self.group_stride, self.update),
@@ -200,10 +204,10 @@ impl Sums<'_> {
         let base = base + item.outputs.start * target.stride + item.inputs.start;
         let mut start = item.piece.start;
         loop {
-            let count = ROWS_AT_ONCE.min(item.piece.end - start);
+            let count = self.engine.rows_at_once().min(item.piece.end - start);
             let left = operand(self.left, item.group, (start, count), &item.outputs);
             let right = operand(self.right, item.group, (start, count), &item.inputs);
-            self.add_rows((left, right), (target, base), update);
+            self.add_rows(session, (left, right), (target, base), update);
             update = Update::Add;
             start += count;
             if start >= item.piece.end {
@@ -214,6 +218,7 @@ impl Sums<'_> {
 
     fn add_rows(
         &self,
+        session: &Session,
         (left, right): (Rect<'_>, Rect<'_>),
         (target, base): (&Output<'_>, usize),
         update: Update,
@@ -221,9 +226,16 @@ impl Sums<'_> {
         with_scratch(|scratch| {
             let choice = (self.engine, self.features);
             let (operands, sums) = both_columns(choice, left, right, scratch);
-            let size = (left.cols, 0..right.cols.div_ceil(LANES), left.rows);
-            sweep(self.features, &operands, size, sums, |done| {
+            let extent = Extent {
+                rows: left.cols,
+                panels: 0..right.cols.div_ceil(LANES),
+                depth: left.rows,
+            };
+            sweep(session, &operands, &extent, sums, |done| {
                 let col = done.panel * LANES;
+                if done.sums.is_empty() {
+                    return;
+                }
                 let block = Block {
                     acc: done.sums,
                     acc_stride: done.panels * LANES,

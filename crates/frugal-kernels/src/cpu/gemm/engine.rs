@@ -1,6 +1,5 @@
 //! Which kernels form a product, and one pass of them over prepared operands.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::cpu::detect::{CpuFeatures, Isa};
@@ -8,12 +7,13 @@ use crate::cpu::detect::{CpuFeatures, Isa};
 use super::Precision;
 use super::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
-use super::tile::{DEPTH, Place};
-use super::tile::{LANES, Rect, Tile};
+use super::operands::pair_panel;
+use super::operands::{Left, Operands};
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::amx::{TileBlock, Tiles};
+use super::tile::DEPTH;
+use super::tile::{LANES, Tile};
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::avx512::pack;
+use crate::cpu::amx::Tiles;
 
 /// In which form operands are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,16 @@ impl Engine {
             Self::Rounded => Format::Rounded,
             #[cfg(target_arch = "x86_64")]
             Self::Pairs | Self::Tiles => Format::Pairs,
+        }
+    }
+
+    /// Rows of a weight gradient that are packed and summed at a time: as many as let the panels
+    /// of one block of the output stay in the first cache.
+    pub(crate) const fn rows_at_once(self) -> usize {
+        match self {
+            Self::Single | Self::Rounded => 128,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs | Self::Tiles => 256,
         }
     }
 
@@ -123,57 +133,28 @@ impl Single {
     }
 }
 
-/// Working memory of one thread.
+/// What a thread holds while it forms products.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) left_single: Aligned<f32>,
-    pub(crate) right_single: Aligned<f32>,
-    pub(crate) left_pairs: Aligned<u32>,
-    pub(crate) right_pairs: Aligned<u32>,
-    pub(crate) sums: Aligned<f32>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch {
-            left_single: Aligned::new(),
-            right_single: Aligned::new(),
-            left_pairs: Aligned::new(),
-            right_pairs: Aligned::new(),
-            sums: Aligned::new(),
-        })
-    };
-}
-
-/// Lends this thread's working memory to `f`.
-pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
-    SCRATCH.with_borrow_mut(f)
-}
-
-/// Both operands of a pass, prepared.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Operands<'a> {
-    /// f32; geometry as in [`Tile`].
-    Single {
-        a: &'a [f32],
-        a_row: usize,
-        a_step: usize,
-        b: &'a [f32],
-    },
-    /// bf16 pairs; geometry as in [`Tile`].
+pub(crate) struct Session {
+    features: CpuFeatures,
     #[cfg(target_arch = "x86_64")]
-    Pairs {
-        a: &'a [u32],
-        a_row: usize,
-        a_step: usize,
-        b: &'a [u32],
-    },
-    /// bf16 tiles, sixteen left rows after another.
-    #[cfg(target_arch = "x86_64")]
-    Tiles { a: &'a [u32], b: &'a [u32] },
+    tiles: Option<Tiles>,
 }
 
-/// A block that a pass has finished: where it is, and its sums.
+impl Session {
+    /// Makes this thread ready. Loading tiles takes about 0.1 microseconds: once for many products.
+    pub(crate) fn begin(engine: Engine, features: CpuFeatures) -> Self {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = engine;
+        Self {
+            features,
+            #[cfg(target_arch = "x86_64")]
+            tiles: (engine == Engine::Tiles).then(|| Tiles::load(features)),
+        }
+    }
+}
+
+/// A block of a pass: where it is, and its sums once it is multiplied (before that, none).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done<'a> {
     pub(crate) row: usize,
@@ -183,97 +164,117 @@ pub(crate) struct Done<'a> {
     pub(crate) sums: &'a [f32],
 }
 
-/// Multiplies `rows` left rows by the right panels `panels`, `depth` deep, block by block.
+/// How large a pass is.
+#[derive(Debug, Clone)]
+pub(crate) struct Extent {
+    /// Left rows.
+    pub(crate) rows: usize,
+    /// Right panels.
+    pub(crate) panels: Range<usize>,
+    /// Length of the reduction, in numbers.
+    pub(crate) depth: usize,
+}
+
+/// Multiplies left rows by right panels, block by block. Each block is shown to `done` twice: without
+/// sums before it is multiplied, so that its place can be fetched meanwhile, and with them.
 pub(crate) fn sweep(
-    features: CpuFeatures,
+    session: &Session,
     operands: &Operands<'_>,
-    (rows, panels, depth): (usize, Range<usize>, usize),
+    extent: &Extent,
     sums: &mut Aligned<f32>,
     mut done: impl FnMut(Done<'_>),
 ) {
-    match *operands {
-        Operands::Single {
-            a,
-            a_row,
-            a_step,
-            b,
-        } => {
-            let kernel = Single::choose(features);
+    match operands {
+        Operands::Single(left, b) => {
+            let kernel = Single::choose(session.features);
+            let most = (kernel.rows, kernel.panels);
             let sums = sums.set_len(kernel.rows * kernel.panels * LANES);
-            blocks(rows, panels, (kernel.rows, kernel.panels), |block| {
-                let tile = Tile {
-                    a: &a[(block.row * a_row).min(a.len())..],
-                    a_row,
-                    a_step,
-                    b: &b[block.panel * depth * LANES..],
-                    b_panel: depth * LANES,
-                    steps: depth,
-                    rows: block.rows,
-                    panels: block.panels,
-                };
+            let b_panel = extent.depth * LANES;
+            blocks(extent, most, |block| {
+                done(block);
+                let tile = left.tile(&block, (b, b_panel), extent.depth);
                 // SAFETY: `choose` took the kernel that the features allow.
                 unsafe { (kernel.run)(&tile, sums) };
                 done(Done { sums, ..block });
             });
         }
         #[cfg(target_arch = "x86_64")]
-        Operands::Pairs {
-            a,
-            a_row,
-            a_step,
-            b,
-        } => {
+        Operands::Pairs(left, b) => {
             use crate::cpu::avx512::product::{PANELS, ROWS, tile_pairs};
-            assert!(features.supports(Isa::Avx512Bf16));
+            assert!(session.features.supports(Isa::Avx512Bf16));
             let sums = sums.set_len(ROWS * PANELS * LANES);
-            let b_panel = pair_panel(depth);
-            blocks(rows, panels, (ROWS, PANELS), |block| {
-                let tile = Tile {
-                    a: &a[(block.row * a_row).min(a.len())..],
-                    a_row,
-                    a_step,
-                    b: &b[block.panel * b_panel..],
-                    b_panel,
-                    steps: depth.div_ceil(2),
-                    rows: block.rows,
-                    panels: block.panels,
-                };
+            let b_panel = pair_panel(extent.depth);
+            blocks(extent, (ROWS, PANELS), |block| {
+                done(block);
+                let tile = left.tile(&block, (b, b_panel), extent.depth.div_ceil(2));
                 // SAFETY: the features name the instructions, see above.
                 unsafe { tile_pairs(&tile, sums) };
                 done(Done { sums, ..block });
             });
         }
         #[cfg(target_arch = "x86_64")]
-        Operands::Tiles { a, b } => {
-            use crate::cpu::amx::{PANELS, ROWS};
-            let tiles = Tiles::load(features);
-            let sums = sums.set_len(ROWS * PANELS * LANES);
-            let words = pair_panel(depth);
-            blocks(rows, panels, (ROWS, PANELS), |block| {
-                let tile = TileBlock {
-                    a: &a[block.row / LANES * words..],
-                    a_block: words,
-                    row_tiles: block.rows.div_ceil(LANES),
-                    b: &b[block.panel * words..],
-                    b_panel: words,
-                    panels: block.panels,
-                    steps: depth.div_ceil(DEPTH),
-                };
-                tiles.multiply(&tile, sums);
-                done(Done { sums, ..block });
-            });
+        Operands::Tiles(a, b) => sweep_tiles(session, (a, b), extent, (sums, done)),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn sweep_tiles(
+    session: &Session,
+    (a, b): (&[u32], &[u32]),
+    extent: &Extent,
+    (sums, mut done): (&mut Aligned<f32>, impl FnMut(Done<'_>)),
+) {
+    use crate::cpu::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock};
+    let own;
+    let tiles = if let Some(tiles) = &session.tiles {
+        tiles
+    } else {
+        own = Tiles::load(session.features);
+        &own
+    };
+    let sums = sums.set_len(ROWS * PANELS * LANES);
+    let most = if extent.rows <= LANES {
+        (LANES, PANELS_OF_FEW)
+    } else {
+        (ROWS, PANELS)
+    };
+    let words = pair_panel(extent.depth);
+    blocks(extent, most, |block| {
+        done(block);
+        let tile = TileBlock {
+            a: &a[block.row / LANES * words..],
+            a_block: words,
+            row_tiles: block.rows.div_ceil(LANES),
+            b: &b[block.panel * words..],
+            b_panel: words,
+            panels: block.panels,
+            steps: extent.depth.div_ceil(DEPTH),
+        };
+        tiles.multiply(&tile, sums);
+        done(Done { sums, ..block });
+    });
+}
+
+impl<'a, T> Left<'a, T> {
+    /// The product of a block, `steps` words deep.
+    fn tile(&self, block: &Done<'_>, (b, b_panel): (&'a [T], usize), steps: usize) -> Tile<'a, T> {
+        Tile {
+            a: &self.words[(block.row * self.row).min(self.words.len())..],
+            a_row: self.row,
+            a_step: self.step,
+            b: &b[block.panel * b_panel..],
+            b_panel,
+            steps,
+            rows: block.rows,
+            panels: block.panels,
         }
     }
 }
 
 /// Visits blocks of at most `most` rows and panels, the rows of a group of panels together so that
 /// the panels stay near. Panels are shared out evenly: a lone narrow block at the end is slow.
-fn blocks(
-    rows: usize,
-    panels: Range<usize>,
-    most: (usize, usize),
-    mut visit: impl FnMut(Done<'static>),
-) {
+fn blocks(extent: &Extent, most: (usize, usize), mut visit: impl FnMut(Done<'static>)) {
+    let (rows, panels) = (extent.rows, &extent.panels);
     let mut groups = panels.len().div_ceil(most.1);
     let mut panel = panels.start;
     while groups > 0 {
@@ -292,225 +293,5 @@ fn blocks(
         }
         panel += width;
         groups -= 1;
-    }
-}
-
-/// Words of a panel or of sixteen left rows of bf16 pairs, `depth` deep.
-pub(crate) const fn pair_panel(depth: usize) -> usize {
-    depth.div_ceil(super::tile::DEPTH) * super::tile::TILE_WORDS
-}
-
-/// The left operand of `rect · bᵀ`: its rows are the product's.
-pub(crate) fn left_rows<'a>(
-    (engine, features): (Engine, CpuFeatures),
-    rect: Rect<'a>,
-    single: &'a mut Aligned<f32>,
-    pairs: &'a mut Aligned<u32>,
-    right: Right<'a>,
-) -> Operands<'a> {
-    match (engine, right) {
-        (Engine::Single, right) => Operands::Single {
-            a: rect.data,
-            a_row: rect.stride,
-            a_step: 1,
-            b: right.single(),
-        },
-        (Engine::Rounded, right) => {
-            round_rows(&rect, single);
-            Operands::Single {
-                a: single.as_slice(),
-                a_row: rect.cols,
-                a_step: 1,
-                b: right.single(),
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Engine::Pairs, right) => {
-            let words = rect.cols.div_ceil(DEPTH) * LANES;
-            let out = pairs.set_len(rect.rows * words);
-            wide::rows_to_pairs(features, &rect, Place::rows(words), out);
-            Operands::Pairs {
-                a: out,
-                a_row: words,
-                a_step: 1,
-                b: right.pairs(),
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Engine::Tiles, right) => {
-            let words = pair_panel(rect.cols);
-            let out = pairs.set_len(rect.rows.div_ceil(LANES) * words);
-            wide::rows_to_pairs(features, &rect, Place::left_tiles(words), out);
-            Operands::Tiles {
-                a: out,
-                b: right.pairs(),
-            }
-        }
-    }
-}
-
-/// Both operands of `leftᵀ · right`: the rows of both are the reduction.
-pub(crate) fn both_columns<'a>(
-    (engine, features): (Engine, CpuFeatures),
-    left: Rect<'a>,
-    right: Rect<'a>,
-    scratch: &'a mut Scratch,
-) -> (Operands<'a>, &'a mut Aligned<f32>) {
-    let Scratch {
-        left_single,
-        right_single,
-        left_pairs,
-        right_pairs,
-        sums,
-    } = scratch;
-    let operands = match engine {
-        Engine::Single | Engine::Rounded => {
-            pack_columns(&right, right_single, engine == Engine::Rounded);
-            let (a, a_step) = if engine == Engine::Rounded {
-                round_rows(&left, left_single);
-                (left_single.as_slice(), left.cols)
-            } else {
-                (left.data, left.stride)
-            };
-            Operands::Single {
-                a,
-                a_row: 1,
-                a_step,
-                b: right_single.as_slice(),
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Engine::Pairs => {
-            let panel = pair_panel(right.rows);
-            let b = right_pairs.set_len(right.cols.div_ceil(LANES) * panel);
-            wide::row_pairs(features, &right, Place::panels(panel), b);
-            let words = left.cols.next_multiple_of(LANES);
-            let a = left_pairs.set_len(left.rows.div_ceil(DEPTH) * LANES * words);
-            wide::row_pairs(features, &left, Place::rows(words), a);
-            Operands::Pairs {
-                a,
-                a_row: 1,
-                a_step: words,
-                b,
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Engine::Tiles => {
-            let panel = pair_panel(right.rows);
-            let b = right_pairs.set_len(right.cols.div_ceil(LANES) * panel);
-            wide::row_pairs(features, &right, Place::panels(panel), b);
-            let a = left_pairs.set_len(left.cols.div_ceil(LANES) * pair_panel(left.rows));
-            wide::cols_to_tiles(features, &left, a);
-            Operands::Tiles { a, b }
-        }
-    };
-    (operands, sums)
-}
-
-/// A right operand in panels.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Right<'a> {
-    Single(&'a [f32]),
-    Pairs(&'a [u32]),
-}
-
-impl<'a> Right<'a> {
-    /// The f32 panels; empty (and refused by every kernel) if they are pairs.
-    const fn single(self) -> &'a [f32] {
-        match self {
-            Self::Single(panels) => panels,
-            Self::Pairs(_) => &[],
-        }
-    }
-
-    /// The panels of pairs; empty (and refused by every kernel) if they are f32.
-    #[cfg(target_arch = "x86_64")]
-    const fn pairs(self) -> &'a [u32] {
-        match self {
-            Self::Pairs(panels) => panels,
-            Self::Single(_) => &[],
-        }
-    }
-}
-
-/// The nearest bf16, ties to even.
-pub(crate) fn round_bf16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let odd = (bits >> 16) & 1;
-    let rounded = f32::from_bits(bits.wrapping_add(0x7fff + odd) & 0xffff_0000);
-    if x.is_nan() { x } else { rounded }
-}
-
-fn round_rows(rect: &Rect<'_>, out: &mut Aligned<f32>) {
-    let out = out.set_len(rect.rows * rect.cols);
-    for (row, out) in out.chunks_exact_mut(rect.cols.max(1)).enumerate() {
-        for (place, &x) in out.iter_mut().zip(rect.row(row)) {
-            *place = round_bf16(x);
-        }
-    }
-}
-
-/// Panels of 16 columns, the rows one after another, zero past the right edge.
-fn pack_columns(rect: &Rect<'_>, out: &mut Aligned<f32>, is_rounded: bool) {
-    let out = out.set_len(rect.cols.div_ceil(LANES) * rect.rows * LANES);
-    for (panel, out) in out.chunks_exact_mut((rect.rows * LANES).max(1)).enumerate() {
-        let first = panel * LANES;
-        let width = LANES.min(rect.cols - first);
-        for (row, out) in out.chunks_exact_mut(LANES).enumerate() {
-            let source = &rect.row(row)[first..first + width];
-            out[..width].copy_from_slice(source);
-            out[width..].fill(0.0);
-            if is_rounded {
-                for x in out {
-                    *x = round_bf16(*x);
-                }
-            }
-        }
-    }
-}
-
-/// The packing kernels behind a check of the features.
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod wide {
-    use super::{CpuFeatures, Isa, Place, Rect, pack};
-
-    pub(crate) fn rows_to_pairs(
-        features: CpuFeatures,
-        rect: &Rect<'_>,
-        place: Place,
-        out: &mut [u32],
-    ) {
-        assert!(features.supports(Isa::Avx512Bf16));
-        // SAFETY: the features name the instructions.
-        unsafe { pack::rows_to_pairs(rect, place, out) };
-    }
-
-    pub(crate) fn row_pairs(features: CpuFeatures, rect: &Rect<'_>, place: Place, out: &mut [u32]) {
-        assert!(features.supports(Isa::Avx512Bf16));
-        // SAFETY: the features name the instructions.
-        unsafe { pack::row_pairs(rect, place, out) };
-    }
-
-    pub(crate) fn rows_to_panels(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
-        assert!(features.supports(Isa::Avx512Bf16));
-        // SAFETY: the features name the instructions.
-        unsafe { pack::rows_to_panels(rect, out) };
-    }
-
-    pub(crate) fn cols_to_tiles(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
-        assert!(features.supports(Isa::Avx512Bf16));
-        // SAFETY: the features name the instructions.
-        unsafe { pack::cols_to_tiles(rect, out) };
-    }
-
-    pub(crate) fn flip_tile(
-        features: CpuFeatures,
-        tile: &[u32],
-        (pair, out_panel): (usize, usize),
-        out: &mut [u32],
-    ) {
-        assert!(features.supports(Isa::Avx512Bf16));
-        // SAFETY: the features name the instructions.
-        unsafe { pack::flip_tile(tile, pair, out_panel, out) };
     }
 }

@@ -108,6 +108,16 @@ impl<'a> Output<'a> {
         );
     }
 
+    /// Says that the block of `rows` and `cols` at `at` will be written soon. Only a hint.
+    #[inline]
+    pub(crate) fn expect_write(&self, (at, rows, cols): (usize, usize, usize)) {
+        #[cfg(target_arch = "x86_64")]
+        if self.features.supports(Isa::Avx512) {
+            crate::cpu::avx512::finish::expect_write(self, (at, rows, cols));
+        }
+        debug_assert!(rows == 0 || at + cols <= self.data.len());
+    }
+
     /// Writes a block.
     ///
     /// # Safety

@@ -21,12 +21,21 @@
     clippy::needless_pass_by_value,
     reason = "a mutable view is used up: its borrow ends with the call"
 )]
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        unused_variables,
+        reason = "bf16 operands exist only on x86-64"
+    )
+)]
 
 mod aligned;
 mod columns;
 mod engine;
 mod error;
 pub(crate) mod finish;
+mod operands;
 mod peak;
 mod rows;
 pub(crate) mod tile;
@@ -62,6 +71,9 @@ pub enum Precision {
     /// bf16, to nearest even.
     Bf16,
 }
+
+/// Outputs of this many numbers (4 MB) are seldom in the second cache when they are written.
+const FAR_NUMBERS: usize = 1024 * 1024;
 
 /// The products of one machine on one pool of threads.
 #[derive(Debug, Clone, Copy)]
@@ -349,7 +361,9 @@ impl<'p> Gemm<'p> {
             expect(op, "biases", groups * panels.outputs, bias.len())?;
         }
         let (stride, output_group) = (output.1.row_stride, output.1.group_stride);
+        let is_far = output.0.len() >= FAR_NUMBERS;
         Ok(RowProduct {
+            is_far,
             pool: self.pool,
             features: self.features,
             engine: Engine::choose(self.features, precision),

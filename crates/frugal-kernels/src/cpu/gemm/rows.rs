@@ -10,8 +10,9 @@ use std::ops::Range;
 use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::Pool;
 
-use super::engine::{Engine, Scratch, left_rows, sweep, with_scratch};
+use super::engine::{Engine, Extent, Session, sweep};
 use super::finish::{Block, Output, Update};
+use super::operands::{Scratch, left_rows, with_scratch};
 use super::tile::LANES;
 use super::view::{Layout, group};
 use super::weight::Panels;
@@ -27,6 +28,8 @@ pub(super) struct RowProduct<'a> {
     pub(super) right: &'a Panels,
     pub(super) output: Output<'a>,
     pub(super) update: Update,
+    /// Whether the output is too large to be in the second cache.
+    pub(super) is_far: bool,
     /// Numbers from one group's columns to the next in an output row; 0 where rows are shared out.
     pub(super) output_group: usize,
 }
@@ -70,15 +73,17 @@ impl RowProduct<'_> {
         };
         self.cut(rows, threads, &mut items);
         if threads == 1 {
+            let session = Session::begin(self.engine, self.features);
             with_scratch(|scratch| {
                 for item in &items {
-                    self.run_item(item, scratch);
+                    self.run_item(item, &session, scratch);
                 }
             });
         } else {
             self.pool.run(items.len(), |i| {
                 if let Some(item) = items.get(i) {
-                    with_scratch(|scratch| self.run_item(item, scratch));
+                    let session = Session::begin(self.engine, self.features);
+                    with_scratch(|scratch| self.run_item(item, &session, scratch));
                 }
             });
         }
@@ -120,7 +125,7 @@ impl RowProduct<'_> {
         }
     }
 
-    fn run_item(&self, item: &Item, scratch: &mut Scratch) {
+    fn run_item(&self, item: &Item, session: &Session, scratch: &mut Scratch) {
         let layout = self.left_layout;
         let source = if layout.groups == 1 { 0 } else { item.group };
         let rect = group(self.left, layout, source)
@@ -138,17 +143,29 @@ impl RowProduct<'_> {
             left_pairs,
             self.right.group(item.group),
         );
-        let size = (rect.rows, item.panels.clone(), self.right.depth);
+        let extent = Extent {
+            rows: rect.rows,
+            panels: item.panels.clone(),
+            depth: self.right.depth,
+        };
         let outputs = self.right.outputs;
         let first = item.rows.start * self.output.stride + item.group * self.output_group;
-        sweep(self.features, &operands, size, sums, |done| {
+        sweep(session, &operands, &extent, sums, |done| {
             let col = done.panel * LANES;
+            let at = first + done.row * self.output.stride + col;
+            let cols = (done.panels * LANES).min(outputs - col);
+            if done.sums.is_empty() {
+                if self.is_far {
+                    self.output.expect_write((at, done.rows, cols));
+                }
+                return;
+            }
             let block = Block {
                 acc: done.sums,
                 acc_stride: done.panels * LANES,
                 rows: done.rows,
-                cols: (done.panels * LANES).min(outputs - col),
-                at: first + done.row * self.output.stride + col,
+                cols,
+                at,
                 bias_at: item.group * outputs + col,
                 update: self.update,
             };

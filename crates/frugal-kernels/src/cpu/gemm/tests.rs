@@ -496,9 +496,9 @@ fn rounding_to_bf16_is_to_nearest_even_as_the_half_crate_has_it() {
     ];
     for x in cases.into_iter().chain((0..1000).map(|_| numbers.next())) {
         let want = half::bf16::from_f32(x).to_f32();
-        assert_eq!(engine::round_bf16(x).to_bits(), want.to_bits(), "{x}");
+        assert_eq!(operands::round_bf16(x).to_bits(), want.to_bits(), "{x}");
     }
-    assert!(engine::round_bf16(f32::NAN).is_nan());
+    assert!(operands::round_bf16(f32::NAN).is_nan());
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn bf16_kernels_agree_with_rounded_operands_far_better_than_with_exact_ones() {
     let pool = Pool::new(1).unwrap();
     let (m, n, k) = (5, 19, 64);
     let mut numbers = Numbers(12);
-    let round = |v: Vec<f32>| -> Vec<f32> { v.into_iter().map(engine::round_bf16).collect() };
+    let round = |v: Vec<f32>| -> Vec<f32> { v.into_iter().map(operands::round_bf16).collect() };
     let (a, w) = (round(numbers.vec(m * k)), round(numbers.vec(n * k)));
     for features in CpuFeatures::detect().available() {
         let gemm = Gemm::new(&pool, features);

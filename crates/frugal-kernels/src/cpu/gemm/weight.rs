@@ -11,7 +11,8 @@ use crate::cpu::pool::Pool;
 
 use super::Precision;
 use super::aligned::Aligned;
-use super::engine::{Format, Right, pair_panel, round_bf16};
+use super::engine::Format;
+use super::operands::{Right, pair_panel, round_bf16};
 #[cfg(target_arch = "x86_64")]
 use super::tile::{DEPTH, TILE_WORDS};
 use super::tile::{LANES, Rect};
@@ -230,7 +231,7 @@ fn flip_single(pool: &Pool, from: &Panels, to: &mut Panels) {
 /// Up to 16 rows to one panel of pairs.
 #[cfg(target_arch = "x86_64")]
 fn pack_pairs(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
-    super::engine::wide::rows_to_panels(features, rect, out);
+    super::operands::wide::rows_to_panels(features, rect, out);
 }
 
 /// Panels of the transposed matrices, pairs: each tile becomes half a tile in two panels.
@@ -263,7 +264,7 @@ fn flip_pairs(
         for p in 0..from_count {
             let tile =
                 &source[(g * from_count + p) * from_panel + step * TILE_WORDS..][..TILE_WORDS];
-            super::engine::wide::flip_tile(features, tile, (p * LANES / 2, panel), out);
+            super::operands::wide::flip_tile(features, tile, (p * LANES / 2, panel), out);
         }
     });
 }
