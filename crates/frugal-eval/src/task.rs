@@ -1,8 +1,8 @@
 //! What a task is: problems, the habits of the base corpus, a grader and skill probes.
 //!
 //! A task is text in, text out: words separated by single spaces, control tokens spelled as in
-//! `encode::CONTROLS`. Ids are made in `encode`. Which problems are held out is
-//! decided in `split`, how lines are mixed in `corpus`.
+//! [`frugal_text::word_level::CONTROL`]. Ids are made in [`crate::encode`]. Which problems are held out is
+//! decided in [`crate::split`], how lines are mixed in [`crate::corpus`].
 
 use frugal_core::rng::Rng;
 use serde::de::DeserializeOwned;
@@ -116,6 +116,21 @@ pub struct Probe {
     pub expected: String,
 }
 
+impl Probe {
+    /// The probe that shows a `question` and the words of a trace up to `at`, and expects the next
+    /// `n_words`.
+    pub fn within(skill: Skill, question: &str, trace: &[&str], at: usize, n_words: usize) -> Self {
+        let shown = trace.iter().take(at);
+        let words: Vec<&str> = core::iter::once(&question).chain(shown).copied().collect();
+        let expected: Vec<&str> = trace.iter().skip(at).take(n_words).copied().collect();
+        Self {
+            skill,
+            prompt: words.join(" "),
+            expected: expected.join(" "),
+        }
+    }
+}
+
 /// What can go wrong in making a problem or a line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -215,7 +230,7 @@ pub trait Task: core::fmt::Debug + Send + Sync {
     /// The shares of habits this task starts from when a recipe says nothing.
     fn mix(&self) -> Mix;
 
-    /// A problem, from either side of the split; see `split::draw` for one side.
+    /// A problem, from either side of the split; see [`crate::split::draw`] for one side.
     fn problem(&self, rng: &mut Rng, level: &Level) -> Result<Problem, TaskError>;
 
     /// The problem behind a question typed by hand.
@@ -239,6 +254,11 @@ pub trait Task: core::fmt::Debug + Send + Sync {
     /// how well it thinks.
     fn opening(&self) -> &'static str {
         "<think>"
+    }
+
+    /// The words with which a thought rejects what it just tried, to be marked for readers.
+    fn self_check_words(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// How often the thinking checked itself and went on.

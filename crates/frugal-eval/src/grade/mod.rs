@@ -4,5 +4,7 @@
 //! steps rather than time, and never recurses.
 
 pub mod countdown;
+pub mod exact;
 pub mod expression;
+pub mod numeric;
 pub mod rational;

@@ -431,6 +431,10 @@ impl Task for Countdown {
         "<think> try"
     }
 
+    fn self_check_words(&self) -> &'static [&'static str] {
+        &["no"]
+    }
+
     fn self_checks(&self, thinking: &[&str]) -> usize {
         thinking.iter().filter(|word| **word == NO).count()
     }
