@@ -30,7 +30,7 @@ pub enum Product {
 }
 
 /// A weight matrix and what is added after the product.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Linear<'a, T> {
     /// `[N, K]`.
     pub weight: &'a T,
@@ -39,6 +39,13 @@ pub struct Linear<'a, T> {
     /// Precision of the product.
     pub product: Product,
 }
+
+impl<T> Clone for Linear<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Linear<'_, T> {}
 
 /// A product with one small matrix for each head: the two absorbed halves of MLA's `kv_b_proj`.
 ///

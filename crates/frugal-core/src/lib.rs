@@ -11,6 +11,8 @@
 extern crate alloc;
 
 pub mod backend;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod dtype;
 pub mod error;
 pub mod meter;

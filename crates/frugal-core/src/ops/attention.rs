@@ -34,7 +34,9 @@ pub struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    fn part(&self, part: &KeyPart, row: usize, head: usize) -> &'a [f32] {
+    /// What query head `head` sees of row `row` in one part of the keys.
+    #[must_use]
+    pub fn part(&self, part: &KeyPart, row: usize, head: usize) -> &'a [f32] {
         let start = part.start(row, head);
         match part.tensor {
             KeyTensor::First => &self.first[start..start + part.width],
