@@ -576,6 +576,6 @@ fn shapes_that_disagree_are_refused() {
 #[test]
 fn the_peak_is_a_number_of_flops() {
     let pool = Pool::new(2).unwrap();
-    let peak = measure_peak(&pool, CpuFeatures::detect(), Precision::F32).unwrap();
+    let peak = measure_peak(&pool, CpuFeatures::detect(), Precision::F32);
     assert!(peak > 1e8 && peak.is_finite(), "{peak}");
 }

@@ -40,12 +40,15 @@ impl Layout {
     /// As [`Self::within`] for a view that is written: no number may belong to two rows.
     fn within_apart(self, len: usize) -> Result<Self, GemmError> {
         let checked = self.within(len)?;
-        let group_end = self.rows.saturating_sub(1) * self.row_stride + self.cols;
+        if self.groups == 0 || self.rows == 0 {
+            return Ok(checked);
+        }
+        let group_end = (self.rows - 1) * self.row_stride + self.cols;
         let rows_apart = self.rows < 2 || self.row_stride >= self.cols;
         let stacked = rows_apart && self.group_stride >= group_end;
         let side_by_side = self.group_stride >= self.cols
             && (self.rows < 2
-                || self.row_stride >= (self.groups.max(1) - 1) * self.group_stride + self.cols);
+                || self.row_stride >= (self.groups - 1) * self.group_stride + self.cols);
         if rows_apart && (self.groups < 2 || stacked || side_by_side) {
             Ok(checked)
         } else {
