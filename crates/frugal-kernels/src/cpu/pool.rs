@@ -424,7 +424,7 @@ impl<'a, T> DisjointMut<'a, T> {
     ///
     /// # Panics
     /// If the range leaves the slice.
-    #[allow(
+    #[expect(
         clippy::mut_from_ref,
         reason = "the caller vouches that parts do not overlap"
     )]
