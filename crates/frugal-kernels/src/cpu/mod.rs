@@ -1,8 +1,10 @@
 //! The CPU back-end's parts: what the machine can do, its threads, its kernels.
 
+pub mod backend;
 pub mod detect;
 pub mod gemm;
 pub mod pool;
+pub mod tensor;
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -13,3 +15,16 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+
+mod activation;
+mod attention;
+mod attention_backward;
+mod backend_train;
+mod head;
+mod layout;
+mod moe;
+mod norm;
+mod optim;
+mod rope;
+mod sample;
+mod vector;

@@ -1,0 +1,652 @@
+//! Tensors of the CPU back-end and the memory they come from.
+//!
+//! A [`Tensor`] is a handle on shared memory; writing to a shared one copies it first. Memory comes
+//! from a [`Recycler`] and returns to it, so that a training step after the first few asks the
+//! system for nothing. A weight keeps its packed forms beside it; they are made at the first product
+//! and made again, in place, after the weight has changed.
+//!
+//! Read next: [`super::backend`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use frugal_core::dtype::DType;
+use frugal_core::error::{Error, Result};
+use frugal_core::shape::Shape;
+use half::bf16;
+
+use crate::cpu::gemm::{Gemm, PackedWeight, Precision, Stack, StackShape};
+
+/// One cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+impl Line {
+    const BYTES: usize = 64;
+    /// NaN as f32: in debug builds recycled memory is filled with it, so that a kernel that leaves
+    /// a number unwritten is found out.
+    const POISON: Self = Self([0x7FC0_0000; 16]);
+}
+
+/// Idle memory a recycler keeps at most.
+const MOST_IDLE_BYTES: usize = 1 << 31;
+
+/// Memory that waits to be used again, by size.
+#[derive(Default)]
+pub(super) struct Recycler {
+    shelves: Mutex<Shelves>,
+    fresh: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Shelves {
+    /// Capacity in lines to blocks of it.
+    free: BTreeMap<usize, Vec<Vec<Line>>>,
+    idle_lines: usize,
+}
+
+impl fmt::Debug for Recycler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recycler")
+            .field("fresh", &self.fresh)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recycler {
+    /// Memory of at least `bytes`, with whatever it held last.
+    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Block {
+        let class = size_class(bytes.div_ceil(Line::BYTES));
+        let found = {
+            let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+            // Up to twice the size asked for: steps vary in length from one to the next.
+            let fitting = shelves
+                .free
+                .range_mut(class..=class * 2)
+                .find_map(|(_, blocks)| blocks.pop());
+            if let Some(lines) = &fitting {
+                shelves.idle_lines -= lines.len();
+            }
+            fitting
+        };
+        let mut lines = found.unwrap_or_else(|| {
+            self.fresh.fetch_add(1, Ordering::Relaxed);
+            vec![Line([0; 16]); class]
+        });
+        if cfg!(debug_assertions) {
+            lines.fill(Line::POISON);
+        }
+        Block {
+            lines,
+            home: Arc::clone(self),
+        }
+    }
+
+    /// Memory for `len` floats.
+    pub(super) fn take_f32(self: &Arc<Self>, len: usize) -> Block {
+        self.take(len.saturating_mul(4))
+    }
+
+    /// How often the system was asked for memory.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    fn give_back(&self, lines: Vec<Line>) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if (shelves.idle_lines + lines.len()) * Line::BYTES <= MOST_IDLE_BYTES {
+            shelves.idle_lines += lines.len();
+            shelves.free.entry(lines.len()).or_default().push(lines);
+        }
+    }
+}
+
+/// Sizes in steps of an eighth of a power of two: at most 12.5 % is wasted.
+fn size_class(lines: usize) -> usize {
+    let lines = lines.max(1);
+    let step = (lines.next_power_of_two() / 16).max(1);
+    lines.next_multiple_of(step)
+}
+
+/// Memory that returns to its recycler when dropped.
+pub(super) struct Block {
+    lines: Vec<Line>,
+    home: Arc<Recycler>,
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("bytes", &(self.lines.len() * Line::BYTES))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.home.give_back(std::mem::take(&mut self.lines));
+    }
+}
+
+/// A number type whose every bit pattern is valid and that has no padding.
+///
+/// # Safety
+/// The above, and an alignment and size that divide 64 bytes.
+unsafe trait Plain: Copy {}
+// SAFETY: four bytes, every pattern is a number.
+unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: two bytes around a u16 (`repr(transparent)`).
+unsafe impl Plain for bf16 {}
+
+impl Block {
+    fn view<T: Plain>(&self) -> &[T] {
+        let len = self.lines.len() * (Line::BYTES / size_of::<T>());
+        // SAFETY: the lines are initialised and contiguous, as many bytes as `len` numbers take;
+        // `Plain` vouches for alignment and bit patterns; the borrow of `self` covers the result.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<T>(), len) }
+    }
+
+    fn view_mut<T: Plain>(&mut self) -> &mut [T] {
+        let len = self.lines.len() * (Line::BYTES / size_of::<T>());
+        // SAFETY: as in `view`, and the mutable borrow makes it the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<T>(), len) }
+    }
+
+    /// The memory as floats, at least as many as asked for.
+    pub(super) fn f32s(&self) -> &[f32] {
+        self.view()
+    }
+
+    /// As above.
+    pub(super) fn f32s_mut(&mut self) -> &mut [f32] {
+        self.view_mut()
+    }
+
+    /// The memory as bf16.
+    pub(super) fn bf16s_mut(&mut self) -> &mut [bf16] {
+        self.view_mut()
+    }
+
+    /// The memory as indices.
+    pub(super) fn u32s(&self) -> &[u32] {
+        self.view()
+    }
+
+    /// As above.
+    pub(super) fn u32s_mut(&mut self) -> &mut [u32] {
+        self.view_mut()
+    }
+}
+
+/// A tensor on its way: numbers to be written, all of them, before it is [`done`](Self::done).
+#[derive(Debug)]
+pub(super) struct Blank {
+    shape: Shape,
+    block: Block,
+}
+
+impl Blank {
+    /// Memory for a tensor of f32, with whatever it held last.
+    ///
+    /// # Errors
+    /// If the shape has more elements than can be addressed.
+    pub(super) fn new(home: &Arc<Recycler>, shape: Shape) -> Result<Self> {
+        let block = home.take_f32(shape.checked_elements()?);
+        Ok(Self { shape, block })
+    }
+
+    /// Its numbers.
+    pub(super) fn values(&mut self) -> &mut [f32] {
+        let len = self.shape.elements();
+        part_mut(self.block.f32s_mut(), len)
+    }
+
+    /// The tensor.
+    pub(super) fn done(self) -> Tensor {
+        Tensor::new(self.shape, DType::F32, self.block)
+    }
+}
+
+/// A handle on numbers in memory: f32, bf16 or indices. Cloning shares them.
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Shape,
+    body: Arc<Body>,
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.body.dtype, self.shape)
+    }
+}
+
+struct Body {
+    dtype: DType,
+    block: Block,
+    /// Counts writes, so that packed forms know when they are stale.
+    version: u64,
+    packs: Mutex<Vec<Pack>>,
+    /// Where these are the order or the offsets of a route of ours: which one, else 0.
+    route: u64,
+    /// Where these are the order of a route: the slot of each position.
+    slots: OnceLock<Block>,
+}
+
+impl Body {
+    /// To be called before every write.
+    fn touch(&mut self) {
+        self.version += 1;
+        self.route = 0;
+        self.slots = OnceLock::new();
+    }
+}
+
+struct Pack {
+    precision: Precision,
+    part: WeightPart,
+    version: u64,
+    weight: Arc<PackedWeight>,
+}
+
+/// Which part of a weight is packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum WeightPart {
+    /// All of it: a matrix, or a stack of them.
+    Whole,
+    /// For each head some rows of its block; see `HeadProduct`.
+    Heads {
+        /// H.
+        n_heads: usize,
+        /// Rows of a head.
+        block: usize,
+        /// Rows of the block that take part.
+        rows: Range<usize>,
+    },
+}
+
+impl Clone for Body {
+    fn clone(&self) -> Self {
+        let mut block = self.block.home.take(self.block.lines.len() * Line::BYTES);
+        for (to, from) in block.lines.iter_mut().zip(&self.block.lines) {
+            *to = *from;
+        }
+        Self {
+            dtype: self.dtype,
+            block,
+            version: self.version,
+            packs: Mutex::default(),
+            route: 0,
+            slots: OnceLock::new(),
+        }
+    }
+}
+
+/// f32 numbers of a tensor: its own, or decoded from a narrower format.
+#[derive(Debug)]
+pub(super) enum Floats<'a> {
+    /// Stored as f32.
+    Own(&'a [f32]),
+    /// Decoded; the first `len` of the block.
+    Decoded(Block, usize),
+}
+
+impl std::ops::Deref for Floats<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(values) => values,
+            Self::Decoded(block, len) => block.f32s().get(..*len).unwrap_or(&[]),
+        }
+    }
+}
+
+impl Tensor {
+    /// A tensor over `block`, whose first elements are its numbers.
+    pub(super) fn new(shape: Shape, dtype: DType, block: Block) -> Self {
+        debug_assert!(shape.elements() * dtype.bytes() <= block.lines.len() * Line::BYTES);
+        Self {
+            shape,
+            body: Arc::new(Body {
+                dtype,
+                block,
+                version: 0,
+                packs: Mutex::default(),
+                route: 0,
+                slots: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Marks indices as part of route number `route`, whose slots may come along.
+    pub(super) fn of_route(mut self, route: u64, slots: Option<Block>) -> Self {
+        if let Some(body) = Arc::get_mut(&mut self.body) {
+            body.route = route;
+            if let Some(slots) = slots {
+                body.slots = OnceLock::from(slots);
+            }
+        }
+        self
+    }
+
+    /// The number given to [`Self::of_route`], 0 for none.
+    pub(super) fn route(&self) -> u64 {
+        self.body.route
+    }
+
+    /// The slot of each position of a route's order, which was checked to be a permutation.
+    pub(super) fn slots(&self, op: &'static str) -> Result<&[u32]> {
+        let order = self.indices(op)?;
+        let block = self.body.slots.get_or_init(|| {
+            let mut block = self.body.block.home.take(order.len() * size_of::<u32>());
+            let slots = block.u32s_mut();
+            for (slot, position) in (0..).zip(order) {
+                if let Some(place) = slots.get_mut(*position as usize) {
+                    *place = slot;
+                }
+            }
+            block
+        });
+        Ok(block.u32s().get(..order.len()).unwrap_or(&[]))
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How its numbers are stored: f32, bf16 or u32.
+    pub fn dtype(&self) -> DType {
+        self.body.dtype
+    }
+
+    fn expect(&self, op: &'static str, wanted: &'static str, is_right: bool) -> Result<()> {
+        if is_right {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            op,
+            reason: format!("expected a tensor of {wanted}, got {:?}", self.body.dtype),
+        })
+    }
+
+    /// Refuses indices.
+    pub(super) fn expect_numbers(&self, op: &'static str) -> Result<()> {
+        self.expect(op, "numbers", self.body.dtype != DType::U32)
+    }
+
+    /// Its numbers in f32.
+    ///
+    /// # Errors
+    /// If it holds indices.
+    pub(super) fn floats(&self, op: &'static str) -> Result<Floats<'_>> {
+        self.expect_numbers(op)?;
+        let len = self.shape.elements();
+        if let Some(own) = self.stored_f32() {
+            return Ok(Floats::Own(own));
+        }
+        let mut block = self.body.block.home.take_f32(len);
+        if let (Some(narrow), Some(wide)) = (self.stored_bf16(), block.f32s_mut().get_mut(..len)) {
+            widen(narrow, wide);
+        }
+        Ok(Floats::Decoded(block, len))
+    }
+
+    /// The stored numbers, where they are f32.
+    pub(super) fn stored_f32(&self) -> Option<&[f32]> {
+        let is_f32 = self.body.dtype == DType::F32;
+        is_f32.then(|| self.body.block.f32s().get(..self.shape.elements()))?
+    }
+
+    /// The stored numbers, where they are bf16.
+    pub(super) fn stored_bf16(&self) -> Option<&[bf16]> {
+        let is_bf16 = self.body.dtype == DType::Bf16;
+        is_bf16.then(|| self.body.block.view().get(..self.shape.elements()))?
+    }
+
+    /// Its indices.
+    ///
+    /// # Errors
+    /// If it holds numbers.
+    pub(super) fn indices(&self, op: &'static str) -> Result<&[u32]> {
+        self.expect(op, "indices", self.body.dtype == DType::U32)?;
+        let len = self.shape.elements();
+        Ok(self.body.block.u32s().get(..len).unwrap_or(&[]))
+    }
+
+    /// Lets `write` change the numbers; a shared tensor is copied first, packed forms become stale.
+    /// Numbers in bf16 are widened for it and rounded again after.
+    ///
+    /// # Errors
+    /// If it holds indices.
+    pub(super) fn change<R>(
+        &mut self,
+        op: &'static str,
+        write: impl FnOnce(&mut [f32]) -> R,
+    ) -> Result<R> {
+        self.expect_numbers(op)?;
+        let len = self.shape.elements();
+        let body = Arc::make_mut(&mut self.body);
+        body.touch();
+        if body.dtype == DType::F32 {
+            return Ok(write(part_mut(body.block.f32s_mut(), len)));
+        }
+        let mut block = body.block.home.take_f32(len);
+        let wide = part_mut(block.f32s_mut(), len);
+        let narrow = part_mut(body.block.view_mut::<bf16>(), len);
+        widen(narrow, wide);
+        let result = write(wide);
+        narrow_all(wide, narrow);
+        Ok(result)
+    }
+
+    /// Writes rows of a store: `to[i]` of `width` columns from row i of `from`, rounding where the
+    /// store is bf16. Indices were checked.
+    pub(super) fn write_rows(&mut self, from: &[f32], to: &[u32]) {
+        let (len, width) = (self.shape.elements(), self.shape.cols());
+        let body = Arc::make_mut(&mut self.body);
+        body.touch();
+        let starts = to.iter().map(|row| *row as usize * width);
+        let rows = from.chunks_exact(width.max(1)).zip(starts);
+        if body.dtype == DType::Bf16 {
+            let store = part_mut(body.block.view_mut::<bf16>(), len);
+            for (row, start) in rows {
+                narrow_all(
+                    row,
+                    part_mut(store.get_mut(start..).unwrap_or_default(), width),
+                );
+            }
+        } else {
+            let store = part_mut(body.block.f32s_mut(), len);
+            for (row, start) in rows {
+                if let Some(place) = store.get_mut(start..start + width) {
+                    place.copy_from_slice(row);
+                }
+            }
+        }
+    }
+
+    /// Copies row `from[i]` of itself to row `to[i]`, in order. Indices were checked.
+    pub(super) fn move_rows(&mut self, from: &[u32], to: &[u32]) {
+        let (len, width) = (self.shape.elements(), self.shape.cols());
+        let body = Arc::make_mut(&mut self.body);
+        body.touch();
+        let is_wide = body.dtype != DType::Bf16;
+        for (from, to) in from.iter().zip(to) {
+            let from = *from as usize * width;
+            let to = *to as usize * width;
+            if is_wide {
+                part_mut(body.block.u32s_mut(), len).copy_within(from..from + width, to);
+            } else {
+                part_mut(body.block.view_mut::<bf16>(), len).copy_within(from..from + width, to);
+            }
+        }
+    }
+
+    /// The weight packed for products of the given precision.
+    ///
+    /// # Errors
+    /// If it holds indices, or does not have the shape the part speaks of.
+    pub(super) fn packed(
+        &self,
+        gemm: Gemm<'_>,
+        precision: Precision,
+        part: &WeightPart,
+    ) -> Result<Arc<PackedWeight>> {
+        let mut packs = self
+            .body
+            .packs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let version = self.body.version;
+        let found = packs
+            .iter()
+            .position(|pack| pack.precision == precision && pack.part == *part);
+        let mut pack = match found {
+            Some(index) if packs.get(index).is_some_and(|p| p.version == version) => {
+                if let Some(pack) = packs.get(index) {
+                    return Ok(Arc::clone(&pack.weight));
+                }
+                packs.swap_remove(index)
+            }
+            Some(index) => packs.swap_remove(index),
+            None => Pack {
+                precision,
+                part: part.clone(),
+                version,
+                weight: Arc::new(PackedWeight::new(precision)),
+            },
+        };
+        let values = self.floats("pack")?;
+        let stack = self.stack(&values, part)?;
+        if let Some(weight) = Arc::get_mut(&mut pack.weight) {
+            gemm.repack(weight, stack);
+        } else {
+            pack.weight = Arc::new(gemm.pack(stack, precision));
+        }
+        pack.version = version;
+        let weight = Arc::clone(&pack.weight);
+        packs.push(pack);
+        Ok(weight)
+    }
+
+    /// The matrices that a part of the weight is.
+    fn stack<'a>(&self, values: &'a [f32], part: &WeightPart) -> Result<Stack<'a>> {
+        let cols = self.shape.cols();
+        let (start, shape) = match part {
+            WeightPart::Whole => {
+                let (stacked, rows) = (self.shape.stacked(), self.shape.rows_each());
+                (0, StackShape::dense(stacked, rows, cols))
+            }
+            WeightPart::Heads {
+                n_heads,
+                block,
+                rows,
+            } => {
+                let shape = StackShape {
+                    groups: *n_heads,
+                    rows: rows.len(),
+                    cols,
+                    row_stride: cols,
+                    group_stride: block * cols,
+                };
+                (rows.start * cols, shape)
+            }
+        };
+        let stack = Stack::new(values.get(start..).unwrap_or(&[]), shape);
+        stack.map_err(|error| Error::Setting {
+            op: "pack",
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// The first `len` of a longer slice.
+fn part_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
+    slice.get_mut(..len).unwrap_or_default()
+}
+
+/// f32 of bf16: the upper half of the bits. The loop is vectorised by the compiler.
+pub(super) fn widen(narrow: &[bf16], wide: &mut [f32]) {
+    for (wide, narrow) in wide.iter_mut().zip(narrow) {
+        *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+    }
+}
+
+/// bf16 of f32, to nearest, ties to even; NaN stays a quiet NaN. Vectorised by the compiler.
+pub(super) fn narrow_all(wide: &[f32], narrow: &mut [bf16]) {
+    for (narrow, wide) in narrow.iter_mut().zip(wide) {
+        let bits = wide.to_bits();
+        let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
+        let quiet = bits >> 16 | 0x40;
+        let kept = if wide.is_nan() { quiet } else { rounded };
+        *narrow = bf16::from_bits((kept & 0xFFFF) as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(home: &Arc<Recycler>, values: &[f32]) -> Tensor {
+        let mut block = home.take_f32(values.len());
+        block.f32s_mut()[..values.len()].copy_from_slice(values);
+        Tensor::new(Shape::vector(values.len()), DType::F32, block)
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let home = Arc::new(Recycler::default());
+        for len in [1000, 990, 1001, 700, 1000] {
+            drop(home.take_f32(len));
+        }
+        assert_eq!(home.fresh(), 1);
+        let (a, b) = (home.take_f32(1000), home.take_f32(1000));
+        assert_eq!(home.fresh(), 2);
+        drop((a, b));
+        drop(home.take_f32(100_000));
+        assert_eq!(home.fresh(), 3);
+    }
+
+    #[test]
+    fn size_classes_hold_what_was_asked_for() {
+        for lines in 0..5000 {
+            let class = size_class(lines);
+            assert!(
+                class >= lines && class <= (lines + lines / 8).max(1),
+                "{lines} {class}"
+            );
+        }
+    }
+
+    #[test]
+    fn writing_to_a_shared_tensor_copies_it() {
+        let home = Arc::new(Recycler::default());
+        let first = tensor(&home, &[1.0, 2.0, 3.0]);
+        let mut second = first.clone();
+        second.change("test", |x| x[1] = 9.0).unwrap();
+        assert_eq!(&*first.floats("test").unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(&*second.floats("test").unwrap(), [1.0, 9.0, 3.0]);
+        assert!(first.indices("test").is_err());
+    }
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_half() {
+        let specials = [0.0, -0.0, f32::INFINITY, f32::MAX, 1e-40, f32::NAN, -1.0];
+        let many = (0..60_000_u32).map(|i| f32::from_bits(i.wrapping_mul(71_993)));
+        let wide: Vec<f32> = specials.into_iter().chain(many).collect();
+        let mut narrow = vec![bf16::ZERO; wide.len()];
+        narrow_all(&wide, &mut narrow);
+        for (wide, narrow) in wide.iter().zip(narrow) {
+            assert_eq!(narrow.to_bits(), bf16::from_f32(*wide).to_bits(), "{wide}");
+        }
+    }
+}

@@ -1,0 +1,819 @@
+//! Sixteen floats at a time: the one vector type all element-wise kernels are written in.
+//!
+//! A kernel is written once, generic in [`Lanes`], and compiled for each instruction set by the
+//! [`kernel`] macro. Every set sees the same sixteen lanes and the same reduction tree (lane i with
+//! i + 8, then 4, 2, 1), so that results differ between sets only where one fuses a multiplication
+//! with an addition and another does not.
+//!
+//! It does not choose the instruction set ([`Level::of`] reads it off [`CpuFeatures`]) and knows
+//! no operation of the model. Read next: [`super::norm`], the shortest user.
+#![expect(
+    clippy::inline_always,
+    reason = "lanes must melt into the function that enables their instruction set"
+)]
+
+use crate::cpu::detect::{CpuFeatures, Isa};
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+/// Lanes of a vector.
+pub(super) const WIDTH: usize = 16;
+
+/// The vector instructions kernels are compiled for; a variant holds the proof that they exist.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Level {
+    /// What the target has everywhere.
+    Portable(Portable),
+    /// 256-bit vectors with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Level {
+    /// The best level `features` allows.
+    pub(super) fn of(features: CpuFeatures) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = Avx512::of(features) {
+            return Self::Avx512(lanes);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = Avx2::of(features) {
+            return Self::Avx2(lanes);
+        }
+        // NEON is part of the 64-bit ARM target itself: the portable code is compiled to it.
+        debug_assert!(features.supports(Isa::Portable));
+        Self::Portable(Portable)
+    }
+}
+
+/// Operations on sixteen f32 lanes.
+pub(super) trait Lanes: Copy {
+    /// The sixteen lanes.
+    type V: Copy;
+    /// Whether there are few registers: kernels then keep less in them.
+    const IS_NARROW: bool;
+    /// The level these lanes are of, to call another kernel.
+    fn level(self) -> Level;
+    /// All lanes equal.
+    fn splat(self, x: f32) -> Self::V;
+    /// Sixteen numbers.
+    fn load(self, x: &[f32; WIDTH]) -> Self::V;
+    /// Up to sixteen numbers, zeros after them.
+    fn load_part(self, x: &[f32]) -> Self::V;
+    /// Writes all lanes.
+    fn store(self, v: Self::V, x: &mut [f32; WIDTH]);
+    /// Writes the first `x.len()` lanes, at most sixteen.
+    fn store_part(self, v: Self::V, x: &mut [f32]);
+    /// a + b
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a - b
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a b
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a b + c, rounded once where the instructions allow.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c - a b, likewise.
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; b where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; b where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Square root.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// a 2^n for integers n in -160..=160.
+    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// The first `n` lanes of a, the others of b.
+    fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V;
+    /// The sum of all lanes.
+    fn sum(self, a: Self::V) -> f32;
+    /// The largest lane, of lanes that are numbers.
+    fn largest(self, a: Self::V) -> f32;
+    /// Lane j of result i is lane i of row j.
+    fn transpose(self, rows: [Self::V; WIDTH]) -> [Self::V; WIDTH];
+}
+
+/// e^x in each lane. Relative error below 2^-22 where the result is normal (measured over all
+/// exponents in the tests); 0 below -104, infinity above 89, NaN stays NaN.
+///
+/// *Source*: reduction by multiples of ln 2 in two parts, polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(super) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
+    let x = l.min(l.splat(89.0), l.max(l.splat(-104.0), x));
+    let n = l.round(l.mul(x, l.splat(std::f32::consts::LOG2_E)));
+    let r = l.neg_mul_add(n, l.splat(0.693_359_4), x);
+    let r = l.neg_mul_add(n, l.splat(-2.121_944_4e-4), r);
+    let mut p = l.splat(1.987_569_1e-4);
+    for c in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        0.166_666_65,
+        0.5,
+    ] {
+        p = l.mul_add(p, r, l.splat(c));
+    }
+    let p = l.mul_add(p, l.mul(r, r), l.add(r, l.splat(1.0)));
+    l.scale(p, n)
+}
+
+/// 1 / (1 + e^-x) in each lane.
+#[inline(always)]
+pub(super) fn sigmoid<L: Lanes>(l: L, x: L::V) -> L::V {
+    let e = exp(l, l.sub(l.splat(0.0), x));
+    l.div(l.splat(1.0), l.add(l.splat(1.0), e))
+}
+
+/// The sum of a b over two slices of equal length. Four running sums, joined in a fixed order.
+#[inline(always)]
+pub(super) fn dot<L: Lanes>(l: L, a: &[f32], b: &[f32]) -> f32 {
+    let zero = l.splat(0.0);
+    let mut sums = [zero; 4];
+    let (a_quads, a_rest) = a.as_chunks::<{ 4 * WIDTH }>();
+    let (b_quads, b_rest) = b.as_chunks::<{ 4 * WIDTH }>();
+    for (a, b) in a_quads.iter().zip(b_quads) {
+        let (a, _) = a.as_chunks::<WIDTH>();
+        let (b, _) = b.as_chunks::<WIDTH>();
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum = l.mul_add(l.load(a), l.load(b), *sum);
+        }
+    }
+    let (a, a_tail) = a_rest.as_chunks::<WIDTH>();
+    let (b, b_tail) = b_rest.as_chunks::<WIDTH>();
+    for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+        *sum = l.mul_add(l.load(a), l.load(b), *sum);
+    }
+    let [s0, s1, s2, s3] = sums;
+    let s3 = l.mul_add(l.load_part(a_tail), l.load_part(b_tail), s3);
+    l.sum(l.add(l.add(s0, s1), l.add(s2, s3)))
+}
+
+/// y += factor x over two slices of equal length.
+#[inline(always)]
+pub(super) fn axpy<L: Lanes>(l: L, factor: f32, x: &[f32], y: &mut [f32]) {
+    let factor = l.splat(factor);
+    let (xs, x_tail) = x.as_chunks::<WIDTH>();
+    let (ys, y_tail) = y.as_chunks_mut::<WIDTH>();
+    for (x, y) in xs.iter().zip(ys) {
+        l.store(l.mul_add(factor, l.load(x), l.load(y)), y);
+    }
+    let tail = l.mul_add(factor, l.load_part(x_tail), l.load_part(y_tail));
+    l.store_part(tail, y_tail);
+}
+
+/// y += x over two slices of equal length.
+#[inline(always)]
+pub(super) fn add_into<L: Lanes>(l: L, x: &[f32], y: &mut [f32]) {
+    let (xs, x_tail) = x.as_chunks::<WIDTH>();
+    let (ys, y_tail) = y.as_chunks_mut::<WIDTH>();
+    for (x, y) in xs.iter().zip(ys) {
+        l.store(l.add(l.load(y), l.load(x)), y);
+    }
+    l.store_part(l.add(l.load_part(y_tail), l.load_part(x_tail)), y_tail);
+}
+
+/// Copies between slices of equal length. Runs are short (one head), so that a call of `memcpy`
+/// would cost more than the copy.
+#[inline(always)]
+pub(super) fn copy<L: Lanes>(l: L, x: &[f32], y: &mut [f32]) {
+    let (xs, x_tail) = x.as_chunks::<WIDTH>();
+    let (ys, y_tail) = y.as_chunks_mut::<WIDTH>();
+    for (x, y) in xs.iter().zip(ys) {
+        l.store(l.load(x), y);
+    }
+    l.store_part(l.load_part(x_tail), y_tail);
+}
+
+/// Declares a function on slices that is compiled once for each [`Level`] and takes the level
+/// first: `kernel! { fn name<L>(l, arg: Type, ...) { body using the lanes l } }`, optionally with a
+/// constant: `fn name<L, const R: usize>`. Kernels call each other through [`Lanes::level`]; what is
+/// large or used in several places is a kernel of its own rather than inlined.
+macro_rules! kernel {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$L:ident $(, const $C:ident: usize)?>(
+            $lanes:ident $(, $arg:ident: $ty:ty)* $(,)?
+        ) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name $(<const $C: usize>)? (
+            level: $crate::cpu::vector::Level $(, $arg: $ty)*
+        ) $(-> $ret)? {
+            #[allow(clippy::inline_always, reason = "melts into the functions below")]
+            #[inline(always)]
+            fn generic<$L: $crate::cpu::vector::Lanes $(, const $C: usize)?>(
+                $lanes: $L $(, $arg: $ty)*
+            ) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512 $(<const $C: usize>)? (
+                lanes: $crate::cpu::vector::Avx512 $(, $arg: $ty)*
+            ) $(-> $ret)? {
+                generic::<_ $(, $C)?>(lanes $(, $arg)*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<const $C: usize>)? (
+                lanes: $crate::cpu::vector::Avx2 $(, $arg: $ty)*
+            ) $(-> $ret)? {
+                generic::<_ $(, $C)?>(lanes $(, $arg)*)
+            }
+
+            match level {
+                $crate::cpu::vector::Level::Portable(lanes) => generic::<_ $(, $C)?>(lanes $(, $arg)*),
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::vector::Level::Avx2(lanes) => {
+                    // SAFETY: the lanes are the proof that the processor has the instructions.
+                    unsafe { avx2 $(::<$C>)? (lanes $(, $arg)*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::vector::Level::Avx512(lanes) => {
+                    // SAFETY: as above.
+                    unsafe { avx512 $(::<$C>)? (lanes $(, $arg)*) }
+                }
+            }
+        }
+    };
+}
+pub(super) use kernel;
+
+/// Lanes in an array, left to the compiler to vectorise for its target.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portable;
+
+#[inline(always)]
+fn each(f: impl Fn(usize) -> f32) -> [f32; WIDTH] {
+    std::array::from_fn(f)
+}
+
+#[expect(clippy::indexing_slicing, reason = "lane numbers are below sixteen")]
+impl Lanes for Portable {
+    type V = [f32; WIDTH];
+    const IS_NARROW: bool = true;
+    #[inline(always)]
+    fn level(self) -> Level {
+        Level::Portable(self)
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; WIDTH]
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; WIDTH]) -> Self::V {
+        *x
+    }
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> Self::V {
+        let mut v = [0.0; WIDTH];
+        for (v, x) in v.iter_mut().zip(x) {
+            *v = *x;
+        }
+        v
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, x: &mut [f32; WIDTH]) {
+        *x = v;
+    }
+    #[inline(always)]
+    fn store_part(self, v: Self::V, x: &mut [f32]) {
+        for (x, v) in x.iter_mut().zip(v) {
+            *x = v;
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        if cfg!(target_arch = "aarch64") {
+            each(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            each(|i| a[i] * b[i] + c[i])
+        }
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        if cfg!(target_arch = "aarch64") {
+            each(|i| (-a[i]).mul_add(b[i], c[i]))
+        } else {
+            each(|i| c[i] - a[i] * b[i])
+        }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        each(|i| a[i].sqrt())
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // Adding and taking away 1.5 2^23 leaves the nearest integer for |a| < 2^22, without the
+        // library call that rounding is on plain x86-64.
+        let magic = 12_582_912.0;
+        each(|i| (a[i] + magic) - magic)
+    }
+    #[inline(always)]
+    fn scale(self, a: Self::V, n: Self::V) -> Self::V {
+        // In two steps: 2^n itself may be below the normal range.
+        each(|i| {
+            let half = (n[i] * 0.5) as i32;
+            let rest = n[i] as i32 - half;
+            a[i] * power_of_two(half) * power_of_two(rest)
+        })
+    }
+    #[inline(always)]
+    fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V {
+        each(|i| if i < n { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        let mut a = a;
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] += a[i + half];
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
+    fn largest(self, a: Self::V) -> f32 {
+        let mut a = a;
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] = if a[i] > a[i + half] {
+                    a[i]
+                } else {
+                    a[i + half]
+                };
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; WIDTH]) -> [Self::V; WIDTH] {
+        let mut rows = rows;
+        transpose_array(&mut rows);
+        rows
+    }
+}
+
+/// Transposes in memory.
+#[inline(never)]
+#[expect(clippy::indexing_slicing, reason = "lane numbers are below sixteen")]
+fn transpose_array(rows: &mut [[f32; WIDTH]; WIDTH]) {
+    for i in 1..WIDTH {
+        for j in 0..i {
+            (rows[i][j], rows[j][i]) = (rows[j][i], rows[i][j]);
+        }
+    }
+}
+
+/// 2^n for n in the exponent range of normal numbers.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    //! The lanes in two 256-bit registers or one of 512 bits.
+
+    use std::arch::x86_64::*;
+
+    use super::{CpuFeatures, Isa, Lanes, Level, WIDTH, transpose_array};
+
+    /// Proof of AVX2 and FMA.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::cpu) struct Avx2(());
+
+    impl Avx2 {
+        pub(super) fn of(features: CpuFeatures) -> Option<Self> {
+            features.supports(Isa::Avx2).then_some(Self(()))
+        }
+    }
+
+    /// Proof of AVX-512 F, BW, DQ and VL.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::cpu) struct Avx512(());
+
+    impl Avx512 {
+        pub(super) fn of(features: CpuFeatures) -> Option<Self> {
+            features.supports(Isa::Avx512).then_some(Self(()))
+        }
+    }
+
+    /// A method of one instruction on registers.
+    macro_rules! wide {
+        ($name:ident($($arg:ident),*) = $instruction:expr) => {
+            #[inline(always)]
+            fn $name(self, $($arg: Self::V),*) -> Self::V {
+                // SAFETY: the lanes are the proof that the processor has the instruction.
+                unsafe { $instruction($($arg),*) }
+            }
+        };
+    }
+
+    /// A method of one instruction on each half.
+    macro_rules! halves {
+        ($name:ident($($arg:ident),*) = $instruction:expr) => {
+            #[inline(always)]
+            fn $name(self, $($arg: Self::V),*) -> Self::V {
+                // SAFETY: the lanes are the proof that the processor has the instruction.
+                let low = unsafe { $instruction($($arg.0),*) };
+                // SAFETY: as above.
+                let high = unsafe { $instruction($($arg.1),*) };
+                (low, high)
+            }
+        };
+    }
+
+    impl Lanes for Avx512 {
+        type V = __m512;
+        const IS_NARROW: bool = false;
+        #[inline(always)]
+        fn level(self) -> Level {
+            Level::Avx512(self)
+        }
+        #[inline(always)]
+        fn splat(self, x: f32) -> Self::V {
+            // SAFETY: the lanes are the proof that the processor has the instruction.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn load(self, x: &[f32; WIDTH]) -> Self::V {
+            // SAFETY: as above; the reference covers the sixteen numbers read.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+        #[inline(always)]
+        fn load_part(self, x: &[f32]) -> Self::V {
+            // SAFETY: as above; the mask leaves out what lies after the slice.
+            unsafe { _mm512_maskz_loadu_ps(mask(x.len()), x.as_ptr()) }
+        }
+        #[inline(always)]
+        fn store(self, v: Self::V, x: &mut [f32; WIDTH]) {
+            // SAFETY: as above; the reference covers the sixteen numbers written.
+            unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
+        }
+        #[inline(always)]
+        fn store_part(self, v: Self::V, x: &mut [f32]) {
+            // SAFETY: as above; the mask leaves out what lies after the slice.
+            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), mask(x.len()), v) }
+        }
+        wide!(add(a, b) = _mm512_add_ps);
+        wide!(sub(a, b) = _mm512_sub_ps);
+        wide!(mul(a, b) = _mm512_mul_ps);
+        wide!(div(a, b) = _mm512_div_ps);
+        wide!(mul_add(a, b, c) = _mm512_fmadd_ps);
+        wide!(neg_mul_add(a, b, c) = _mm512_fnmadd_ps);
+        wide!(max(a, b) = _mm512_max_ps);
+        wide!(min(a, b) = _mm512_min_ps);
+        wide!(sqrt(a) = _mm512_sqrt_ps);
+        wide!(round(a) = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>);
+        wide!(scale(a, n) = _mm512_scalef_ps);
+        #[inline(always)]
+        fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V {
+            // SAFETY: as above.
+            unsafe { _mm512_mask_mov_ps(b, mask(n), a) }
+        }
+        #[inline(always)]
+        fn sum(self, a: Self::V) -> f32 {
+            // SAFETY: as above.
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+        #[inline(always)]
+        fn largest(self, a: Self::V) -> f32 {
+            // SAFETY: as above.
+            unsafe { _mm512_reduce_max_ps(a) }
+        }
+        #[inline(always)]
+        fn transpose(self, rows: [Self::V; WIDTH]) -> [Self::V; WIDTH] {
+            // SAFETY: as above.
+            unsafe { transpose_512(rows) }
+        }
+    }
+
+    /// The first `len` of sixteen lanes.
+    #[inline(always)]
+    const fn mask(len: usize) -> __mmask16 {
+        if len >= WIDTH {
+            u16::MAX
+        } else {
+            (1 << len) - 1
+        }
+    }
+
+    /// Four rounds: pairs of rows, of pairs, of quarters, of halves.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn transpose_512(rows: [__m512; WIDTH]) -> [__m512; WIDTH] {
+        let [
+            r0,
+            r1,
+            r2,
+            r3,
+            r4,
+            r5,
+            r6,
+            r7,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+        ] = rows;
+        // Each group of four rows becomes four registers whose quarter q holds columns
+        // 4 q + c of the group.
+        let quad = |a, b, c, d| {
+            let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (ab_low, ab_high) = (_mm512_castps_pd(ab_low), _mm512_castps_pd(ab_high));
+            let (cd_low, cd_high) = (_mm512_castps_pd(cd_low), _mm512_castps_pd(cd_high));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab_low, cd_low)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab_low, cd_low)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+            ]
+        };
+        let [a0, a1, a2, a3] = quad(r0, r1, r2, r3);
+        let [b0, b1, b2, b3] = quad(r4, r5, r6, r7);
+        let [c0, c1, c2, c3] = quad(r8, r9, r10, r11);
+        let [d0, d1, d2, d3] = quad(r12, r13, r14, r15);
+        // For one column c of each quarter: a 4 x 4 transposition of quarters.
+        let quarters = |a, b, c, d| {
+            let ab_even = _mm512_shuffle_f32x4::<0x88>(a, b);
+            let ab_odd = _mm512_shuffle_f32x4::<0xDD>(a, b);
+            let cd_even = _mm512_shuffle_f32x4::<0x88>(c, d);
+            let cd_odd = _mm512_shuffle_f32x4::<0xDD>(c, d);
+            [
+                _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even),
+                _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd),
+                _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even),
+                _mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd),
+            ]
+        };
+        let [t0, t4, t8, t12] = quarters(a0, b0, c0, d0);
+        let [t1, t5, t9, t13] = quarters(a1, b1, c1, d1);
+        let [t2, t6, t10, t14] = quarters(a2, b2, c2, d2);
+        let [t3, t7, t11, t15] = quarters(a3, b3, c3, d3);
+        [
+            t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15,
+        ]
+    }
+
+    impl Lanes for Avx2 {
+        type V = (__m256, __m256);
+        const IS_NARROW: bool = true;
+        #[inline(always)]
+        fn level(self) -> Level {
+            Level::Avx2(self)
+        }
+        #[inline(always)]
+        fn splat(self, x: f32) -> Self::V {
+            // SAFETY: the lanes are the proof that the processor has the instruction.
+            let v = unsafe { _mm256_set1_ps(x) };
+            (v, v)
+        }
+        #[inline(always)]
+        fn load(self, x: &[f32; WIDTH]) -> Self::V {
+            let (halves, _) = x.as_chunks::<8>();
+            let [low, high] = halves else {
+                return self.splat(0.0);
+            };
+            // SAFETY: as above; the reference covers the eight numbers read.
+            let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
+            // SAFETY: as above.
+            let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
+            (low, high)
+        }
+        #[inline(always)]
+        fn load_part(self, x: &[f32]) -> Self::V {
+            let mut all = [0.0; WIDTH];
+            for (all, x) in all.iter_mut().zip(x) {
+                *all = *x;
+            }
+            self.load(&all)
+        }
+        #[inline(always)]
+        fn store(self, v: Self::V, x: &mut [f32; WIDTH]) {
+            let (halves, _) = x.as_chunks_mut::<8>();
+            if let [low, high] = halves {
+                // SAFETY: as above; the reference covers the eight numbers written.
+                unsafe { _mm256_storeu_ps(low.as_mut_ptr(), v.0) };
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_ps(high.as_mut_ptr(), v.1) };
+            }
+        }
+        #[inline(always)]
+        fn store_part(self, v: Self::V, x: &mut [f32]) {
+            let mut all = [0.0; WIDTH];
+            self.store(v, &mut all);
+            for (x, all) in x.iter_mut().zip(all) {
+                *x = all;
+            }
+        }
+        halves!(add(a, b) = _mm256_add_ps);
+        halves!(sub(a, b) = _mm256_sub_ps);
+        halves!(mul(a, b) = _mm256_mul_ps);
+        halves!(div(a, b) = _mm256_div_ps);
+        halves!(mul_add(a, b, c) = _mm256_fmadd_ps);
+        halves!(neg_mul_add(a, b, c) = _mm256_fnmadd_ps);
+        halves!(max(a, b) = _mm256_max_ps);
+        halves!(min(a, b) = _mm256_min_ps);
+        halves!(sqrt(a) = _mm256_sqrt_ps);
+        halves!(round(a) = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>);
+        #[inline(always)]
+        fn scale(self, a: Self::V, n: Self::V) -> Self::V {
+            // SAFETY: as above.
+            let low = unsafe { scale_256(a.0, n.0) };
+            // SAFETY: as above.
+            let high = unsafe { scale_256(a.1, n.1) };
+            (low, high)
+        }
+        #[inline(always)]
+        #[expect(clippy::indexing_slicing, reason = "lane numbers are below sixteen")]
+        fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V {
+            let (mut from_a, mut from_b) = ([0.0; WIDTH], [0.0; WIDTH]);
+            self.store(a, &mut from_a);
+            self.store(b, &mut from_b);
+            self.load(&std::array::from_fn(|i| {
+                if i < n { from_a[i] } else { from_b[i] }
+            }))
+        }
+        #[inline(always)]
+        fn sum(self, a: Self::V) -> f32 {
+            // SAFETY: as above.
+            unsafe { sum_256(_mm256_add_ps(a.0, a.1)) }
+        }
+        #[inline(always)]
+        fn largest(self, a: Self::V) -> f32 {
+            // SAFETY: as above.
+            unsafe { largest_256(_mm256_max_ps(a.0, a.1)) }
+        }
+        #[inline(always)]
+        fn transpose(self, rows: [Self::V; WIDTH]) -> [Self::V; WIDTH] {
+            let mut array = [[0.0; WIDTH]; WIDTH];
+            let mut turned = rows;
+            for (v, row) in rows.into_iter().zip(&mut array) {
+                self.store(v, row);
+            }
+            transpose_array(&mut array);
+            for (v, row) in turned.iter_mut().zip(&array) {
+                *v = self.load(row);
+            }
+            turned
+        }
+    }
+
+    /// a 2^n in two steps: 2^n itself may be below the normal range.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn scale_256(a: __m256, n: __m256) -> __m256 {
+        let n = _mm256_cvtps_epi32(n);
+        let half = _mm256_srai_epi32::<1>(n);
+        let power = |n| {
+            let biased = _mm256_add_epi32(n, _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        };
+        let a = _mm256_mul_ps(a, power(half));
+        _mm256_mul_ps(a, power(_mm256_sub_epi32(n, half)))
+    }
+
+    /// Lane i with i + 4, then 2, 1.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn sum_256(a: __m256) -> f32 {
+        let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps::<1>(a, a)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn largest_256(a: __m256) -> f32 {
+        let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    kernel! { fn exp_of<L>(l, x: &[f32; WIDTH], y: &mut [f32; WIDTH]) { l.store(exp(l, l.load(x)), y); } }
+    kernel! { fn dot_of<L>(l, a: &[f32], b: &[f32]) -> f32 { dot(l, a, b) } }
+    kernel! { fn axpy_of<L>(l, x: &[f32], y: &mut [f32]) { axpy(l, 3.0, x, y); } }
+    kernel! { fn folds_of<L>(l, x: &[f32; WIDTH]) -> (f32, f32) { (l.sum(l.load(x)), l.largest(l.load(x))) } }
+    kernel! { fn transposed<L>(l, x: &mut [[f32; WIDTH]; WIDTH]) {
+        let rows = l.transpose(x.map(|row| l.load(&row)));
+        for (row, x) in rows.into_iter().zip(x) { l.store(row, x); }
+    } }
+
+    fn levels() -> Vec<Level> {
+        CpuFeatures::detect().available().map(Level::of).collect()
+    }
+
+    #[test]
+    fn exp_keeps_its_bound_and_its_edges() {
+        for level in levels() {
+            let mut worst = 0.0_f64;
+            for step in 0..20_000 {
+                let x: [f32; WIDTH] =
+                    std::array::from_fn(|i| -87.0 + (step * 16 + i) as f32 * (175.0 / 320_000.0));
+                let mut y = [0.0; WIDTH];
+                exp_of(level, &x, &mut y);
+                for (x, y) in x.into_iter().zip(y) {
+                    let exact = f64::from(x).exp();
+                    worst = worst.max((f64::from(y) / exact - 1.0).abs());
+                }
+            }
+            assert!(worst < 2.0_f64.powi(-22), "{level:?}: {worst:e}");
+            let mut x = [0.0; WIDTH];
+            let edges = [
+                f32::NEG_INFINITY,
+                -200.0,
+                -103.0,
+                0.0,
+                90.0,
+                f32::INFINITY,
+                f32::NAN,
+            ];
+            x[..edges.len()].copy_from_slice(&edges);
+            let mut y = [0.0; WIDTH];
+            exp_of(level, &x, &mut y);
+            assert_eq!(y[0].to_bits(), 0);
+            assert_eq!(y[1].to_bits(), 0);
+            assert!(y[2] > 0.0 && y[2] < 1e-44);
+            assert!((y[3] - 1.0).abs() < f32::EPSILON);
+            assert!(y[4].is_infinite() && y[5].is_infinite() && y[6].is_nan());
+        }
+    }
+
+    #[test]
+    fn dot_and_axpy_take_every_length() {
+        for level in levels() {
+            for len in 0..200 {
+                let a: Vec<f32> = (0..len).map(|i| (i % 7) as f32 - 3.0).collect();
+                let b: Vec<f32> = (0..len).map(|i| (i % 5) as f32 - 2.0).collect();
+                let exact: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+                assert!((dot_of(level, &a, &b) - exact).abs() < 1e-6);
+                let mut y = b.clone();
+                axpy_of(level, &a, &mut y);
+                for ((a, b), y) in a.iter().zip(&b).zip(y) {
+                    assert!((3.0 * a + b - y).abs() < 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_folds_by_the_same_tree_and_transposes() {
+        let x: [f32; WIDTH] = std::array::from_fn(|i| 1.0 / (i as f32 + 0.3) - 1.0);
+        let (sum, largest) = folds_of(Level::Portable(Portable), &x);
+        for level in levels() {
+            let got = folds_of(level, &x);
+            assert_eq!(got.0.to_bits(), sum.to_bits(), "{level:?}");
+            assert_eq!(got.1.to_bits(), largest.to_bits(), "{level:?}");
+            let mut square: [[f32; WIDTH]; WIDTH] =
+                std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as f32));
+            transposed(level, &mut square);
+            for (i, row) in square.iter().enumerate() {
+                for (j, x) in row.iter().enumerate() {
+                    assert!((x - (j * 16 + i) as f32).abs() < 0.5, "{level:?} {i} {j}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What holds bit for bit: threads, neighbours, caches; and memory that is used again.
+
+use frugal_core::backend::{Attention, Backend, Context, Keys, Pages, TrainBackend};
+use frugal_core::dtype::DType;
+use frugal_core::shape::{Rows, Shape};
+use frugal_kernels::cpu::backend::Cpu;
+use frugal_kernels::cpu::gemm::Precision;
+use frugal_kernels::cpu::tensor::Tensor;
+
+use crate::program::{everything, rows, tensor};
+use crate::{cpu, isas};
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for isa in isas() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let alone = everything(&cpu(1, precision, isa));
+            for threads in [2, 3] {
+                let together = everything(&cpu(threads, precision, isa));
+                for ((name, a), (_, b)) in alone.iter().zip(&together) {
+                    assert_eq!(bits(a), bits(b), "{isa:?} {precision:?} {name}");
+                }
+            }
+        }
+    }
+}
+
+/// Keys in the form under test.
+fn keys<'a>(form: usize, tensors: &'a [Tensor; 2]) -> Keys<'a, Tensor> {
+    let [first, second] = tensors;
+    match form {
+        0 => Keys::Grouped {
+            k: first,
+            v: second,
+            n_kv_heads: 2,
+        },
+        1 => Keys::Expanded {
+            kv: first,
+            k_rope: second,
+            nope: 20,
+        },
+        _ => Keys::Latent {
+            latent: first,
+            rank: 36,
+        },
+    }
+}
+
+/// Widths of a query head and of the two key tensors.
+const WIDTHS: [[usize; 3]; 3] = [[24, 48, 40], [28, 4 * 36, 8], [44, 44, 1]];
+
+/// Attention of packed sequences, of pages filled row by row and read by one query at a time, and
+/// of a prefill in two halves: the same bits.
+#[test]
+fn a_row_of_attention_is_the_same_in_training_prefill_and_decode() {
+    for isa in isas() {
+        for form in 0..3 {
+            for dtype in [DType::F32, DType::Bf16] {
+                check_attention(&cpu(2, Precision::F32, isa), form, dtype);
+            }
+        }
+    }
+}
+
+fn ask(b: &Cpu, q: &Tensor, keys: Keys<'_, Tensor>, rows: &Rows, context: Context<'_>) -> Vec<f32> {
+    let attention = Attention {
+        n_heads: 4,
+        scale: 0.3,
+        rows,
+        context,
+    };
+    b.get(&b.attention(q, keys, &attention).unwrap()).unwrap()
+}
+
+fn check_attention(b: &Cpu, form: usize, dtype: DType) {
+    let rows = rows();
+    let t = rows.n_rows();
+    let [q_width, first, second] = WIDTHS[form];
+    let q = tensor(b, 1, Shape::matrix(t, 4 * q_width), 1.0);
+    let packed = [first, second].map(|w| tensor(b, 2, Shape::matrix(t, w), 1.0));
+    let expected = ask(b, &q, keys(form, &packed), &rows, Context::Packed);
+    let width = expected.len() / t;
+
+    // Every sequence in pages of 7 rows of its own, pages in scattered order.
+    let page_rows = 7;
+    let mut n_pages = 0;
+    let mut tables = Vec::new();
+    for range in rows.ranges() {
+        let pages = range.len().div_ceil(page_rows) as u32;
+        tables.push((n_pages..n_pages + pages).rev().collect::<Vec<u32>>());
+        n_pages += pages;
+    }
+    let store = |width| {
+        let zeros = b.zeros(Shape::matrix(n_pages as usize * page_rows, width));
+        b.cast(&zeros.unwrap(), dtype).unwrap()
+    };
+    let mut stores = [store(first), store(second)];
+    for (range, table) in rows.ranges().zip(&tables) {
+        let slots: Vec<u32> = (0..range.len())
+            .map(|i| table[i / page_rows] * page_rows as u32 + (i % page_rows) as u32)
+            .collect();
+        let ids: Vec<u32> = range.map(|i| i as u32).collect();
+        for (store, packed) in stores.iter_mut().zip(&packed) {
+            let part = b.gather(packed, &ids).unwrap();
+            b.append(store, &part, &slots).unwrap();
+        }
+    }
+    let paged = |lengths: Vec<u32>| Pages {
+        page_rows,
+        tables: tables.clone(),
+        lengths,
+    };
+    let full: Vec<u32> = rows.ranges().map(|range| range.len() as u32).collect();
+
+    // All rows at once, then the rows of the second half of each sequence, then each row alone.
+    let got = ask(
+        b,
+        &q,
+        keys(form, &stores),
+        &rows,
+        Context::Paged(&paged(full.clone())),
+    );
+    assert_eq!(bits(&got), bits(&expected), "prefill, form {form}");
+    let halves: Vec<u32> = full.iter().map(|n| n / 2).collect();
+    let starts: Vec<u32> = full.iter().zip(&halves).map(|(n, half)| n - half).collect();
+    check_rows(b, (&rows, &halves, &starts), &q, |q, part, ids| {
+        let got = ask(
+            b,
+            q,
+            keys(form, &stores),
+            part,
+            Context::Paged(&paged(full.clone())),
+        );
+        compare(&got, &expected, ids, width, "half a prefill");
+    });
+    for position in [0, 1, 36, 63, 64, 65, 129] {
+        let lengths: Vec<u32> = full.iter().map(|n| u32::from(position < *n)).collect();
+        let starts = vec![position; lengths.len()];
+        let seen = full.iter().map(|n| (position + 1).min(*n)).collect();
+        let pages = paged(seen);
+        check_rows(b, (&rows, &lengths, &starts), &q, |q, part, ids| {
+            let got = ask(b, q, keys(form, &stores), part, Context::Paged(&pages));
+            compare(&got, &expected, ids, width, "decode");
+        });
+    }
+}
+
+/// Hands out the query rows `starts..starts + lengths` of each sequence.
+fn check_rows(
+    b: &Cpu,
+    (rows, lengths, starts): (&Rows, &[u32], &[u32]),
+    q: &Tensor,
+    check: impl Fn(&Tensor, &Rows, &[u32]),
+) {
+    let mut ids = Vec::new();
+    for (range, (start, length)) in rows.ranges().zip(starts.iter().zip(lengths)) {
+        ids.extend((0..*length).map(|i| range.start as u32 + start + i));
+    }
+    let part = Rows::new(lengths, starts).unwrap();
+    check(&b.gather(q, &ids).unwrap(), &part, &ids);
+}
+
+fn compare(got: &[f32], expected: &[f32], ids: &[u32], width: usize, what: &str) {
+    for (row, id) in got.chunks(width).zip(ids) {
+        let start = *id as usize * width;
+        let expected = &expected[start..start + width];
+        assert_eq!(bits(row), bits(expected), "{what}, row {id}");
+    }
+}
+
+#[test]
+fn memory_is_asked_for_in_the_first_steps_only() {
+    let b = cpu(2, Precision::Bf16, isas()[isas().len() - 1]);
+    for _ in 0..3 {
+        everything(&b);
+    }
+    let after_three = b.allocations();
+    for _ in 0..3 {
+        everything(&b);
+    }
+    assert_eq!(b.allocations(), after_three);
+}
+
+#[test]
+fn a_weight_that_changed_is_packed_again() {
+    let b = cpu(2, Precision::F32, isas()[0]);
+    let x = tensor(&b, 1, Shape::matrix(5, 8), 1.0);
+    let mut weight = tensor(&b, 2, Shape::matrix(3, 8), 1.0);
+    let linear = |weight: &Tensor| {
+        let w = frugal_core::backend::Linear {
+            weight,
+            bias: None,
+            product: frugal_core::backend::Product::Policy,
+        };
+        b.get(&b.linear(&x, w).unwrap()).unwrap()
+    };
+    let before = linear(&weight);
+    let kept = weight.clone();
+    let more = weight.clone();
+    b.accumulate(&mut weight, &more).unwrap();
+    let doubled: Vec<f32> = before.iter().map(|y| y + y).collect();
+    assert_eq!(bits(&linear(&weight)), bits(&doubled));
+    assert_eq!(bits(&linear(&kept)), bits(&before));
+}
+
+#[test]
+fn a_causal_row_is_not_touched_by_what_comes_after_it() {
+    let b = cpu(1, Precision::F32, isas()[isas().len() - 1]);
+    let rows = Rows::packed(&[6]).unwrap();
+    let mut values = vec![0.5; 6 * 16];
+    values[5 * 16..].fill(f32::NAN);
+    let shape = Shape::matrix(6, 16);
+    let k = b
+        .put(shape, frugal_core::dtype::Data::F32(&values))
+        .unwrap();
+    let keys = Keys::Grouped {
+        k: &k,
+        v: &k,
+        n_kv_heads: 1,
+    };
+    let attention = Attention {
+        n_heads: 1,
+        scale: 1.0,
+        rows: &rows,
+        context: Context::Packed,
+    };
+    let y = b.get(&b.attention(&k, keys, &attention).unwrap()).unwrap();
+    assert!(y[..5 * 16].iter().all(|y| (y - 0.5).abs() < 1e-6));
+    assert!(y[5 * 16..].iter().all(|y| y.is_nan()));
+}
