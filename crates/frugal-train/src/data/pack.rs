@@ -101,7 +101,13 @@ impl Step {
             sample.check(index)?;
             ids.extend(sample.ids.iter().take(sample.n_rows()));
             targets.extend(sample.ids.iter().skip(1));
-            weights.extend(sample.is_learnt.iter().skip(1).map(|l| f32::from(u8::from(*l))));
+            weights.extend(
+                sample
+                    .is_learnt
+                    .iter()
+                    .skip(1)
+                    .map(|l| f32::from(u8::from(*l))),
+            );
             lengths.push(u32::try_from(sample.n_rows()).unwrap_or(u32::MAX));
         }
         Ok(Self {
@@ -157,8 +163,10 @@ impl Step {
             let n = range.len().saturating_sub(1);
             let from = range.start..range.start + n;
             lengths.push(u32::try_from(n).unwrap_or(u32::MAX));
-            step.from
-                .extend(from.clone().map(|row| u32::try_from(row).unwrap_or(u32::MAX)));
+            step.from.extend(
+                from.clone()
+                    .map(|row| u32::try_from(row).unwrap_or(u32::MAX)),
+            );
             step.next_ids
                 .extend(self.targets.iter().skip(from.start).take(n));
             step.targets
