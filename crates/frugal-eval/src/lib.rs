@@ -13,6 +13,7 @@ pub mod grade;
 pub mod judge;
 pub mod knobs;
 pub mod probe;
+pub mod report;
 pub mod rewards;
 pub mod split;
 pub mod stats;
