@@ -2,7 +2,7 @@
 //!
 //! This room defines what the others talk in: shapes and their letters ([`shape`]), stored number
 //! formats ([`dtype`]), the one trait between model and chips ([`backend`]), what each operation
-//! means ([`ops`], and [`reference`] made of them), and what it costs ([`meter`]). It does no input
+//! means ([`ops`], and [`mod@reference`] made of them), and what it costs ([`meter`]). It does no input
 //! or output, knows no model and no device, and needs no standard library.
 //!
 //! Read [`backend`] first, then a file of [`ops`].

@@ -5,18 +5,23 @@
 //! *Muon*: Newton-Schulz applies p(x) = 3.4445 x - 4.7750 x³ + 2.0315 x⁵ to singular values below
 //! 1.21, where |p'| <= 4.0, so an error in the Frobenius norm grows by less than 4 an iteration;
 //! each iteration adds gamma(n + 2 k + 16) (the widths of its three products) times at most 11 |X|
-//! with |X| <= 1.21 sqrt(min(n, k)). This is a worst case; real errors are far below. Products in
-//! bf16 would not be held by it: the iteration is done in f32 whatever the policy.
+//! with |X| <= 1.21 sqrt(min(n, k)). This is a worst case; real errors are far below. Products of
+//! the iteration may follow a bf16 policy, of which the worst case says nothing (4^5 u > 1). There
+//! only the purpose of the update is held: the direction is off by less than [`BF16_TURN`] of its
+//! norm. That the steps are the right ones is what the f32 policy of the same back-end shows.
 
 use alloc::vec::Vec;
 
 use super::tolerance::{FLOOR, FUNCTION, U_F32, gamma};
-use super::{Draw, Suite, host};
+use super::{Draw, Rounding, Suite, Twin, host};
 use crate::backend::{AdamW, Backend, Muon, TrainBackend};
 use crate::error::Result;
 use crate::ops::optim::{MUON_SIZE, NEWTON_SCHULZ_STEPS, corrections};
-use crate::reference::Reference;
+use crate::reference::{HostTensor, Reference};
 use crate::shape::Shape;
+
+/// How far a direction found with bf16 products may be from the exact one, relative to its norm.
+const BF16_TURN: f64 = 0.4;
 
 pub(super) fn adamw<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> Result<()> {
     let shape = Shape::matrix(draw.rows(33), draw.size(129));
@@ -104,7 +109,12 @@ pub(super) fn muon<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> Re
         .map(|(m, g)| gamma(4) * f64::from(m.abs() + g.abs()) + FLOOR)
         .collect();
     s.backend.muon(&mut p.own, &g.own, &mut m.own, &step)?;
+    let old = p.host.clone();
     Reference.muon(&mut p.host, &g.host, &mut m.host, &step)?;
+    s.near("momentum", &m.own, &m.host, &m_bound)?;
+    if s.rounding == Rounding::Bf16 {
+        return turn(s, &p, &old, &step);
+    }
     let norm = 1.21 * (n.min(k) as f64).sqrt();
     let mut error = gamma(n * k + 16) * 2.0;
     for _ in 0..NEWTON_SCHULZ_STEPS {
@@ -115,8 +125,46 @@ pub(super) fn muon<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> Re
     let p_bound: Vec<f64> = (p.host.numbers()?.iter())
         .map(|p| moved + gamma(8) * (f64::from(p.abs()) + rate))
         .collect();
-    s.near("param", &p.own, &p.host, &p_bound)?;
-    s.near("momentum", &m.own, &m.host, &m_bound)
+    s.near("param", &p.own, &p.host, &p_bound)
+}
+
+/// Compares the directions of each matrix of a stack as a whole.
+fn turn<B: TrainBackend>(
+    s: &mut Suite<'_, B>,
+    p: &Twin<B::Tensor>,
+    old: &HostTensor,
+    step: &Muon,
+) -> Result<()> {
+    let got = s.backend.get(&p.own)?;
+    let (right, old) = (p.host.numbers()?, old.numbers()?);
+    let each = p.host.shape().rows_each() * p.host.shape().cols();
+    let decay = f64::from(step.learning_rate) * f64::from(step.weight_decay);
+    s.n_checks += 1;
+    if got.len() != right.len() {
+        s.fail(
+            "param",
+            f64::INFINITY,
+            "expected the shape of before".into(),
+        );
+        return Ok(());
+    }
+    for matrix in 0..p.host.shape().stacked() {
+        let (mut apart, mut norm) = (0.0, FLOOR);
+        let numbers = got.iter().zip(right).zip(old);
+        for ((got, right), old) in numbers.skip(matrix * each).take(each) {
+            let moved = f64::from(*old) * (1.0 - decay) - f64::from(*right);
+            apart += (f64::from(*got) - f64::from(*right)).powi(2);
+            // Half a unit of the parameter is what storing it may lose.
+            norm += moved * moved + (U_F32 * f64::from(*old)).powi(2) / BF16_TURN.powi(2);
+        }
+        let ratio = (apart / norm).sqrt() / BF16_TURN;
+        if ratio > 1.0 || ratio.is_nan() {
+            let detail = alloc::format!("matrix {matrix} turned by {:.3}", ratio * BF16_TURN);
+            s.fail("param", ratio, detail);
+        }
+        s.closest = s.closest.max(ratio.min(1.0));
+    }
+    Ok(())
 }
 
 /// In f64: 1e-12 is room for 2^13 roundings.

@@ -1,9 +1,10 @@
 //! Rows to their experts' slots and back.
 //!
-//! *Dispatch*: xs[s] = x[order[s] / k]; no arithmetic. Backward: dx[t] = the sum of its k slots, in
-//! the order of choice.
-//! *Combine*: y[t] = sum_c weights[t, c] ys[slot of (t, c)], in the order of choice. Backward:
-//! dys[slot of (t, c)] = weights[t, c] dy[t], dweights[t, c] = dy[t] · ys[slot of (t, c)].
+//! *Dispatch*: `xs[s] = x[order[s] / k]`; no arithmetic. Backward: `dx[t]` is the sum of the k slots
+//! of t, in the order of choice.
+//!
+//! *Combine*: `y[t] = sum_c weights[t, c] ys[slot of (t, c)]`, in the order of choice. Backward:
+//! `dys[slot of (t, c)] = weights[t, c] dy[t]`, `dweights[t, c] = dy[t] · ys[slot of (t, c)]`.
 #![expect(
     clippy::indexing_slicing,
     reason = "the route's order is checked to be a permutation of its positions"

@@ -1,6 +1,6 @@
-//! Rows of a table: y[i] = table[ids[i]], `table [V, D]`. No arithmetic.
+//! Rows of a table: `y[i] = table[ids[i]]`, `table [V, D]`. No arithmetic.
 //!
-//! Backward: dtable[v] += the sum of dy[i] over the i with ids[i] = v.
+//! Backward: `dtable[v]` gains the sum of `dy[i]` over the i with `ids[i] = v`.
 
 use alloc::vec::Vec;
 

@@ -1,6 +1,6 @@
 //! Each expert's product with its own rows: `xs [T * k, K]` in expert order, `weight [E, N, K]`.
 //!
-//! y[s] = W_e xs[s] for the slots `offsets[e]..offsets[e + 1]` of expert e; the backward is that of
+//! `y[s] = W_e xs[s]` for the slots `offsets[e]..offsets[e + 1]` of expert e; the backward is that of
 //! [`linear`] over the same slots. An expert without rows does nothing.
 #![expect(
     clippy::indexing_slicing,

@@ -1,7 +1,7 @@
 //! y = x Wᵀ + bias: `x [T, K]`, `weight [N, K]`, `bias [N]`, `y [T, N]`.
 //!
-//! y[t, n] = sum_k x[t, k] W[n, k] + bias[n]. Backward:
-//! dx[t, k] = sum_n dy[t, n] W[n, k], dW[n, k] += sum_t dy[t, n] x[t, k], dbias[n] += sum_t dy[t, n].
+//! `y[t, n] = sum_k x[t, k] W[n, k] + bias[n]`. Backward: `dx[t, k] = sum_n dy[t, n] W[n, k]`,
+//! `dW[n, k] += sum_t dy[t, n] x[t, k]`, `dbias[n] += sum_t dy[t, n]`.
 //! With K = 0 the result is the bias.
 #![expect(
     clippy::indexing_slicing,

@@ -7,7 +7,8 @@
 //!
 //! *Muon*, for each matrix: b = mu b + g, u = g + mu b, X = u / (|u| + 1e-7) in the Frobenius norm,
 //! five times X = 3.4445 X + (-4.7750 A + 2.0315 A²) X with A = X Xᵀ (on the transpose where N > K),
-//! p -= lr (0.2 sqrt(max(N, K)) X + decay p). *Source*: Jordan et al. 2024; the factor that matches
+//! p -= lr (0.2 sqrt(max(N, K)) X + decay p). The products that form A and X may follow a back-end's
+//! policy; the rest is f32 or wider. *Source*: Jordan et al. 2024; the factor that matches
 //! AdamW's size: Liu et al., 2502.16982.
 #![expect(
     clippy::indexing_slicing,

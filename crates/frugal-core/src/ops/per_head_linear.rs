@@ -1,7 +1,8 @@
 //! One small matrix a head: the two absorbed halves of MLA's `kv_b_proj`.
 //!
 //! W_h is `[used, C]`: rows `h * block + start ..` of the weight `[H * block, C]`.
-//! Into the latent space y_h[c] = sum_r W_h[r, c] x_h[r]; out of it y_h[r] = sum_c W_h[r, c] x_h[c].
+//! Into the latent space `y_h[c] = sum_r W_h[r, c] x_h[r]`; out of it
+//! `y_h[r] = sum_c W_h[r, c] x_h[c]`.
 //! There is no backward: training uses naive MLA. *Source*: DeepSeek-V2, section 2.1.2.
 use alloc::vec::Vec;
 

@@ -1,6 +1,6 @@
 //! Rotary positions. *Source*: Su et al., 2104.09864; the table holds what YaRN makes of it.
 //!
-//! For each head and i below R / 2, with c = table[p, i], s = table[p, R / 2 + i] at the row's
+//! For each head and i below R / 2, with `c = table[p, i]`, `s = table[p, R / 2 + i]` at the row's
 //! position p, the pair (a, b) becomes (a c - b s, a s + b c). Pairs are neighbours or halves, see
 //! [`RopePairs`]. Columns outside of the rotated ones pass. Backward: the same with -s.
 #![expect(
