@@ -7,12 +7,14 @@ use frugal_eval::evaluate::{PassCurve, Score};
 use frugal_eval::report::{
     Checkpoint, Controls, Followed, FollowedAnswer, HomeTotal, ModelLine, Report, Timing,
 };
-use frugal_eval::stats::{Estimate, RESAMPLES, bootstrap_mean, pass_at_k, wilson};
+use frugal_eval::stats::{Estimate, bootstrap_mean, pass_at_k, wilson};
 use frugal_run::consumption::{EnergyMethod, Used};
 use frugal_run::ledger::{Bill, Entry, Outcome, Price, Run, Total, Work};
 use serde_json::{Map, Value, json};
 
-const PROBLEMS: usize = 500;
+/// Few, and few resamples, so that a report is quickly made.
+const PROBLEMS: usize = 200;
+const RESAMPLES: usize = 200;
 
 /// How a made-up checkpoint answers: accuracy, thinking tokens, think rate, self-checks, form.
 pub(crate) type Look = (f64, f64, f64, f64, f64);
@@ -150,7 +152,7 @@ fn line(course: &Course, step: u64, rng: &mut Rng) -> Value {
     let is_rl = course.kind == "grpo";
     let accuracy = (between(course.accuracy) + noise(0.025)).clamp(0.0, 1.0);
     let thinking = (between(course.thinking) + noise(2.0)).max(0.0);
-    if is_rl || (step + 1) % (course.steps / 8).max(1) == 0 {
+    if is_rl || (step + 1).is_multiple_of((course.steps / 8).max(1)) {
         put("accuracy", json!(accuracy));
         put(
             "in_form",
@@ -188,7 +190,7 @@ fn line(course: &Course, step: u64, rng: &mut Rng) -> Value {
             "max_violation",
             json!(1.6 * (-(done * 6.0)).exp() + 0.2 + noise(0.05).abs()),
         );
-        if step % 10 == 0 {
+        if step.is_multiple_of(10) {
             put("expert_load", load(done, &mut noise));
         }
     }
@@ -252,7 +254,9 @@ fn bill() -> Bill {
         .map(|course| (course.stage.to_owned(), entry(course)))
         .collect();
     let mut total = Total::default();
-    stages.iter().for_each(|(_, entry)| total.add(entry));
+    for (_, entry) in &stages {
+        total.add(entry);
+    }
     let run = Run {
         id: 12,
         recipe: "r1-tiny".into(),
@@ -369,11 +373,9 @@ pub(crate) fn report() -> Report {
         money: BTreeMap::new(),
         ..bill.total.clone()
     };
-    bill.stages
-        .iter()
-        .cycle()
-        .take(80)
-        .for_each(|(_, entry)| all.add(entry));
+    for (_, entry) in bill.stages.iter().cycle().take(80) {
+        all.add(entry);
+    }
     Report {
         about: "MADE-UP NUMBERS to look at the page with. A small V3-style model learns countdown \
                 by reinforcement learning, goes through the R1 stages and is distilled."

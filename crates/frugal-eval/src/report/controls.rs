@@ -244,7 +244,7 @@ fn curve(report: &Report, controls: &Controls) -> Option<Markup> {
         }),
         upright: equal.map(|at| Rule {
             at,
-            label: "same cost as one R1-Zero answer".into(),
+            label: "same cost as R1-Zero".into(),
         }),
     })
 }

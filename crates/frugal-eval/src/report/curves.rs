@@ -134,12 +134,7 @@ fn speed(stage: &StageLog<'_>) -> Option<Markup> {
         name: "tokens".into(),
         points,
     };
-    chart(
-        stage,
-        "Speed",
-        Unit::Of("tokens a second, trained and generated"),
-        vec![line],
-    )
+    chart(stage, "Speed", Unit::Of("tokens a second"), vec![line])
 }
 
 fn chart(stage: &StageLog<'_>, title: &str, unit: Unit, lines: Vec<Line>) -> Option<Markup> {

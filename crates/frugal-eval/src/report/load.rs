@@ -35,7 +35,8 @@ pub(super) fn section(stages: &[StageLog<'_>]) -> Markup {
             h2 { "Expert load" }
             p.note {
                 "Which share of the tokens each expert received, over the steps of a stage. The \
-                 selection bias pulls all towards the even share without a loss term of its own."
+                 selection bias moves against the load after every step. Each map names the \
+                 fullest expert's multiple of the even share, first and last."
             }
             p.legend aria-hidden="true" {
                 @for (level, words) in [(0, "none"), (4, "even share"), (8, "twice that or more")] {
@@ -115,7 +116,7 @@ fn map(stage: &str, layer: usize, columns: &[Vec<f64>], steps: (f64, f64)) -> Ma
         figure.chart {
             figcaption {
                 b { "Routing layer " (layer) } " "
-                span.unit { "fullest expert " (compact(from)) "× → " (compact(to)) "× even" }
+                span.unit { "fullest " (compact(from)) "× → " (compact(to)) "×" }
             }
             svg viewBox={ "0 0 " (WIDTH) " " (at(height + 22.0)) } role="img" aria-label=(words) {
                 title { (words) }

@@ -122,10 +122,13 @@ impl Frame {
         let all = || chart.lines.iter().flat_map(|line| &line.points);
         let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
         let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
-        let x = (
+        let mut x = (
             least(&mut all().map(|p| p.x)),
             most(&mut all().map(|p| p.x)),
         );
+        if chart.across == Across::Steps {
+            x.0 = 0.0;
+        }
         let low = least(&mut all().map(|p| p.low));
         let high = most(
             &mut all()
@@ -143,7 +146,7 @@ impl Frame {
             _ => (low - 0.5, low + 0.5),
         };
         let mut x_ticks = match chart.across {
-            Across::Steps => ticks(x.0, x.1, 4.0),
+            Across::Steps => ticks(x.0, x.1, 5.0),
             Across::Draws => (0..24).map(f64::from).collect(),
         };
         x_ticks.retain(|tick| (x.0..=x.1).contains(tick));
@@ -278,7 +281,13 @@ fn rules(chart: &Chart, frame: &Frame) -> Markup {
         }
         @if let Some(rule) = &chart.upright {
             path.rule d={ "M" (at(frame.x(rule.at))) " " (at(TOP)) "V" (at(HEIGHT - BOTTOM)) } {}
-            text.note x=(at(frame.x(rule.at) + 5.0)) y=(at(HEIGHT - BOTTOM - 6.0)) { (rule.label) }
+            @let (beside, anchor) = match frame.x(rule.at) {
+                x if x > WIDTH / 2.0 => (x - 5.0, "end"),
+                x => (x + 5.0, "start"),
+            };
+            text.note x=(at(beside)) y=(at(HEIGHT - BOTTOM - 6.0)) text-anchor=(anchor) {
+                (rule.label)
+            }
         }
     }
 }

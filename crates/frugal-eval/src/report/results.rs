@@ -39,10 +39,10 @@ pub(super) fn section(report: &Report) -> Markup {
             (table(&rows))
             p.note {
                 "The same " (first.score.problems) " problems for all, none of them seen in \
-                 training in any order of its numbers. pass@1 and pass@8 are of samples at the \
-                 evaluation's temperature, their 95 % intervals a bootstrap over problems; greedy \
-                 and majority of eight carry Wilson intervals. The intervals speak about problems, \
-                 not about seeds: another seed is another run."
+                 training, in this order of its words or another. pass@1 and pass@8 are of samples \
+                 at the evaluation's temperature, with a bootstrap over problems for 95 % \
+                 intervals; greedy and majority of eight carry Wilson intervals. The intervals \
+                 speak about problems, not about seeds: another seed is another run."
             }
         }
     }
