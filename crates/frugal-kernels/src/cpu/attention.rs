@@ -13,8 +13,9 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
+    clippy::needless_range_loop,
     reason = "`check::attention` holds every part inside its row and every page inside the store; \
-              inner functions melt into the kernel"
+              inner functions melt into the kernel; loops over registers are by number"
 )]
 
 use std::ops::Range;
@@ -562,7 +563,7 @@ fn finish<L: Lanes>(
 }
 
 /// The two tensors of keys.
-pub(super) fn tensors<'a>(keys: Keys<'a, Tensor>) -> (&'a Tensor, Option<&'a Tensor>) {
+pub(super) fn tensors(keys: Keys<'_, Tensor>) -> (&Tensor, Option<&Tensor>) {
     match keys {
         Keys::Grouped { k, v, .. } => (k, Some(v)),
         Keys::Expanded { kv, k_rope, .. } => (kv, Some(k_rope)),

@@ -28,7 +28,7 @@ use super::pool::{Pool, PoolError};
 use super::rope::Turn;
 use super::tensor::{Blank, Recycler, Tensor, WeightPart, narrow_all};
 use super::vector::Level;
-use super::{activation, attention, head, layout, moe, norm, rope, sample};
+use super::{activation, attention, head, layout, moe, norm, rope, route, sample};
 
 /// What a [`Cpu`] is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,7 +384,7 @@ impl Backend for Cpu {
         bias: Option<&Tensor>,
         router: &Router,
     ) -> Result<Route<Tensor>> {
-        moe::route(self, logits, bias, router)
+        route::route(self, logits, bias, router)
     }
 
     fn dispatch(&self, x: &Tensor, route: &Route<Tensor>) -> Result<Tensor> {

@@ -14,7 +14,9 @@ use super::backend::Cpu;
 use super::gemm::{Finish, Mat, MatMut, StackMut, StackShape, Update};
 use super::rope::Turn;
 use super::tensor::{Tensor, WeightPart};
-use super::{activation, attention, attention_backward, head, layout, moe, norm, optim, rope};
+use super::{
+    activation, attention, attention_backward, head, layout, moe, norm, optim, rope, route,
+};
 
 impl TrainBackend for Cpu {
     fn linear_backward(
@@ -151,7 +153,7 @@ impl TrainBackend for Cpu {
         d_weights: &Tensor,
         balance: Option<Balance<'_>>,
     ) -> Result<Tensor> {
-        moe::route_backward(self, (logits, router), route, d_weights, balance)
+        route::route_backward(self, (logits, router), route, d_weights, balance)
     }
 
     fn balance_loss(
@@ -161,7 +163,7 @@ impl TrainBackend for Cpu {
         route: &Route<Tensor>,
         balance: Balance<'_>,
     ) -> Result<f32> {
-        moe::balance_loss(self, (logits, router), route, balance)
+        route::balance_loss(self, (logits, router), route, balance)
     }
 
     fn dispatch_backward(&self, dxs: &Tensor, route: &Route<Tensor>) -> Result<Tensor> {

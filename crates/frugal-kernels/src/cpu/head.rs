@@ -4,6 +4,10 @@
 //! in the cache, and forgotten: no `[T, V]` is kept. [`row_sums`] is the one softmax of this file and
 //! of [`super::sample`], so that a drawn token's log-probability and the trainer's are the same bits
 //! for the same logits. Meaning: `frugal_core::ops::log_prob`, `frugal_core::ops::divergence`.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sums are formed in f64 and rounded once"
+)]
 
 use std::sync::Arc;
 

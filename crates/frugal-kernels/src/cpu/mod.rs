@@ -26,5 +26,8 @@ mod moe;
 mod norm;
 mod optim;
 mod rope;
+mod route;
 mod sample;
 mod vector;
+#[cfg(target_arch = "x86_64")]
+mod vector_x86;

@@ -1,9 +1,13 @@
 //! Parameter updates and the gradient norm.
 //!
 //! AdamW is one pass over four arrays in f32; its factors are formed in f64. Muon forms its
-//! Newton-Schulz products with [`super::gemm`] in the back-end's precision and never transposes:
-//! a tall matrix uses XᵀX. The norm is summed in f64, in pieces of fixed size.
+//! Newton-Schulz products with [`super::gemm`] in f32 whatever the policy, since errors grow fourfold
+//! an iteration, and never transposes: a tall matrix uses XᵀX. The norm is summed in f64, in pieces of fixed size.
 //! Meaning: `frugal_core::ops::optim`.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "factors are formed in f64 and used in f32"
+)]
 
 use frugal_core::backend::{AdamW, Muon};
 use frugal_core::error::Result;
@@ -13,7 +17,7 @@ use frugal_core::ops::optim::{
 };
 
 use super::backend::Cpu;
-use super::gemm::{Finish, Mat, MatMut, PackedWeight, Stack, Update};
+use super::gemm::{Finish, Mat, MatMut, PackedWeight, Precision, Stack, Update};
 use super::pool::DisjointMut;
 use super::tensor::Tensor;
 use super::vector::{Lanes, WIDTH, kernel};
@@ -252,7 +256,7 @@ fn orthogonalise(cpu: &Cpu, x: &mut [f32], dims: MuonDims) -> Result<()> {
     x.copy_from_slice(next);
     let [a, b, c] = NEWTON_SCHULZ.map(|c| c as f32);
     let gemm = cpu.gemm();
-    let mut packs = [(); 2].map(|()| PackedWeight::new(cpu.precision));
+    let mut packs = [(); 2].map(|()| PackedWeight::new(Precision::F32));
     let [pack, square_pack] = &mut packs;
     for _ in 0..NEWTON_SCHULZ_STEPS {
         let view = Mat::dense(x, n, k).map_err(&refused)?;
@@ -261,7 +265,7 @@ fn orthogonalise(cpu: &Cpu, x: &mut [f32], dims: MuonDims) -> Result<()> {
             gemm.repack(pack, Stack::from(view));
             gemm.nt(view, pack, out, Finish::SET).map_err(&refused)?;
         } else {
-            gemm.tn(view, view, out, (cpu.precision, Update::Set))
+            gemm.tn(view, view, out, (Precision::F32, Update::Set))
                 .map_err(&refused)?;
         }
         // The square is symmetric, so its product with its transpose is its own square.

@@ -3,6 +3,10 @@
 //! The rule is that of `frugal_core::ops::pick`. Probabilities are f32 with sums in f64; the mass is
 //! found by blocks of sixteen first, so that a draw looks at few single tokens. The log-probability
 //! is that of [`super::head::row_sums`], the same bits as `log_prob` gives for the same logits.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a vocabulary is far below 2^32"
+)]
 
 use frugal_core::backend::{Picked, Sampling};
 use frugal_core::error::Result;

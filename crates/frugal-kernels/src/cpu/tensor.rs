@@ -346,7 +346,7 @@ impl Tensor {
     pub(super) fn slots(&self, op: &'static str) -> Result<&[u32]> {
         let order = self.indices(op)?;
         let block = self.body.slots.get_or_init(|| {
-            let mut block = self.body.block.home.take(order.len() * size_of::<u32>());
+            let mut block = self.body.block.home.take(size_of_val(order));
             let slots = block.u32s_mut();
             for (slot, position) in (0..).zip(order) {
                 if let Some(place) = slots.get_mut(*position as usize) {

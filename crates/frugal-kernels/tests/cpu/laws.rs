@@ -30,7 +30,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 /// Keys in the form under test.
-fn keys<'a>(form: usize, tensors: &'a [Tensor; 2]) -> Keys<'a, Tensor> {
+fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
     let [first, second] = tensors;
     match form {
         0 => Keys::Grouped {

@@ -1,8 +1,15 @@
 //! The CPU back-end as a whole: held to the reference on every instruction set, and its laws.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests"
+)]
 
 mod laws;
 mod program;
 
+use frugal_core::conformance::{self, Rounding};
 use frugal_core::reference::Reference;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::detect::{CpuFeatures, Isa};
@@ -23,6 +30,23 @@ fn isas() -> Vec<Isa> {
         .available()
         .map(CpuFeatures::isa)
         .collect()
+}
+
+fn conforms(precision: Precision, rounding: Rounding) {
+    for isa in isas() {
+        let report = conformance::run(&cpu(2, precision, isa), rounding);
+        assert!(report.passed(), "{isa:?}: {report}");
+    }
+}
+
+#[test]
+fn conforms_in_f32() {
+    conforms(Precision::F32, Rounding::F32);
+}
+
+#[test]
+fn conforms_in_bf16() {
+    conforms(Precision::Bf16, Rounding::Bf16);
 }
 
 /// Every operation at shapes with several tiles, chunks and pieces. The bound is on the error
