@@ -192,31 +192,29 @@ fn skills(
     seed: u64,
 ) -> Result<BTreeMap<Skill, Estimate>, EvalError> {
     // One request per length, since a request has one limit.
-    let mut by_length: BTreeMap<usize, Vec<(Skill, Vec<u32>, Vec<u32>)>> = BTreeMap::new();
+    let mut by_length: BTreeMap<usize, Vec<&Probe>> = BTreeMap::new();
     for probe in probes {
-        let (prompt, expected) = (
-            codec.with_bos(&probe.prompt)?,
-            codec.encode(&probe.expected)?,
-        );
-        by_length
-            .entry(expected.len())
-            .or_default()
-            .push((probe.skill, prompt, expected));
+        let length = codec.encode(&probe.expected)?.len();
+        by_length.entry(length).or_default().push(probe);
     }
     let mut counts: BTreeMap<Skill, (usize, usize)> = BTreeMap::new();
     for (max_new_tokens, probes) in by_length {
-        let prompts: Vec<Vec<u32>> = probes.iter().map(|(_, prompt, _)| prompt.clone()).collect();
+        let prompts: Result<Vec<_>, _> = probes
+            .iter()
+            .map(|probe| codec.with_bos(&probe.prompt))
+            .collect();
         let request = SampleRequest {
             n: 1,
             temperature: 0.0,
             max_new_tokens,
             seed,
         };
-        let answers = ask(sampler, &prompts, &request)?;
-        for ((skill, _, expected), samples) in probes.iter().zip(answers) {
-            let (n_right, n) = counts.entry(*skill).or_default();
+        let answers = ask(sampler, &prompts?, &request)?;
+        for (probe, samples) in probes.iter().zip(answers) {
+            let expected = codec.encode(&probe.expected)?;
+            let (n_right, n) = counts.entry(probe.skill).or_default();
             *n += 1;
-            *n_right += usize::from(samples.iter().all(|sample| sample.ids == *expected));
+            *n_right += usize::from(samples.iter().all(|sample| sample.ids == expected));
         }
     }
     let share = |(skill, (n_right, n))| Ok((skill, stats::wilson(n_right, n)?));

@@ -1,8 +1,8 @@
 //! What a task is: problems, the habits of the base corpus, a grader and skill probes.
 //!
 //! A task is text in, text out: words separated by single spaces, control tokens spelled as in
-//! [`frugal_text::word_level::CONTROL`]. Ids are made in [`crate::encode`]. Which problems are held out is
-//! decided in [`crate::split`], how lines are mixed in [`crate::corpus`].
+//! [`frugal_text::word_level::CONTROL`]. Ids are made in [`crate::encode`]. Which problems are
+//! held out is decided in [`crate::split`], how lines are mixed in [`crate::corpus`].
 
 use frugal_core::rng::Rng;
 use serde::de::DeserializeOwned;

@@ -364,8 +364,6 @@ mod tests {
             if let Some(expression) = Expression::parse(&text) {
                 prop_assert!(expression.literals().len() <= MAX_LITERALS);
                 let _ = expression.value();
-                // The canonical text parses to the same value once its leading signs are gone;
-                // here only that it exists, as signs inside are not of the grammar.
                 prop_assert!(expression.canonical().is_some());
             }
         }

@@ -9,6 +9,7 @@
 //! Reads of [`Level`]: all fields. Reads of [`Mix`]: all fields. How the order of attempts is made
 //! is in [`search`], how they are written in [`trace`].
 
+mod probes;
 pub mod search;
 pub mod trace;
 
@@ -20,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::grade::countdown::{AnswerForm, grade};
 use crate::grade::expression::{Expression, Operation};
 use crate::knobs::{Habit, Level, Mix, Order};
-use crate::task::{Probe, Problem, Reason, Skill, Task, TaskError, Verdict};
+use crate::task::{Probe, Problem, Reason, Task, TaskError, Verdict};
 use search::{Attempt, operations, random_attempt};
-use trace::{BIG, GUESS, NO, Role, TRY, Word, YES};
+use trace::{BIG, GUESS, NO, TRY, Word, YES};
 
 /// Largest number that the tiny setting has a word for; larger results are `big`. No hit needs
 /// one: with numbers to 12 and targets to 60 nothing above 72 leads back to a target.
@@ -457,85 +458,9 @@ impl Task for Countdown {
         );
         let written = self.words_of(&attempts, &puzzle, mix);
         let start = format!("{} {}", problem.question, self.opening());
-        let below = |rng: &mut Rng, n: usize| rng.below(u32::try_from(n).unwrap_or(0)) as usize;
-        let mut probes = Vec::new();
-        let any = below(rng, written.len());
-        probes.extend(at_role(
-            &start,
-            &written,
-            any,
-            Role::Value,
-            Skill::Computing,
-        ));
-        probes.extend(at_role(&start, &written, any, Role::Target, Skill::Copying));
-        let n_failures = written.len().saturating_sub(1);
-        if n_failures > 0 {
-            let failed = below(rng, n_failures);
-            probes.extend(at_role(
-                &start,
-                &written,
-                failed,
-                Role::Verdict,
-                Skill::Comparing,
-            ));
-            probes.extend(next_plan(&start, &written, failed));
-        }
-        if let Some(hit) = attempts.last().filter(|last| last.value == puzzle.target) {
-            probes.extend(at_role(
-                &start,
-                &written,
-                n_failures,
-                Role::Verdict,
-                Skill::Comparing,
-            ));
-            let mut prompt = start;
-            append(&mut prompt, &written);
-            let expected = format!("</think> {}", hit.expression);
-            probes.push(Probe {
-                skill: Skill::Stopping,
-                prompt,
-                expected,
-            });
-        }
-        Ok(probes)
+        let hit = attempts.last().filter(|last| last.value == puzzle.target);
+        Ok(probes::of_trace(&start, &written, hit, rng))
     }
-}
-
-/// The probe whose answer is the last word with `role` in attempt `at`.
-fn at_role(
-    start: &str,
-    written: &[Vec<Word>],
-    at: usize,
-    role: Role,
-    skill: Skill,
-) -> Option<Probe> {
-    let attempt = written.get(at)?;
-    let position = attempt.iter().rposition(|word| word.role == role)?;
-    let mut prompt = start.to_owned();
-    append(&mut prompt, written.iter().take(at));
-    append(
-        &mut prompt,
-        [&attempt.iter().take(position).cloned().collect()],
-    );
-    Some(Probe {
-        skill,
-        prompt,
-        expected: attempt.get(position)?.text.clone(),
-    })
-}
-
-/// The probe whose answer is what is tried after the failed attempt `at`.
-fn next_plan(start: &str, written: &[Vec<Word>], at: usize) -> Option<Probe> {
-    let next = written.get(at + 1)?;
-    let plan = next.iter().take_while(|word| word.role == Role::Plan);
-    let expected: Vec<&str> = plan.map(|word| word.text.as_str()).collect();
-    let mut prompt = start.to_owned();
-    append(&mut prompt, written.iter().take(at + 1));
-    Some(Probe {
-        skill: Skill::Stepping,
-        prompt,
-        expected: expected.join(" "),
-    })
 }
 
 #[cfg(test)]

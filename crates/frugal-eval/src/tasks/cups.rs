@@ -9,6 +9,8 @@
 //! Reads of [`Level`]: `size_min`, `size_max` (swaps), `largest` (cups). Reads of [`Mix`]: `blurt`,
 //! `hasty`, `hasty_steps`, `patient`.
 
+use core::fmt::Write as _;
+
 use frugal_core::rng::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +74,8 @@ impl Game {
         for (swap, (a, b)) in self.swaps.iter().enumerate() {
             words.extend([self.index(swap), format!("c{a}"), format!("c{b}")]);
             // The two cups of a swap and the indices may be written otherwise; the game is the same.
-            key.push_str(&format!(" {}-{}", a.min(b), a.max(b)));
+            // Writing to a String cannot fail.
+            let _ = write!(key, " {}-{}", a.min(b), a.max(b));
         }
         words.push(ASK.to_owned());
         let question = words.join(" ");

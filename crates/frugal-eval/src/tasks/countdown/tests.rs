@@ -74,7 +74,7 @@ fn patience_pays_and_guessing_does_not() {
         ("base", task.mix()),
     ];
     for (name, mix) in habits {
-        let n = 2_000;
+        let n = 1_500;
         let mut right = 0;
         for _ in 0..n {
             let problem = task.problem(&mut rng, &task.level()).unwrap();
