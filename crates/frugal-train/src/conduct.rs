@@ -9,14 +9,15 @@ use frugal_eval::knobs::{Level, Mix};
 use frugal_eval::task::Task;
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
+use frugal_run::ledger::Work;
 use frugal_run::plan::Plan;
-use frugal_run::recipe::{ModelShape, Recipe, Stage as Written, StageSettings};
+use frugal_run::recipe::{EvalSettings, ModelShape, Precision, Recipe, Stage as Written, StageSettings};
 
 use crate::artifact::{self, Companions};
 use crate::data::Sample;
 use crate::distill::{Distill, Pupil};
 use crate::error::{Error, Result};
-use crate::exam::Exam;
+use crate::exam::{Exam, Examined};
 use crate::grpo::Grpo;
 use crate::pretrain::Pretrain;
 use crate::reject::Reject;
@@ -28,8 +29,10 @@ use crate::traces;
 /// What a run is made of, beside its plan and its books.
 #[derive(Debug)]
 pub struct Ensemble<'a, B> {
-    /// What computes.
-    pub backend: &'a B,
+    /// What computes stages in bf16, sampling and evaluation.
+    pub bf16: &'a B,
+    /// What computes stages that ask for f32.
+    pub f32: &'a B,
     /// What is taught.
     pub task: &'a dyn Task,
     /// Words and ids.
@@ -70,6 +73,29 @@ pub fn conduct<B: TrainBackend>(
         left.push((written, done));
     }
     Ok(())
+}
+
+/// Examines one checkpoint of a run outside of it.
+///
+/// # Errors
+/// If the checkpoint is damaged or the task has too few held-out problems.
+pub fn examine<B: TrainBackend>(
+    recipe: &Recipe,
+    backend: &B,
+    (task, codec): (&dyn Task, &Codec),
+    (name, checkpoint): (String, Checkpoint),
+    settings: EvalSettings,
+) -> Result<(Examined, Work)> {
+    let none = Companions { tokenizer: Vec::new(), tokenizer_config: Vec::new() };
+    let ensemble = Ensemble { bf16: backend, f32: backend, task, codec, companions: &none };
+    let written = recipe.stage(&name).ok_or_else(|| Error::Setting {
+        place: "eval",
+        reason: format!("expected a stage of the recipe, got {name}"),
+    })?;
+    let room = room_for(recipe, written, &ensemble)?;
+    let exam = Exam::new(&room, Vec::new(), settings)?;
+    let (examined, outcome) = exam.examine(&name, &checkpoint)?;
+    Ok((examined, outcome.work))
 }
 
 /// What earlier stages left.
@@ -115,7 +141,10 @@ fn room_for<'a, B: TrainBackend>(
     let mix: Mix = recipe.task.mix(&task.mix())?;
     let positions = recipe.models.values().map(|shape| shape.max_position_embeddings);
     Ok(Room {
-        backend: ensemble.backend,
+        backend: match precision_of(&written.settings) {
+            Precision::F32 => ensemble.f32,
+            Precision::Bf16 => ensemble.bf16,
+        },
         task,
         codec: ensemble.codec,
         level,
@@ -127,6 +156,16 @@ fn room_for<'a, B: TrainBackend>(
         glance_steps: u64::from(recipe.run.evaluate_steps),
         glance_problems: recipe.run.evaluate_problems as usize,
     })
+}
+
+fn precision_of(settings: &StageSettings) -> Precision {
+    match settings {
+        StageSettings::Pretrain(settings) => settings.precision,
+        StageSettings::Sft(settings) => settings.precision,
+        StageSettings::Grpo(settings) => settings.precision,
+        StageSettings::Distill(settings) => settings.precision,
+        StageSettings::Reject(_) | StageSettings::Eval(_) => Precision::Bf16,
+    }
 }
 
 fn stage_of<'r, B: TrainBackend>(
@@ -165,7 +204,10 @@ fn stage_of<'r, B: TrainBackend>(
         StageSettings::Eval(settings) => {
             let is_asked = |stage: &Written| match &written.from {
                 Some(name) => stage.name == *name,
-                None => stage.settings.leaves_checkpoint(),
+                None => {
+                    let is_named = settings.only.is_empty() || settings.only.contains(&stage.name);
+                    is_named && stage.settings.leaves_checkpoint()
+                }
             };
             let candidates = before.left.iter().filter(|(stage, _)| is_asked(stage));
             let named = candidates.map(|(stage, left)| (stage.name.clone(), left.clone()));

@@ -35,21 +35,8 @@ pub struct Examined {
     pub score: Score,
     /// Share of right samples of each problem, in order.
     pub pass_rates: Vec<f64>,
-    /// pass@k beyond 8, where more samples were asked for: (k, pass@k, its interval's ends).
-    pub curve: Option<Curve>,
-}
-
-/// pass@k over many samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Samples of each problem.
-    pub samples: usize,
-    /// k, pass@k, and the ends of its interval.
-    pub points: Vec<(usize, f64, f64, f64)>,
-    /// Right samples of each problem, in order.
-    pub correct: Vec<usize>,
-    /// Mean tokens of a sample.
-    pub mean_tokens: f64,
+    /// pass@k beyond 8, where more samples were asked for.
+    pub curve: Option<PassCurve>,
 }
 
 /// The stage.
@@ -80,7 +67,11 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
         Ok(Self { room, settings, candidates, problems, seed, examined: Vec::new() })
     }
 
-    fn examine(&self, name: &str, checkpoint: &Checkpoint) -> Result<(Examined, Outcome)> {
+    /// Examines one checkpoint.
+    ///
+    /// # Errors
+    /// If the checkpoint is damaged or the task refuses.
+    pub fn examine(&self, name: &str, checkpoint: &Checkpoint) -> Result<(Examined, Outcome)> {
         let Room { backend, task, codec, n_positions, .. } = self.room;
         let model = artifact::open(*backend, checkpoint, *n_positions)?;
         let mut roller = self.room.roller(&model)?;
@@ -106,7 +97,7 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
             let ks: Vec<usize> =
                 (0..).map(|power| 1usize << power).take_while(|k| *k <= n_samples).collect();
             let model = (*codec, &mut examinee as &mut dyn evaluate::Sampler);
-            Some(Curve::of(evaluate::pass_at(*task, &self.problems, model, &request, &ks)?))
+            Some(evaluate::pass_at(*task, &self.problems, model, &request, &ks)?)
         } else {
             None
         };
@@ -129,17 +120,6 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
             curve,
         };
         Ok((examined, outcome))
-    }
-}
-
-impl Curve {
-    fn of(curve: PassCurve) -> Self {
-        Self {
-            samples: curve.samples,
-            points: curve.points.iter().map(|(k, e)| (*k, e.value, e.low, e.high)).collect(),
-            correct: curve.correct,
-            mean_tokens: curve.mean_tokens,
-        }
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod artifact;
 pub mod balance;
+pub mod bench;
 mod card;
 pub mod conduct;
 pub mod check;

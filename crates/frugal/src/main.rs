@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! The binary: reads the command line, names the device, runs a verb, says how it went.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after a clean checkpoint.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod device;
+mod home;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_env_var("FRUGAL_LOG")
+                .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .init();
+    let common = &cli.common;
+    let result = match &cli.verb {
+        Verb::Run(arguments) => commands::run::run(common, arguments),
+        Verb::Plan(arguments) => commands::plan::run(common, arguments),
+        Verb::Chat(arguments) => commands::chat::run(common, arguments),
+        Verb::Eval(arguments) => commands::eval::run(common, arguments),
+        Verb::Grade(arguments) => commands::grade::run(common, arguments),
+        Verb::Check(arguments) => commands::check::run(common, arguments),
+        Verb::Cost(arguments) => commands::cost::run(common, arguments),
+        Verb::Bench(arguments) => commands::bench::run(common, arguments),
+        Verb::Doctor => commands::doctor::run(common),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let code = output::exit_code_of(&error);
+            output::complain(common.json, &error);
+            ExitCode::from(code)
+        }
+    }
+}

@@ -218,6 +218,8 @@ impl Default for DistillSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalSettings {
+    /// Only the checkpoints of these stages; empty for all.
+    pub only: Vec<String>,
     /// Held-out problems.
     pub problems: u32,
     /// Samples per problem, besides the greedy one.
@@ -231,6 +233,7 @@ pub struct EvalSettings {
 impl Default for EvalSettings {
     fn default() -> Self {
         Self {
+            only: Vec::new(),
             problems: 500,
             samples: 8,
             temperature: 1.0,

@@ -1,0 +1,11 @@
+//! One thin file a verb: read files, call a library, print.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod check;
+pub(crate) mod cost;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod grade;
+pub(crate) mod plan;
+pub(crate) mod run;

@@ -1,0 +1,51 @@
+//! The one place that names a concrete device.
+
+use anyhow::Context;
+use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
+use frugal_kernels::cpu::detect::Isa;
+pub(crate) use frugal_kernels::cpu::gemm::Precision;
+use frugal_kernels::cpu::gemm::measure_peak;
+
+use crate::cli::Common;
+use crate::output::Usage;
+
+/// The back-end that computes.
+pub(crate) type Device = Cpu;
+
+/// The CPU as the flags want it.
+pub(crate) fn open(common: &Common, precision: Precision) -> anyhow::Result<Device> {
+    let isa = common.isa.as_deref().map(isa_named).transpose()?;
+    Cpu::new(CpuSettings { threads: threads(common)?, precision, isa })
+        .context("the processor cannot be used as asked")
+}
+
+/// `--threads`, else one a core.
+pub(crate) fn threads(common: &Common) -> Result<usize, Usage> {
+    match common.threads {
+        Some(0) => Err(Usage("expected --threads of 1 or more, got 0".into())),
+        Some(threads) => Ok(threads),
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+/// FLOPs per second of large products on this machine, measured in a fraction of a second.
+pub(crate) fn peak(device: &Device, precision: Precision) -> f64 {
+    let (pool, features) = device.machine();
+    measure_peak(pool, features, precision)
+}
+
+fn isa_named(name: &str) -> Result<Isa, Usage> {
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "amx" => Isa::Amx,
+        "avx512bf16" => Isa::Avx512Bf16,
+        "avx512" => Isa::Avx512,
+        "avx2" => Isa::Avx2,
+        "neon" => Isa::Neon,
+        "portable" => Isa::Portable,
+        _ => {
+            return Err(Usage(format!(
+                "expected --isa amx, avx512bf16, avx512, avx2, neon or portable, got {name}"
+            )));
+        }
+    })
+}
