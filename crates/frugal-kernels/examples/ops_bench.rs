@@ -33,7 +33,9 @@ struct Bench {
 impl Bench {
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
         let mut rng = Rng::derive(&[rows as u64, cols as u64]);
-        let values: Vec<f32> = (0..rows * cols).map(|_| rng.normal()).collect();
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|_| 3.0 * rng.uniform() - 1.5)
+            .collect();
         let shape = Shape::matrix(rows, cols);
         self.cpu.put(shape, Data::F32(&values)).unwrap()
     }

@@ -24,9 +24,10 @@ use frugal_core::ops::check::{
 };
 use frugal_core::shape::Shape;
 
-use super::attention::{
-    Operands, PaddedRows, ROWS, Source, TILE, Tile, Unit, carve, copy_part, deal, products,
-    tensors, transpose_part, weighted_rows,
+use super::attention::deal;
+use super::attention_tiles::{
+    Operands, PaddedRows, ROWS, RowsAt, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
+    products, tensors, transpose_part, weighted_rows,
 };
 use super::backend::Cpu;
 use super::pool::DisjointMut;
@@ -140,7 +141,7 @@ struct Slopes<const R: usize> {
 fn slopes<L: Lanes, const R: usize, const N: usize>(
     l: L,
     at: &At<'_>,
-    (tile, index): (Tile, usize),
+    (tile, index): (&Tile, usize),
     (queries, dys): ([&[f32]; R], [&[f32]; R]),
     (desk, result): (&Desk<'_>, &mut Slopes<R>),
 ) {
@@ -171,7 +172,7 @@ fn slopes<L: Lanes, const R: usize, const N: usize>(
 
 kernel! {
     /// Lets R queries from `index` on meet a tile.
-    fn meet<L, const R: usize>(l, at: &At<'_>, tile: Tile, index: usize, desk: &mut Desk<'_>) {
+    fn meet<L, const R: usize>(l, at: &At<'_>, tile: &Tile, index: usize, desk: &mut Desk<'_>) {
         let mut queries: [&[f32]; R] = [&[]; R];
         let mut dys: [&[f32]; R] = [&[]; R];
         for r in 0..R {
@@ -230,9 +231,11 @@ kernel! {
     fn add_to_queries<L, const R: usize>(l, ds: (&[[f32; TILE]; R], usize), keys: (&[f32], usize), d_queries: &mut [f32]) {
         let (ds, most) = ds;
         let (key_rows, padded) = keys;
+        let starts = padded_starts(padded);
         for_each_run!(padded, |from, N| {
             let mut sums = [[l.splat(0.0); N]; R];
-            weighted_rows::<L, R, N>(l, ds.each_ref(), (key_rows, padded, from), 0..most, &mut sums);
+            let rows = RowsAt { values: key_rows, starts: &starts };
+            weighted_rows::<L, R, N>(l, ds.each_ref(), (rows, from), 0..most, &mut sums);
             for r in 0..R {
                 let start = r * padded + from;
                 let (parts, _) = d_queries[start..start + N * WIDTH].as_chunks_mut::<WIDTH>();
@@ -285,7 +288,7 @@ kernel! {
         let operands = at.operands;
         let mut desk = Desk::new(memory, operands, n_queries);
         let AttentionDims { key: [own, shared], value, value_width: width, .. } = operands.dims;
-        let level = l.level();
+        let (level, head) = (l.level(), at.unit.heads.start);
         for index in 0..n_queries {
             let start = at.slot(index) * width;
             desk.means[index] = dot(l, at.dy(index), &at.saved.output[start..start + width]);
@@ -293,25 +296,25 @@ kernel! {
         for tile in at.unit.tiles() {
             let padded = at.key_padded;
             let (own_columns, shared_columns) = desk.keys.split_at_mut(own.width);
-            transpose_part(level, operands.part(own), at.unit, tile, own_columns);
-            transpose_part(level, operands.part(shared), at.unit, tile, shared_columns);
-            transpose_part(level, operands.part(value), at.unit, tile, desk.values);
+            transpose_part(level, operands.part(own), head, &tile, own_columns);
+            transpose_part(level, operands.part(shared), head, &tile, shared_columns);
+            transpose_part(level, operands.part(value), head, &tile, desk.values);
             for (part, offset) in [(own, 0), (shared, own.width)] {
                 let to = PaddedRows { values: desk.key_rows, padded, offset };
-                copy_part(level, operands.part(part), at.unit, tile, to);
+                copy_part(level, operands.part(part), head, &tile, to);
             }
             desk.d_keys.fill(0.0);
             desk.d_values.fill(0.0);
             let mut index = tile.first_query;
             while !L::IS_NARROW && index + ROWS <= n_queries {
-                meet::<ROWS>(level, at, tile, index, &mut desk);
+                meet::<ROWS>(level, at, &tile, index, &mut desk);
                 index += ROWS;
             }
             while index < n_queries {
-                meet::<1>(level, at, tile, index, &mut desk);
+                meet::<1>(level, at, &tile, index, &mut desk);
                 index += 1;
             }
-            write_tile(l, at, tile, &desk, gradients);
+            write_tile(l, at, &tile, &desk, gradients);
         }
         for index in 0..n_queries {
             let q_width = operands.dims.q_width;
@@ -326,7 +329,13 @@ kernel! {
 
 /// Writes the gradients of a tile's keys and values.
 #[inline(always)]
-fn write_tile<L: Lanes>(l: L, at: &At<'_>, tile: Tile, desk: &Desk<'_>, gradients: &Gradients<'_>) {
+fn write_tile<L: Lanes>(
+    l: L,
+    at: &At<'_>,
+    tile: &Tile,
+    desk: &Desk<'_>,
+    gradients: &Gradients<'_>,
+) {
     let [own, shared] = &at.operands.dims.key;
     let value = &at.operands.dims.value;
     let by_head = KeyPart {

@@ -24,9 +24,10 @@ use super::detect::{CpuFeatures, Isa};
 use super::gemm::{
     Finish, Gemm, GemmError, HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Precision,
 };
+use super::memory::Recycler;
 use super::pool::{Pool, PoolError};
 use super::rope::Turn;
-use super::tensor::{Blank, Recycler, Tensor, WeightPart, narrow_all};
+use super::tensor::{Blank, Tensor, WeightPart, narrow_all};
 use super::vector::Level;
 use super::{activation, attention, head, layout, moe, norm, rope, route, sample};
 
@@ -83,10 +84,11 @@ impl Cpu {
                 got: best.isa(),
             })?,
         };
+        let level = Level::of(features);
         Ok(Self {
             pool: Pool::new(settings.threads)?,
-            level: Level::of(features),
-            memory: Arc::default(),
+            level,
+            memory: Arc::new(Recycler::new(level)),
             precision: settings.precision,
             features,
             routes: AtomicU64::new(1),
@@ -254,7 +256,8 @@ impl Backend for Cpu {
                     .unwrap_or_default();
                 self.pool.for_each_chunk(to, NARROWED, |i, to| {
                     let start = i * NARROWED;
-                    narrow_all(values.get(start..start + to.len()).unwrap_or(&[]), to);
+                    let from = values.get(start..start + to.len()).unwrap_or(&[]);
+                    narrow_all(self.level, from, to);
                 });
                 Ok(Tensor::new(x.shape(), DType::Bf16, block))
             }

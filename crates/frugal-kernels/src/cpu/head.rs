@@ -18,6 +18,7 @@ use frugal_core::shape::Shape;
 
 use super::backend::Cpu;
 use super::gemm::{Finish, Mat, MatMut, PackedWeight, Update};
+use super::memory::Block;
 use super::tensor::{Floats, Tensor, WeightPart};
 use super::vector::{Lanes, WIDTH, exp, kernel};
 
@@ -186,7 +187,7 @@ impl<'a> Ready<'a> {
     }
 
     /// Room for the logits of a chunk.
-    fn room(&self, rows: usize) -> super::tensor::Block {
+    fn room(&self, rows: usize) -> Block {
         let most = self.chunks(rows).map(|(_, count)| count).max().unwrap_or(0);
         self.cpu.memory.take_f32(most * self.vocabulary)
     }
@@ -197,7 +198,7 @@ impl<'a> Ready<'a> {
 }
 
 /// The first `len` numbers of a block.
-fn front(block: &mut super::tensor::Block, len: usize) -> &mut [f32] {
+fn front(block: &mut Block, len: usize) -> &mut [f32] {
     block.f32s_mut().get_mut(..len).unwrap_or_default()
 }
 

@@ -12,8 +12,9 @@ use frugal_core::shape::Shape;
 
 use super::backend::Cpu;
 use super::layout::copy_rows;
+use super::memory::Block;
 use super::pool::DisjointMut;
-use super::tensor::{Block, Tensor};
+use super::tensor::Tensor;
 use super::vector::{add_into, axpy, dot, kernel};
 
 /// Numbers of a piece of moving work.

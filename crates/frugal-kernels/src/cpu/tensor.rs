@@ -1,16 +1,13 @@
-//! Tensors of the CPU back-end and the memory they come from.
+//! Tensors of the CPU back-end.
 //!
-//! A [`Tensor`] is a handle on shared memory; writing to a shared one copies it first. Memory comes
-//! from a [`Recycler`] and returns to it, so that a training step after the first few asks the
-//! system for nothing. A weight keeps its packed forms beside it; they are made at the first product
-//! and made again, in place, after the weight has changed.
+//! A [`Tensor`] is a handle on shared memory ([`super::memory`]); writing to a shared one copies it
+//! first. A weight keeps its packed forms beside it; they are made at the first product and made
+//! again, in place, after the weight has changed.
 //!
 //! Read next: [`super::backend`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use frugal_core::dtype::DType;
@@ -18,174 +15,9 @@ use frugal_core::error::{Error, Result};
 use frugal_core::shape::Shape;
 use half::bf16;
 
+use super::memory::{Block, Recycler};
+use super::vector::kernel;
 use crate::cpu::gemm::{Gemm, PackedWeight, Precision, Stack, StackShape};
-
-/// One cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u32; 16]);
-
-impl Line {
-    const BYTES: usize = 64;
-    /// NaN as f32: in debug builds recycled memory is filled with it, so that a kernel that leaves
-    /// a number unwritten is found out.
-    const POISON: Self = Self([0x7FC0_0000; 16]);
-}
-
-/// Idle memory a recycler keeps at most.
-const MOST_IDLE_BYTES: usize = 1 << 31;
-
-/// Memory that waits to be used again, by size.
-#[derive(Default)]
-pub(super) struct Recycler {
-    shelves: Mutex<Shelves>,
-    fresh: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Shelves {
-    /// Capacity in lines to blocks of it.
-    free: BTreeMap<usize, Vec<Vec<Line>>>,
-    idle_lines: usize,
-}
-
-impl fmt::Debug for Recycler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recycler")
-            .field("fresh", &self.fresh)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Recycler {
-    /// Memory of at least `bytes`, with whatever it held last.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Block {
-        let class = size_class(bytes.div_ceil(Line::BYTES));
-        let found = {
-            let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-            // Up to twice the size asked for: steps vary in length from one to the next.
-            let fitting = shelves
-                .free
-                .range_mut(class..=class * 2)
-                .find_map(|(_, blocks)| blocks.pop());
-            if let Some(lines) = &fitting {
-                shelves.idle_lines -= lines.len();
-            }
-            fitting
-        };
-        let mut lines = found.unwrap_or_else(|| {
-            self.fresh.fetch_add(1, Ordering::Relaxed);
-            vec![Line([0; 16]); class]
-        });
-        if cfg!(debug_assertions) {
-            lines.fill(Line::POISON);
-        }
-        Block {
-            lines,
-            home: Arc::clone(self),
-        }
-    }
-
-    /// Memory for `len` floats.
-    pub(super) fn take_f32(self: &Arc<Self>, len: usize) -> Block {
-        self.take(len.saturating_mul(4))
-    }
-
-    /// How often the system was asked for memory.
-    pub(super) fn fresh(&self) -> usize {
-        self.fresh.load(Ordering::Relaxed)
-    }
-
-    fn give_back(&self, lines: Vec<Line>) {
-        if lines.is_empty() {
-            return;
-        }
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        if (shelves.idle_lines + lines.len()) * Line::BYTES <= MOST_IDLE_BYTES {
-            shelves.idle_lines += lines.len();
-            shelves.free.entry(lines.len()).or_default().push(lines);
-        }
-    }
-}
-
-/// Sizes in steps of an eighth of a power of two: at most 12.5 % is wasted.
-fn size_class(lines: usize) -> usize {
-    let lines = lines.max(1);
-    let step = (lines.next_power_of_two() / 16).max(1);
-    lines.next_multiple_of(step)
-}
-
-/// Memory that returns to its recycler when dropped.
-pub(super) struct Block {
-    lines: Vec<Line>,
-    home: Arc<Recycler>,
-}
-
-impl fmt::Debug for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block")
-            .field("bytes", &(self.lines.len() * Line::BYTES))
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.home.give_back(std::mem::take(&mut self.lines));
-    }
-}
-
-/// A number type whose every bit pattern is valid and that has no padding.
-///
-/// # Safety
-/// The above, and an alignment and size that divide 64 bytes.
-unsafe trait Plain: Copy {}
-// SAFETY: four bytes, every pattern is a number.
-unsafe impl Plain for f32 {}
-// SAFETY: as above.
-unsafe impl Plain for u32 {}
-// SAFETY: two bytes around a u16 (`repr(transparent)`).
-unsafe impl Plain for bf16 {}
-
-impl Block {
-    fn view<T: Plain>(&self) -> &[T] {
-        let len = self.lines.len() * (Line::BYTES / size_of::<T>());
-        // SAFETY: the lines are initialised and contiguous, as many bytes as `len` numbers take;
-        // `Plain` vouches for alignment and bit patterns; the borrow of `self` covers the result.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<T>(), len) }
-    }
-
-    fn view_mut<T: Plain>(&mut self) -> &mut [T] {
-        let len = self.lines.len() * (Line::BYTES / size_of::<T>());
-        // SAFETY: as in `view`, and the mutable borrow makes it the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<T>(), len) }
-    }
-
-    /// The memory as floats, at least as many as asked for.
-    pub(super) fn f32s(&self) -> &[f32] {
-        self.view()
-    }
-
-    /// As above.
-    pub(super) fn f32s_mut(&mut self) -> &mut [f32] {
-        self.view_mut()
-    }
-
-    /// The memory as bf16.
-    pub(super) fn bf16s_mut(&mut self) -> &mut [bf16] {
-        self.view_mut()
-    }
-
-    /// The memory as indices.
-    pub(super) fn u32s(&self) -> &[u32] {
-        self.view()
-    }
-
-    /// As above.
-    pub(super) fn u32s_mut(&mut self) -> &mut [u32] {
-        self.view_mut()
-    }
-}
 
 /// A tensor on its way: numbers to be written, all of them, before it is [`done`](Self::done).
 #[derive(Debug)]
@@ -275,13 +107,9 @@ pub(super) enum WeightPart {
 
 impl Clone for Body {
     fn clone(&self) -> Self {
-        let mut block = self.block.home.take(self.block.lines.len() * Line::BYTES);
-        for (to, from) in block.lines.iter_mut().zip(&self.block.lines) {
-            *to = *from;
-        }
         Self {
             dtype: self.dtype,
-            block,
+            block: self.block.duplicate(),
             version: self.version,
             packs: Mutex::default(),
             route: 0,
@@ -312,7 +140,7 @@ impl std::ops::Deref for Floats<'_> {
 impl Tensor {
     /// A tensor over `block`, whose first elements are its numbers.
     pub(super) fn new(shape: Shape, dtype: DType, block: Block) -> Self {
-        debug_assert!(shape.elements() * dtype.bytes() <= block.lines.len() * Line::BYTES);
+        debug_assert!(shape.elements() * dtype.bytes() <= block.bytes());
         Self {
             shape,
             body: Arc::new(Body {
@@ -346,7 +174,7 @@ impl Tensor {
     pub(super) fn slots(&self, op: &'static str) -> Result<&[u32]> {
         let order = self.indices(op)?;
         let block = self.body.slots.get_or_init(|| {
-            let mut block = self.body.block.home.take(size_of_val(order));
+            let mut block = self.body.block.home().take(size_of_val(order));
             let slots = block.u32s_mut();
             for (slot, position) in (0..).zip(order) {
                 if let Some(place) = slots.get_mut(*position as usize) {
@@ -393,9 +221,9 @@ impl Tensor {
         if let Some(own) = self.stored_f32() {
             return Ok(Floats::Own(own));
         }
-        let mut block = self.body.block.home.take_f32(len);
+        let mut block = self.body.block.home().take_f32(len);
         if let (Some(narrow), Some(wide)) = (self.stored_bf16(), block.f32s_mut().get_mut(..len)) {
-            widen(narrow, wide);
+            widen_all(self.body.block.home().level(), narrow, wide);
         }
         Ok(Floats::Decoded(block, len))
     }
@@ -409,7 +237,7 @@ impl Tensor {
     /// The stored numbers, where they are bf16.
     pub(super) fn stored_bf16(&self) -> Option<&[bf16]> {
         let is_bf16 = self.body.dtype == DType::Bf16;
-        is_bf16.then(|| self.body.block.view().get(..self.shape.elements()))?
+        is_bf16.then(|| self.body.block.bf16s().get(..self.shape.elements()))?
     }
 
     /// Its indices.
@@ -439,12 +267,13 @@ impl Tensor {
         if body.dtype == DType::F32 {
             return Ok(write(part_mut(body.block.f32s_mut(), len)));
         }
-        let mut block = body.block.home.take_f32(len);
+        let level = body.block.home().level();
+        let mut block = body.block.home().take_f32(len);
         let wide = part_mut(block.f32s_mut(), len);
-        let narrow = part_mut(body.block.view_mut::<bf16>(), len);
-        widen(narrow, wide);
+        let narrow = part_mut(body.block.bf16s_mut(), len);
+        widen_all(level, narrow, wide);
         let result = write(wide);
-        narrow_all(wide, narrow);
+        narrow_all(level, wide, narrow);
         Ok(result)
     }
 
@@ -457,9 +286,11 @@ impl Tensor {
         let starts = to.iter().map(|row| *row as usize * width);
         let rows = from.chunks_exact(width.max(1)).zip(starts);
         if body.dtype == DType::Bf16 {
-            let store = part_mut(body.block.view_mut::<bf16>(), len);
+            let level = body.block.home().level();
+            let store = part_mut(body.block.bf16s_mut(), len);
             for (row, start) in rows {
                 narrow_all(
+                    level,
                     row,
                     part_mut(store.get_mut(start..).unwrap_or_default(), width),
                 );
@@ -486,7 +317,7 @@ impl Tensor {
             if is_wide {
                 part_mut(body.block.u32s_mut(), len).copy_within(from..from + width, to);
             } else {
-                part_mut(body.block.view_mut::<bf16>(), len).copy_within(from..from + width, to);
+                part_mut(body.block.bf16s_mut(), len).copy_within(from..from + width, to);
             }
         }
     }
@@ -575,26 +406,43 @@ fn part_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
 }
 
 /// f32 of bf16: the upper half of the bits. The loop is vectorised by the compiler.
+#[expect(clippy::inline_always, reason = "melts into kernels")]
+#[inline(always)]
 pub(super) fn widen(narrow: &[bf16], wide: &mut [f32]) {
     for (wide, narrow) in wide.iter_mut().zip(narrow) {
         *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
     }
 }
 
-/// bf16 of f32, to nearest, ties to even; NaN stays a quiet NaN. Vectorised by the compiler.
-pub(super) fn narrow_all(wide: &[f32], narrow: &mut [bf16]) {
-    for (narrow, wide) in narrow.iter_mut().zip(wide) {
-        let bits = wide.to_bits();
-        let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
-        let quiet = bits >> 16 | 0x40;
-        let kept = if wide.is_nan() { quiet } else { rounded };
-        *narrow = bf16::from_bits((kept & 0xFFFF) as u16);
+kernel! {
+    /// As [`widen`], for many numbers.
+    fn widen_all<L>(_l, narrow: &[bf16], wide: &mut [f32]) {
+        widen(narrow, wide);
+    }
+}
+
+kernel! {
+    /// bf16 of f32, to nearest, ties to even; NaN stays a quiet NaN. Vectorised by the compiler.
+    pub(super) fn narrow_all<L>(_l, wide: &[f32], narrow: &mut [bf16]) {
+        for (narrow, wide) in narrow.iter_mut().zip(wide) {
+            let bits = wide.to_bits();
+            let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1))) >> 16;
+            let quiet = bits >> 16 | 0x40;
+            let kept = if wide.is_nan() { quiet } else { rounded };
+            *narrow = bf16::from_bits((kept & 0xFFFF) as u16);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::detect::CpuFeatures;
+    use crate::cpu::vector::Level;
+
+    fn home() -> Arc<Recycler> {
+        Arc::new(Recycler::new(Level::of(CpuFeatures::detect())))
+    }
 
     fn tensor(home: &Arc<Recycler>, values: &[f32]) -> Tensor {
         let mut block = home.take_f32(values.len());
@@ -603,33 +451,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again() {
-        let home = Arc::new(Recycler::default());
-        for len in [1000, 990, 1001, 700, 1000] {
-            drop(home.take_f32(len));
-        }
-        assert_eq!(home.fresh(), 1);
-        let (a, b) = (home.take_f32(1000), home.take_f32(1000));
-        assert_eq!(home.fresh(), 2);
-        drop((a, b));
-        drop(home.take_f32(100_000));
-        assert_eq!(home.fresh(), 3);
-    }
-
-    #[test]
-    fn size_classes_hold_what_was_asked_for() {
-        for lines in 0..5000 {
-            let class = size_class(lines);
-            assert!(
-                class >= lines && class <= (lines + lines / 8).max(1),
-                "{lines} {class}"
-            );
-        }
-    }
-
-    #[test]
     fn writing_to_a_shared_tensor_copies_it() {
-        let home = Arc::new(Recycler::default());
+        let home = home();
         let first = tensor(&home, &[1.0, 2.0, 3.0]);
         let mut second = first.clone();
         second.change("test", |x| x[1] = 9.0).unwrap();
@@ -644,7 +467,7 @@ mod tests {
         let many = (0..60_000_u32).map(|i| f32::from_bits(i.wrapping_mul(71_993)));
         let wide: Vec<f32> = specials.into_iter().chain(many).collect();
         let mut narrow = vec![bf16::ZERO; wide.len()];
-        narrow_all(&wide, &mut narrow);
+        narrow_all(home().level(), &wide, &mut narrow);
         for (wide, narrow) in wide.iter().zip(narrow) {
             assert_eq!(narrow.to_bits(), bf16::from_f32(*wide).to_bits(), "{wide}");
         }

@@ -193,6 +193,18 @@ pub(super) fn copy<L: Lanes>(l: L, x: &[f32], y: &mut [f32]) {
     l.store_part(l.load_part(x_tail), y_tail);
 }
 
+/// Asks for the cache lines of `x` to be brought near.
+#[inline(always)]
+pub(super) fn prefetch<T>(x: &[T]) {
+    let line = 64 / size_of::<T>().max(1);
+    for line in x.chunks(line.max(1)) {
+        #[cfg(target_arch = "x86_64")]
+        super::vector_x86::prefetch(line);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+}
+
 /// Declares a function on slices that is compiled once for each [`Level`] and takes the level
 /// first: `kernel! { fn name<L>(l, arg: Type, ...) { body using the lanes l } }`, optionally with a
 /// constant: `fn name<L, const R: usize>`. Kernels call each other through [`Lanes::level`]; what is

@@ -15,6 +15,13 @@ use std::arch::x86_64::*;
 use super::detect::{CpuFeatures, Isa};
 use super::vector::{Lanes, Level, WIDTH, transpose_array};
 
+/// Asks for the cache line that `x` begins in, to the second level.
+#[inline(always)]
+pub(super) fn prefetch<T>(x: &[T]) {
+    // SAFETY: the instruction is in every x86-64 processor and only a hint; any address will do.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast()) };
+}
+
 /// Proof of AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Avx2(());

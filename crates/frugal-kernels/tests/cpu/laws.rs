@@ -172,17 +172,33 @@ fn compare(got: &[f32], expected: &[f32], ids: &[u32], width: usize, what: &str)
     }
 }
 
+/// With one thread the third step asks for nothing. With two, which thread holds which scratch when
+/// is a matter of timing, so that a few more steps may pass before three in a row ask for nothing.
 #[test]
 fn memory_is_asked_for_in_the_first_steps_only() {
-    let b = cpu(2, Precision::Bf16, isas()[isas().len() - 1]);
-    for _ in 0..3 {
+    let isa = isas()[isas().len() - 1];
+    let b = cpu(1, Precision::Bf16, isa);
+    everything(&b);
+    everything(&b);
+    let after_two = b.allocations();
+    everything(&b);
+    assert_eq!(b.allocations(), after_two);
+
+    let b = cpu(2, Precision::Bf16, isa);
+    let mut quiet = 0;
+    for _ in 0..15 {
+        let before = b.allocations();
         everything(&b);
+        quiet = if b.allocations() == before {
+            quiet + 1
+        } else {
+            0
+        };
+        if quiet == 3 {
+            return;
+        }
     }
-    let after_three = b.allocations();
-    for _ in 0..3 {
-        everything(&b);
-    }
-    assert_eq!(b.allocations(), after_three);
+    panic!("{} blocks after 15 steps and still asking", b.allocations());
 }
 
 #[test]
