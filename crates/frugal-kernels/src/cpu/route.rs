@@ -82,33 +82,67 @@ fn score(logits: &[f32], scoring: Scoring, scores: &mut [f64]) {
     }
 }
 
-/// An integer that orders as the score does: NaN below every number, both zeros equal, and nothing
-/// as low as [`TAKEN`].
+/// An integer that orders as the score does, then by lower index: NaN below every number, both
+/// zeros equal, and nothing as low as [`TAKEN`]. Choosing is then finding the largest, without a
+/// branch that the processor would mispredict.
 #[expect(clippy::inline_always, reason = "melts into the kernel")]
 #[inline(always)]
-fn rank(score: f32) -> i32 {
+fn rank(score: f32, index: u32) -> i64 {
     let bits = (score + 0.0).to_bits().cast_signed();
     let ordered = bits ^ ((bits >> 31) & i32::MAX);
-    if score.is_nan() { TAKEN + 1 } else { ordered }
+    let ordered = if score.is_nan() {
+        i32::MIN + 1
+    } else {
+        ordered
+    };
+    i64::from(ordered) << 32 | i64::from(!index)
 }
 
 /// Rank of what cannot be chosen any more.
-const TAKEN: i32 = i32::MIN;
+const TAKEN: i64 = i64::MIN;
 
-/// The first index of the highest rank.
+/// The index in a rank.
 #[expect(clippy::inline_always, reason = "melts into the kernel")]
 #[inline(always)]
-fn best(ranks: &[i32]) -> usize {
-    let highest = ranks.iter().copied().fold(TAKEN, i32::max);
-    ranks.iter().position(|r| *r == highest).unwrap_or(0)
+fn index_of(rank: i64) -> usize {
+    !(rank as u32) as usize
+}
+
+/// Ranks that are compared at once; lists of them are padded with [`TAKEN`].
+const LANES: usize = 16;
+
+/// The highest rank.
+#[expect(clippy::inline_always, reason = "melts into the kernel")]
+#[inline(always)]
+fn best(ranks: &[i64]) -> i64 {
+    let (parts, _) = ranks.as_chunks::<LANES>();
+    let mut highest = [TAKEN; LANES];
+    for part in parts {
+        for (highest, rank) in highest.iter_mut().zip(part) {
+            *highest = (*highest).max(*rank);
+        }
+    }
+    highest.iter().copied().fold(TAKEN, i64::max)
+}
+
+/// Takes the highest rank out.
+#[expect(clippy::inline_always, reason = "melts into the kernel")]
+#[inline(always)]
+fn take_best(ranks: &mut [i64]) -> usize {
+    let index = index_of(best(ranks));
+    if let Some(rank) = ranks.get_mut(index) {
+        *rank = TAKEN;
+    }
+    index
 }
 
 /// Room for one row.
 struct Desk {
     scores: Vec<f64>,
     selection: Vec<f32>,
-    ranks: Vec<i32>,
-    groups: Vec<i32>,
+    /// Of the experts, and of the groups.
+    ranks: Vec<i64>,
+    groups: Vec<i64>,
 }
 
 impl Desk {
@@ -116,36 +150,41 @@ impl Desk {
         Self {
             scores: vec![0.0; n_experts],
             selection: vec![0.0; n_experts],
-            ranks: vec![0; n_experts],
-            groups: vec![0; n_group],
+            ranks: vec![TAKEN; n_experts.next_multiple_of(LANES)],
+            groups: vec![TAKEN; n_group.next_multiple_of(LANES)],
         }
     }
 
     /// Takes the experts of all groups but the best out of the ranks.
+    #[expect(clippy::inline_always, reason = "melts into the kernel")]
+    #[inline(always)]
     fn keep_best_groups(&mut self, router: &Router) {
-        let size = self.ranks.len() / router.n_group.max(1);
-        let members = self.ranks.chunks_exact_mut(size.max(1));
-        let selection = self.selection.chunks_exact(size.max(1));
-        for ((ranks, selection), group) in members.zip(selection).zip(&mut self.groups) {
-            let at = |i: usize| selection.get(i).copied().unwrap_or(f32::NAN);
-            let first = best(ranks);
-            let mut value = at(first);
-            if router.group_score == GroupScore::TopTwo && size > 1 {
-                let kept = std::mem::replace(ranks.get_mut(first).unwrap_or(&mut 0), TAKEN);
-                value += at(best(ranks));
-                if let Some(rank) = ranks.get_mut(first) {
-                    *rank = kept;
-                }
+        let size = (self.selection.len() / router.n_group.max(1)).max(1);
+        let at = |rank| {
+            self.selection
+                .get(index_of(rank))
+                .copied()
+                .unwrap_or(f32::NAN)
+        };
+        let members = self.ranks.chunks_exact(size);
+        for ((ranks, group), number) in members.zip(&mut self.groups).zip(0..router.n_group as u32)
+        {
+            let (mut first, mut second) = (TAKEN, TAKEN);
+            for rank in ranks {
+                second = second.max(first.min(*rank));
+                first = first.max(*rank);
             }
-            *group = rank(value);
+            let value = match router.group_score {
+                GroupScore::TopTwo if size > 1 => at(first) + at(second),
+                _ => at(first),
+            };
+            *group = rank(value, number);
         }
         for _ in 0..router.topk_group {
-            let group = best(&self.groups);
-            if let Some(rank) = self.groups.get_mut(group) {
-                *rank = TAKEN;
-            }
+            take_best(&mut self.groups);
         }
-        for (ranks, group) in self.ranks.chunks_exact_mut(size.max(1)).zip(&self.groups) {
+        let groups = self.ranks.chunks_exact_mut(size).zip(&self.groups);
+        for (ranks, group) in groups.take(router.n_group) {
             if *group != TAKEN {
                 ranks.fill(TAKEN);
             }
@@ -176,8 +215,8 @@ kernel! {
                     *c += b;
                 }
             }
-            for (r, c) in desk.ranks.iter_mut().zip(&desk.selection) {
-                *r = rank(*c);
+            for ((r, c), index) in desk.ranks.iter_mut().zip(&desk.selection).zip(0..) {
+                *r = rank(*c, index);
             }
             if router.n_group > router.topk_group {
                 desk.keep_best_groups(router);
@@ -185,10 +224,7 @@ kernel! {
             let mut sum = SUM_FLOOR;
             let mut chosen = 0.0;
             for (expert, weight) in experts.iter_mut().zip(weights.iter_mut()) {
-                let index = best(&desk.ranks);
-                if let Some(rank) = desk.ranks.get_mut(index) {
-                    *rank = TAKEN;
-                }
+                let index = take_best(&mut desk.ranks);
                 let s = desk.scores.get(index).copied().unwrap_or(0.0) as f32;
                 *expert = index as u32;
                 *weight = s;
