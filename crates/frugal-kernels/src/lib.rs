@@ -4,7 +4,7 @@
 //! and holds a proof that the machine has the instructions; the meaning of every operation is in
 //! `frugal-core`, and this crate knows no model.
 //!
-//! Next: [`cpu::detect`], [`cpu::pool`], [`cpu::gemm`].
+//! Next: [`cpu::backend`], then [`cpu::detect`], [`cpu::pool`], [`cpu::gemm`].
 
 #![allow(
     unsafe_code,

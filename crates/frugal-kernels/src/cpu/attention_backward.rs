@@ -227,7 +227,7 @@ macro_rules! for_each_run {
 }
 
 kernel! {
-    /// dq[r] += sum over keys of ds[r] k.
+    /// Adds to each of R queries the sum over keys of its ds times the key.
     fn add_to_queries<L, const R: usize>(l, ds: (&[[f32; TILE]; R], usize), keys: (&[f32], usize), d_queries: &mut [f32]) {
         let (ds, most) = ds;
         let (key_rows, padded) = keys;
@@ -248,7 +248,7 @@ kernel! {
 }
 
 kernel! {
-    /// For each key j: d[j] += sum over r of factors[r][j] rows[r], in order.
+    /// Adds to each key the sum over R rows of its factor times the row, in order.
     fn add_to_keys<L, const R: usize>(l, factors: (&[[f32; TILE]; R], usize), rows: [&[f32]; R], d: (&mut [f32], usize)) {
         let (factors, most) = factors;
         let (d, padded) = d;
@@ -368,7 +368,7 @@ fn write_tile<L: Lanes>(
 }
 
 kernel! {
-    /// y[t] = the sum over heads of x[t], in order.
+    /// Each row of y is the sum over heads of the row of x, in order.
     fn sum_heads<L>(l, x: &[f32], y: &mut [f32], n_heads: usize, width: usize) {
         let rows = x.chunks_exact((n_heads * width).max(1)).zip(y.chunks_exact_mut(width.max(1)));
         for (x, y) in rows {

@@ -5,9 +5,8 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
-    clippy::needless_range_loop,
     reason = "`check::attention` holds every part inside its row and every page inside the store; \
-              inner functions melt into the kernel; loops over registers are by number"
+              inner functions melt into the kernel"
 )]
 
 use std::ops::Range;
@@ -364,7 +363,7 @@ pub(super) fn padded_starts(padded: usize) -> [usize; TILE] {
     std::array::from_fn(|j| j * padded)
 }
 
-/// sums[r] += factors[r][j] * row j for j in `keys`, N vectors from column `from` on.
+/// Adds to each of R sums the rows of `keys` times its factors, N vectors from column `from` on.
 #[inline(always)]
 pub(super) fn weighted_rows<L: Lanes, const R: usize, const N: usize>(
     l: L,

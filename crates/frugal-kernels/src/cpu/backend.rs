@@ -6,7 +6,7 @@
 //!
 //! Each operation goes through four storeys: check (`frugal_core::ops::check`, so that errors are
 //! those of the reference), choose (sizes of pieces, from shapes alone), launch (the pool), inner
-//! ([`super::vector`]). The training half is [`super::backend_train`].
+//! (`vector`). The training half is `backend_train`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ use super::pool::{Pool, PoolError};
 use super::rope::Turn;
 use super::tensor::{Blank, Tensor, WeightPart, narrow_all};
 use super::vector::Level;
-use super::{activation, attention, head, layout, moe, norm, rope, route, sample};
+use super::{activation, attention, divergence, head, layout, moe, norm, rope, route, sample};
 
 /// What a [`Cpu`] is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -413,7 +413,7 @@ impl Backend for Cpu {
         teacher: Head<'_, Tensor>,
         divergence: Divergence,
     ) -> Result<Tensor> {
-        head::divergence(self, student, teacher, divergence)
+        divergence::divergence(self, student, teacher, divergence)
     }
 
     fn pick(&self, logits: &Tensor, sampling: &Sampling, uniforms: &[f32]) -> Result<Picked> {

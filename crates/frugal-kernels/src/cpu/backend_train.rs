@@ -15,7 +15,8 @@ use super::gemm::{Finish, Mat, MatMut, StackMut, StackShape, Update};
 use super::rope::Turn;
 use super::tensor::{Tensor, WeightPart};
 use super::{
-    activation, attention, attention_backward, head, layout, moe, norm, optim, rope, route,
+    activation, attention, attention_backward, divergence, head, layout, moe, norm, optim, rope,
+    route,
 };
 
 impl TrainBackend for Cpu {
@@ -198,7 +199,7 @@ impl TrainBackend for Cpu {
         d: &Tensor,
         d_weight: &mut Tensor,
     ) -> Result<Tensor> {
-        head::divergence_backward(self, [student, teacher], divergence, d, d_weight)
+        divergence::divergence_backward(self, [student, teacher], divergence, d, d_weight)
     }
 
     fn accumulate(&self, dst: &mut Tensor, src: &Tensor) -> Result<()> {

@@ -21,6 +21,7 @@ mod attention;
 mod attention_backward;
 mod attention_tiles;
 mod backend_train;
+mod divergence;
 mod head;
 mod layout;
 mod memory;

@@ -105,7 +105,7 @@ const TAKEN: i64 = i64::MIN;
 #[expect(clippy::inline_always, reason = "melts into the kernel")]
 #[inline(always)]
 fn index_of(rank: i64) -> usize {
-    !(rank as u32) as usize
+    !(rank.cast_unsigned() as u32) as usize
 }
 
 /// Ranks that are compared at once; lists of them are padded with [`TAKEN`].

@@ -1,6 +1,6 @@
 //! Tensors of the CPU back-end.
 //!
-//! A [`Tensor`] is a handle on shared memory ([`super::memory`]); writing to a shared one copies it
+//! A [`Tensor`] is a handle on shared memory (`memory`); writing to a shared one copies it
 //! first. A weight keeps its packed forms beside it; they are made at the first product and made
 //! again, in place, after the weight has changed.
 //!
