@@ -53,12 +53,16 @@ pub fn conduct<B: TrainBackend>(
 ) -> Result<()> {
     let recipe = &plan.recipe;
     let mut left: Vec<(&Written, Checkpoint)> = Vec::new();
+    let mut is_made_anew = false;
     for written in &recipe.stages {
         let kind = written.settings.kind();
-        if let Some(done) = books.left_by(&written.name, watcher)? {
+        if is_made_anew {
+            books.forget(&written.name)?;
+        } else if let Some(done) = books.left_by(&written.name, watcher)? {
             left.push((written, done));
             continue;
         }
+        is_made_anew = true;
         let room = room_for(recipe, written, ensemble)?;
         let before = Before { recipe, left: &left };
         let mut stage = stage_of(&room, written, &before)?;

@@ -19,20 +19,15 @@ use frugal_eval::task::Problem;
 use frugal_model::generate::Sample as Drawn;
 use frugal_model::transformer::{self, Model, Step as ModelStep};
 use frugal_run::checkpoint::Checkpoint;
-use frugal_run::recipe::{
-    Advantage as AdvantageSetting, GrpoSettings, Level as RatioSetting, Normaliser, Overlong,
-    Reward, Surrogate as SurrogateSetting,
-};
+use frugal_run::recipe::{GrpoSettings, Normaliser, Overlong, Reward};
 use serde_json::json;
 
 use crate::data::{Sample, Step};
 use crate::error::{Error, Result};
 use crate::learner::{Goal, Learner, Learnt};
-use crate::objective::advantage::{Advantage, has_no_signal};
-use crate::objective::kl::{Estimator, Penalty, Weight};
-use crate::objective::policy::{
-    Advantages, Aggregation, Batch, Policy, RatioLevel, Surrogate, Totals, Watch,
-};
+use crate::objective::advantage::has_no_signal;
+use crate::objective::policy::{Advantages, Batch, Totals, Watch};
+use crate::objective::preset::Objective;
 use crate::rollout::{Prompt, Roller};
 use crate::room::{self, Examinee, Room};
 use crate::schedule::Schedule;
@@ -47,7 +42,7 @@ const SAMPLE_STEPS: u64 = 5;
 pub struct Grpo<'a, B: TrainBackend> {
     room: &'a Room<'a, B>,
     settings: GrpoSettings,
-    policy: Policy,
+    objective: Objective,
     learner: Learner<'a, B>,
     /// Kept only where the loss has a KL term.
     reference: Option<Model<B::Tensor>>,
@@ -102,7 +97,7 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
             reference: (settings.kl_beta > 0.0).then(|| model.clone()),
             learner: Learner::new(room.backend, model, learner_settings)?,
             schedule: room::schedule(&settings.optim, settings.optim.learning_rate, n_updates)?,
-            policy: policy_of(&settings),
+            objective: Objective::of(&settings),
             room,
             settings,
         })
@@ -246,15 +241,11 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
 
     /// One update on some of the groups.
     fn learn(&mut self, groups: &[Group], rate: f64) -> Result<(Learnt, Watch)> {
-        let advantage = match self.settings.advantage {
-            AdvantageSetting::Center => Advantage::Centered,
-            AdvantageSetting::Std => Advantage::Standardized { ddof: 1, epsilon: 1e-4 },
-        };
         let mut samples = Vec::new();
         let mut old: Vec<Vec<f64>> = Vec::new();
         let mut advantages = Vec::new();
         for group in groups {
-            let of_group = advantage.of(&group.rewards);
+            let of_group = self.objective.advantage.of(&group.rewards);
             for (sample, advantage) in group.samples.iter().zip(of_group) {
                 let is_masked =
                     self.settings.overlong == Overlong::Mask && !sample.is_finished;
@@ -272,7 +263,7 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         };
         let batches = room::micro_batches(&samples)?;
         let reference = self.reference_log_probs(&batches)?;
-        let policy = self.policy;
+        let policy = self.objective.policy;
         let mut watch = Watch::default();
         let mut loss = |index: usize, log_probs: &[f32]| -> Result<Vec<f32>> {
             let members = batches.get(index).map_or(&[][..], |(_, members)| members);
@@ -458,32 +449,3 @@ impl<B: TrainBackend> Stage for Grpo<'_, B> {
         artifact::finished(self.room.backend, model, self.room.companions, card)
     }
 }
-
-/// The recipe's loss as the objective takes it.
-fn policy_of(settings: &GrpoSettings) -> Policy {
-    let (low, high) = (settings.clip_low, settings.clip_high);
-    Policy {
-        ratio: match settings.level {
-            RatioSetting::Token => RatioLevel::Token,
-            RatioSetting::Sequence => RatioLevel::Sequence,
-        },
-        surrogate: match settings.surrogate {
-            SurrogateSetting::Clip => Surrogate::Clip { low, high, dual: None },
-            SurrogateSetting::Weight => Surrogate::Cispo { low, high },
-        },
-        kl: (settings.kl_beta > 0.0).then_some(Penalty {
-            beta: settings.kl_beta,
-            estimator: Estimator::K3,
-            weight: Weight::Plain,
-        }),
-        aggregation: match settings.normaliser {
-            Normaliser::PerToken => Aggregation::TokenMean,
-            Normaliser::PerSequence => Aggregation::SequenceMean,
-            Normaliser::TokenBudget => {
-                Aggregation::FixedLength { max_length: settings.max_new_tokens as usize }
-            }
-        },
-        stale_limit: None,
-    }
-}
-

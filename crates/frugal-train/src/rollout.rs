@@ -71,7 +71,7 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
     pub fn new(backend: &'b B, config: &ModelConfig, n_positions: usize) -> Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
-                kind: CacheKind::as_trained(config),
+                kind: CacheKind::smallest(config),
                 page_rows: PAGE_ROWS,
                 // Each sequence its own pages, and each prompt those it shares.
                 max_pages: 2 * MAX_SEQUENCES * n_positions.div_ceil(PAGE_ROWS),

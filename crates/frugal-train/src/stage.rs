@@ -181,6 +181,15 @@ impl<'a> Books<'a> {
         Ok(found.checkpoint.filter(Checkpoint::is_final))
     }
 
+    /// Removes what a stage left: a stage before it had to be made again, and the journal's lines of
+    /// this one went with that.
+    ///
+    /// # Errors
+    /// If the folder cannot be removed.
+    pub fn forget(&self, stage: &str) -> Result<()> {
+        Ok(self.checkpoints.forget(stage)?)
+    }
+
     fn position(&mut self, step: u64) -> Result<Position> {
         Ok(Position {
             step,

@@ -178,7 +178,7 @@ fn visible_pairs(dims: &AttentionDims, attention: &Attention<'_>) -> usize {
 }
 
 /// The tensors of a [`Keys`].
-fn key_tensors<'a>(keys: Keys<'a, Ghost>) -> Vec<&'a Ghost> {
+fn key_tensors(keys: Keys<'_, Ghost>) -> Vec<&Ghost> {
     match keys {
         Keys::Grouped { k, v, .. } => alloc::vec![k, v],
         Keys::Expanded { kv, k_rope, .. } => alloc::vec![kv, k_rope],

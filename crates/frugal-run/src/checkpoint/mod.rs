@@ -153,6 +153,15 @@ impl Checkpoints {
         }
     }
 
+    /// Removes all that a stage has left: it is to be made again.
+    ///
+    /// # Errors
+    /// A folder that cannot be removed.
+    pub fn forget(&self, stage: &str) -> Result<(), StoreError> {
+        let path = self.stage_path(stage)?;
+        if path.exists() { remove(&path) } else { Ok(()) }
+    }
+
     /// The newest checkpoint of a stage whose digests are right: the final one, else the resume
     /// state of the highest step. Damaged ones are stepped over and named in the warnings.
     ///
