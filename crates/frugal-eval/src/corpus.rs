@@ -27,6 +27,14 @@ pub fn line(task: &dyn Task, rng: &mut Rng, level: &Level, mix: &Mix) -> Result<
         });
     }
     let problem = split::draw(task, rng, level, Side::Training)?;
+    if rng.uniform() < mix.hopeless * mix.patient_share()
+        && let Some((problem, continuation)) = task.hopeless(&problem, rng, mix)?
+    {
+        return Ok(Line {
+            prompt: problem.question,
+            continuation,
+        });
+    }
     let continuation = task.habit(&problem, rng, mix)?;
     Ok(Line {
         prompt: problem.question,

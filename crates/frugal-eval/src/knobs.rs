@@ -88,6 +88,9 @@ pub struct Mix {
     pub patience: u32,
     /// Chance that a patient thought gives up after a failed attempt (countdown).
     pub give_up: f32,
+    /// Share of patient thoughts that are about a problem without a solution, so that the base sees
+    /// where a search ends that finds nothing (countdown).
+    pub hopeless: f32,
     /// How attempts are written (countdown).
     pub form: Form,
 }
@@ -105,6 +108,7 @@ impl Default for Mix {
             patient: 0.12,
             patience: 17,
             give_up: 0.0,
+            hopeless: 0.15,
             form: Form::Spaced,
         }
     }
@@ -122,6 +126,13 @@ pub enum Habit {
 }
 
 impl Mix {
+    /// The share of patient thoughts among the three habits.
+    pub fn patient_share(&self) -> f32 {
+        let patient = self.patient.max(0.0);
+        let all = self.blurt.max(0.0) + self.hasty.max(0.0) + patient;
+        if all > 0.0 { patient / all } else { 0.0 }
+    }
+
     /// Draws a habit by the three weights; blurting if they are all zero.
     pub fn draw(&self, rng: &mut Rng) -> Habit {
         let (blurt, hasty, patient) = (
@@ -146,6 +157,7 @@ impl Mix {
             ("drill", self.drill),
             ("compare", self.compare),
             ("give_up", self.give_up),
+            ("hopeless", self.hopeless),
         ];
         let bad_chance = chances
             .into_iter()

@@ -240,6 +240,17 @@ pub trait Task: core::fmt::Debug + Send + Sync {
     /// Which habit it shows is drawn from `mix`; it is never chosen for being right.
     fn habit(&self, problem: &Problem, rng: &mut Rng, mix: &Mix) -> Result<String, TaskError>;
 
+    /// A patient thought about a problem like `problem` that has no solution, with that problem; or
+    /// nothing if the task has no such problems.
+    fn hopeless(
+        &self,
+        _problem: &Problem,
+        _rng: &mut Rng,
+        _mix: &Mix,
+    ) -> Result<Option<(Problem, String)>, TaskError> {
+        Ok(None)
+    }
+
     /// A line of stand-alone facts, or nothing if the task has none.
     fn drill(&self, rng: &mut Rng, mix: &Mix) -> Option<String>;
 

@@ -91,7 +91,11 @@ pub fn config_of(shape: &ModelShape, vocabulary: usize) -> Result<ModelConfig> {
                 "rope_interleave": true,
             })
         } else {
-            let method = if shape.n_group > 1 { "group_limited_greedy" } else { "greedy" };
+            let method = if shape.n_group > 1 {
+                "group_limited_greedy"
+            } else {
+                "greedy"
+            };
             json!({ "norm_topk_prob": false, "scoring_func": "softmax", "topk_method": method })
         };
         extend(&mut special, version);
@@ -121,7 +125,10 @@ pub fn finished<B: Backend>(
 ) -> Result<Vec<File>> {
     let mut files = weights(backend, model)?;
     files.push(("tokenizer.json".into(), companions.tokenizer.clone()));
-    files.push(("tokenizer_config.json".into(), companions.tokenizer_config.clone()));
+    files.push((
+        "tokenizer_config.json".into(),
+        companions.tokenizer_config.clone(),
+    ));
     files.push(("README.md".into(), card.into_bytes()));
     Ok(files)
 }
@@ -152,16 +159,27 @@ pub(crate) fn open_as<B: Backend>(
 ) -> Result<Model<B::Tensor>> {
     let bytes = checkpoint.read(&format!("{name}.safetensors"))?;
     let n_positions = backend.shape(&like.rope).rows();
-    Ok(frugal_model::checkpoint::load(backend, &like.config, &[&bytes], n_positions)?)
+    Ok(frugal_model::checkpoint::load(
+        backend,
+        &like.config,
+        &[&bytes],
+        n_positions,
+    )?)
 }
 
 const fn in_one_file() -> WriteSettings {
-    WriteSettings { dtype: DType::F32, max_file_bytes: usize::MAX }
+    WriteSettings {
+        dtype: DType::F32,
+        max_file_bytes: usize::MAX,
+    }
 }
 
 fn weights<B: Backend>(backend: &B, model: &Model<B::Tensor>) -> Result<Vec<File>> {
     // Shards past 5 GB, as published checkpoints have them.
-    let settings = WriteSettings { max_file_bytes: 5 << 30, ..in_one_file() };
+    let settings = WriteSettings {
+        max_file_bytes: 5 << 30,
+        ..in_one_file()
+    };
     let written = checkpoint::save(backend, model, &settings)?;
     let mut files = vec![(CONFIG.to_owned(), model.config.to_json().into_bytes())];
     files.extend(written.into_iter().map(|file| (file.name, file.bytes)));
@@ -188,7 +206,12 @@ pub fn open<B: Backend>(
         .map(|name| Ok(checkpoint.read(name)?))
         .collect::<Result<Vec<Vec<u8>>>>()?;
     let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    Ok(frugal_model::checkpoint::load(backend, &config, &slices, n_positions)?)
+    Ok(frugal_model::checkpoint::load(
+        backend,
+        &config,
+        &slices,
+        n_positions,
+    )?)
 }
 
 /// The state a learner resumes from, exactly.
@@ -243,8 +266,11 @@ fn moments(state: &State) -> Result<Vec<u8>> {
     safetensors::serialize(views, Some(note)).map_err(damaged)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn damaged(error: safetensors::SafeTensorError) -> Error {
-    Error::State { reason: error.to_string() }
+    Error::State {
+        reason: error.to_string(),
+    }
 }
 
 fn read_moments(bytes: &[u8]) -> Result<State> {
@@ -254,7 +280,9 @@ fn read_moments(bytes: &[u8]) -> Result<State> {
         .as_ref()
         .and_then(|note| note.get(STEP))
         .and_then(|step| step.parse().ok())
-        .ok_or_else(|| Error::State { reason: format!("expected {STEP} in its header") })?;
+        .ok_or_else(|| Error::State {
+            reason: format!("expected {STEP} in its header"),
+        })?;
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let sorted: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
     let tensors = sorted
@@ -262,7 +290,9 @@ fn read_moments(bytes: &[u8]) -> Result<State> {
         .map(|(name, view)| {
             let (values, _) = view.data().as_chunks::<4>();
             Ok(NamedTensor {
-                name: name.split_once('.').map_or(name.clone(), |(_, name)| name.to_owned()),
+                name: name
+                    .split_once('.')
+                    .map_or(name.clone(), |(_, name)| name.to_owned()),
                 shape: Shape::from_dims(view.shape())?,
                 values: values.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             })
@@ -284,7 +314,10 @@ mod tests {
         };
         let state = State {
             step: 77,
-            tensors: vec![tensor("z.first", &[1.0, -0.0, 1e-42]), tensor("a.second", &[f32::MAX])],
+            tensors: vec![
+                tensor("z.first", &[1.0, -0.0, 1e-42]),
+                tensor("a.second", &[f32::MAX]),
+            ],
         };
         assert_eq!(read_moments(&moments(&state).unwrap()).unwrap(), state);
         assert!(read_moments(b"no header").is_err());

@@ -55,7 +55,12 @@ impl<'b, B: TrainBackend> TrainBench<'b, B> {
             bias_update_speed: 1e-3,
         };
         let learner = Learner::new(backend, model, settings)?;
-        Ok(Self { learner, sequences, length, vocabulary })
+        Ok(Self {
+            learner,
+            sequences,
+            length,
+            vocabulary,
+        })
     }
 
     /// One update on fresh random tokens.
@@ -64,7 +69,11 @@ impl<'b, B: TrainBackend> TrainBench<'b, B> {
     /// If the back-end refuses.
     pub fn step(&mut self, rng: &mut Rng) -> Result<Learnt> {
         let mut sample = || {
-            Sample::plain((0..=self.length).map(|_| rng.below(self.vocabulary)).collect())
+            Sample::plain(
+                (0..=self.length)
+                    .map(|_| rng.below(self.vocabulary))
+                    .collect(),
+            )
         };
         let samples: Vec<Sample> = (0..self.sequences).map(|_| sample()).collect();
         let step = Step::of(&samples)?;

@@ -11,7 +11,9 @@ use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::ledger::Work;
 use frugal_run::plan::Plan;
-use frugal_run::recipe::{EvalSettings, ModelShape, Precision, Recipe, Stage as Written, StageSettings};
+use frugal_run::recipe::{
+    EvalSettings, ModelShape, Precision, Recipe, Stage as Written, StageSettings,
+};
 
 use crate::artifact::{self, Companions};
 use crate::data::Sample;
@@ -64,14 +66,22 @@ pub fn conduct<B: TrainBackend>(
         }
         is_made_anew = true;
         let room = room_for(recipe, written, ensemble)?;
-        let before = Before { recipe, left: &left };
+        let before = Before {
+            recipe,
+            left: &left,
+        };
         let mut stage = stage_of(&room, written, &before)?;
         let limit = match &written.match_compute {
-            Some(name) => Some(Limit { flops: work_of(before.checkpoint(name)?)?.flops() }),
+            Some(name) => Some(Limit {
+                flops: work_of(before.checkpoint(name)?)?.flops(),
+            }),
             None => None,
         };
         let after = left.last().map(|(_, checkpoint)| checkpoint.position());
-        let name = Name { stage: &written.name, kind };
+        let name = Name {
+            stage: &written.name,
+            kind,
+        };
         let done = drive(stage.as_mut(), name, limit, after, books, watcher)?;
         drop(stage);
         left.push((written, done));
@@ -90,8 +100,17 @@ pub fn examine<B: TrainBackend>(
     (name, checkpoint): (String, Checkpoint),
     settings: EvalSettings,
 ) -> Result<(Examined, Work)> {
-    let none = Companions { tokenizer: Vec::new(), tokenizer_config: Vec::new() };
-    let ensemble = Ensemble { bf16: backend, f32: backend, task, codec, companions: &none };
+    let none = Companions {
+        tokenizer: Vec::new(),
+        tokenizer_config: Vec::new(),
+    };
+    let ensemble = Ensemble {
+        bf16: backend,
+        f32: backend,
+        task,
+        codec,
+        companions: &none,
+    };
     let written = recipe.stage(&name).ok_or_else(|| Error::Setting {
         place: "eval",
         reason: format!("expected a stage of the recipe, got {name}"),
@@ -111,19 +130,26 @@ struct Before<'a> {
 impl Before<'_> {
     fn checkpoint(&self, name: &str) -> Result<&Checkpoint> {
         let found = self.left.iter().find(|(stage, _)| stage.name == name);
-        found.map(|(_, checkpoint)| checkpoint).ok_or_else(|| Error::Setting {
-            place: "run",
-            reason: format!("expected the stage {name} before those that need it, got none"),
-        })
+        found
+            .map(|(_, checkpoint)| checkpoint)
+            .ok_or_else(|| Error::Setting {
+                place: "run",
+                reason: format!("expected the stage {name} before those that need it, got none"),
+            })
     }
 
-    fn model<B: TrainBackend>(&self, room: &Room<'_, B>, name: Option<&String>) -> Result<Option<Model<B::Tensor>>> {
+    fn model<B: TrainBackend>(
+        &self,
+        room: &Room<'_, B>,
+        name: Option<&String>,
+    ) -> Result<Option<Model<B::Tensor>>> {
         name.map(|name| artifact::open(room.backend, self.checkpoint(name)?, room.n_positions))
             .transpose()
     }
 
     fn traces(&self, name: Option<&String>, max_samples: u32) -> Result<Option<Vec<Sample>>> {
-        name.map(|name| traces::samples(self.checkpoint(name)?, max_samples as usize)).transpose()
+        name.map(|name| traces::samples(self.checkpoint(name)?, max_samples as usize))
+            .transpose()
     }
 
     fn shape(&self, written: &Written) -> Result<&ModelShape> {
@@ -143,7 +169,10 @@ fn room_for<'a, B: TrainBackend>(
     let task = ensemble.task;
     let level: Level = recipe.task.difficulty(&task.level(), &written.difficulty)?;
     let mix: Mix = recipe.task.mix(&task.mix())?;
-    let positions = recipe.models.values().map(|shape| shape.max_position_embeddings);
+    let positions = recipe
+        .models
+        .values()
+        .map(|shape| shape.max_position_embeddings);
     Ok(Room {
         backend: match precision_of(&written.settings) {
             Precision::F32 => ensemble.f32,
@@ -184,9 +213,11 @@ fn stage_of<'r, B: TrainBackend>(
         }
     };
     Ok(match &written.settings {
-        StageSettings::Pretrain(settings) => {
-            Box::new(Pretrain::new(room, before.shape(written)?, settings.clone())?)
-        }
+        StageSettings::Pretrain(settings) => Box::new(Pretrain::new(
+            room,
+            before.shape(written)?,
+            settings.clone(),
+        )?),
         StageSettings::Sft(settings) => {
             let traces = before.traces(written.traces.as_ref(), settings.max_samples)?;
             Box::new(Sft::new(room, start()?, traces, settings.clone())?)
@@ -194,9 +225,7 @@ fn stage_of<'r, B: TrainBackend>(
         StageSettings::Grpo(settings) => {
             Box::new(Grpo::new(room, start()?, settings.as_ref().clone())?)
         }
-        StageSettings::Reject(settings) => {
-            Box::new(Reject::new(room, start()?, settings.clone())?)
-        }
+        StageSettings::Reject(settings) => Box::new(Reject::new(room, start()?, settings.clone())?),
         StageSettings::Distill(settings) => {
             let pupil = Pupil {
                 student: start()?,
@@ -206,12 +235,12 @@ fn stage_of<'r, B: TrainBackend>(
             Box::new(Distill::new(room, pupil, settings.clone())?)
         }
         StageSettings::Eval(settings) => {
-            let is_asked = |stage: &Written| match &written.from {
-                Some(name) => stage.name == *name,
-                None => {
-                    let is_named = settings.only.is_empty() || settings.only.contains(&stage.name);
-                    is_named && stage.settings.leaves_checkpoint()
-                }
+            let is_asked = |stage: &Written| {
+                let is_named = match &written.from {
+                    Some(name) => stage.name == *name,
+                    None => settings.only.is_empty() || settings.only.contains(&stage.name),
+                };
+                is_named && stage.settings.leaves_checkpoint()
             };
             let candidates = before.left.iter().filter(|(stage, _)| is_asked(stage));
             let named = candidates.map(|(stage, left)| (stage.name.clone(), left.clone()));

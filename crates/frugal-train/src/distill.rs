@@ -17,7 +17,7 @@ use crate::data::Sample;
 use crate::data::epochs::Epochs;
 use crate::error::{Error, Result};
 use crate::learner::{Goal, Learner};
-use crate::rollout::{Prompt, Roller};
+use crate::rollout::{Cached, Prompt, Roller};
 use crate::room::{self, Room};
 use crate::schedule::Schedule;
 use crate::stage::{File, Outcome, Stage};
@@ -55,33 +55,52 @@ impl<'a, B: TrainBackend> Distill<'a, B> {
     ///
     /// # Errors
     /// If teacher or traces are missing for the steps asked for, or vocabularies differ.
-    pub fn new(room: &'a Room<'a, B>, pupil: Pupil<B::Tensor>, settings: DistillSettings) -> Result<Self> {
-        let Pupil { student, teacher, traces } = pupil;
-        let missing = |reason: &str| Error::Setting { place: "distill", reason: reason.to_owned() };
+    pub fn new(
+        room: &'a Room<'a, B>,
+        pupil: Pupil<B::Tensor>,
+        settings: DistillSettings,
+    ) -> Result<Self> {
+        let Pupil {
+            student,
+            teacher,
+            traces,
+        } = pupil;
+        let missing = |reason: &str| Error::Setting {
+            place: "distill",
+            reason: reason.to_owned(),
+        };
         if settings.on_policy_steps > 0 && teacher.is_none() {
             return Err(missing("expected a teacher for on-policy steps, got none"));
         }
         if let Some(teacher) = &teacher
             && teacher.config.vocab_size != student.config.vocab_size
         {
-            return Err(missing("expected teacher and student over one vocabulary, got two"));
+            return Err(missing(
+                "expected teacher and student over one vocabulary, got two",
+            ));
         }
         let n_rows = settings.tokens_per_step as usize;
         let epochs = match (settings.sequence_steps, traces) {
             (0, _) => None,
-            (_, None) => return Err(missing("expected traces for sequence-level steps, got none")),
+            (_, None) => {
+                return Err(missing(
+                    "expected traces for sequence-level steps, got none",
+                ));
+            }
             (steps, Some(samples)) => {
                 let rows: usize = samples.iter().map(Sample::n_rows).sum();
-                let enough =
-                    (u64::from(steps) * n_rows as u64).div_ceil(rows.max(1) as u64) + 1;
+                let enough = (u64::from(steps) * n_rows as u64).div_ceil(rows.max(1) as u64) + 1;
                 Some(Epochs::new(samples, n_rows, enough, &room.key("epochs"))?)
             }
         };
         let optim = &settings.optim;
         let learner_settings = room::learner_settings(optim, 0.0, 0.0, 0.0);
-        let on_policy = frugal_run::recipe::OptimSettings { warmup_steps: 0, ..optim.clone() };
+        let on_policy = frugal_run::recipe::OptimSettings {
+            warmup_steps: 0,
+            ..optim.clone()
+        };
         Ok(Self {
-            roller: room.roller(&student)?,
+            roller: room.roller(&student, Cached::Latent)?,
             learner: Learner::new(room.backend, student, learner_settings)?,
             sequence_schedule: room::schedule(
                 optim,
@@ -108,17 +127,25 @@ impl<'a, B: TrainBackend> Distill<'a, B> {
         };
         let Some(batch) = batch else { return Ok(()) };
         let rate = self.sequence_schedule.at(step);
-        let learnt = self.learner.update(&[batch], &mut Goal::CrossEntropy, rate)?;
+        let learnt = self
+            .learner
+            .update(&[batch], &mut Goal::CrossEntropy, rate)?;
         room::note(&learnt, rate, outcome);
-        if self.room.is_glance(step, u64::from(self.settings.sequence_steps)) {
+        if self
+            .room
+            .is_glance(step, u64::from(self.settings.sequence_steps))
+        {
             let model = self.learner.model();
-            self.room.glance(model, &mut self.roller, GLANCE_TOKENS, outcome)?;
+            self.room
+                .glance(model, &mut self.roller, GLANCE_TOKENS, outcome)?;
         }
         Ok(())
     }
 
     fn on_policy_step(&mut self, step: u64, outcome: &mut Outcome) -> Result<()> {
-        let Room { task, codec, level, .. } = self.room;
+        let Room {
+            task, codec, level, ..
+        } = self.room;
         let mut problems = Vec::new();
         let mut prompts = Vec::new();
         for index in 0..u64::from(self.settings.prompts_per_step) {
@@ -149,20 +176,33 @@ impl<'a, B: TrainBackend> Distill<'a, B> {
         let share = |count: usize| count as f64 / samples.len().max(1) as f64;
         outcome.metric("accuracy", share(correct));
         outcome.metric("thinking_tokens", share(thinking));
-        let Some(teacher) = &self.teacher else { return Ok(()) };
-        #[expect(clippy::cast_possible_truncation, reason = "divergences are formed in f32")]
+        let Some(teacher) = &self.teacher else {
+            return Ok(());
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "divergences are formed in f32"
+        )]
         let kind = match self.settings.divergence {
             DivergenceSetting::ReverseKl => DivergenceKind::Reverse,
             DivergenceSetting::ForwardKl => DivergenceKind::Forward,
-            DivergenceSetting::Jsd => {
-                DivergenceKind::JensenShannon { beta: self.settings.jsd_beta as f32 }
-            }
+            DivergenceSetting::Jsd => DivergenceKind::JensenShannon {
+                beta: self.settings.jsd_beta as f32,
+            },
         };
-        let divergence = Divergence { kind, temperature: 1.0 };
-        let steps: Vec<_> =
-            room::micro_batches(&samples)?.into_iter().map(|(step, _)| step).collect();
+        let divergence = Divergence {
+            kind,
+            temperature: 1.0,
+        };
+        let steps: Vec<_> = room::micro_batches(&samples)?
+            .into_iter()
+            .map(|(step, _)| step)
+            .collect();
         let rate = self.on_policy_schedule.at(step);
-        let mut goal = Goal::Divergence { teacher, divergence };
+        let mut goal = Goal::Divergence {
+            teacher,
+            divergence,
+        };
         let learnt = self.learner.update(&steps, &mut goal, rate)?;
         room::note(&learnt, rate, outcome);
         let loss = outcome.metrics.remove("loss").unwrap_or_default();

@@ -80,7 +80,9 @@ pub enum Error {
         reasons: String,
     },
     /// Someone asked the run to stop; a checkpoint was written.
-    #[error("interrupted in {stage} after step {step}; a checkpoint was written, --resume continues")]
+    #[error(
+        "interrupted in {stage} after step {step}; a checkpoint was written, --resume continues"
+    )]
     Interrupted {
         /// The stage.
         stage: String,

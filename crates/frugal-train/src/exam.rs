@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::rollout::Cached;
 use crate::room::{Examinee, Room};
 use crate::stage::{File, Outcome, Stage};
 
@@ -64,7 +65,14 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
         let seed = Rng::derive(&[room.seed, frugal_core::rng::key("exam")]).next_u64();
         let n = settings.problems as usize;
         let problems = split::problems(room.task, &room.level, Side::HeldOut, seed, n)?;
-        Ok(Self { room, settings, candidates, problems, seed, examined: Vec::new() })
+        Ok(Self {
+            room,
+            settings,
+            candidates,
+            problems,
+            seed,
+            examined: Vec::new(),
+        })
     }
 
     /// Examines one checkpoint.
@@ -72,11 +80,21 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
     /// # Errors
     /// If the checkpoint is damaged or the task refuses.
     pub fn examine(&self, name: &str, checkpoint: &Checkpoint) -> Result<(Examined, Outcome)> {
-        let Room { backend, task, codec, n_positions, .. } = self.room;
+        let Room {
+            backend,
+            task,
+            codec,
+            n_positions,
+            ..
+        } = self.room;
         let model = artifact::open(*backend, checkpoint, *n_positions)?;
-        let mut roller = self.room.roller(&model)?;
-        let mut examinee =
-            Examinee { room: self.room, model: &model, roller: &mut roller, work: Work::default() };
+        let mut roller = self.room.roller(&model, Cached::Latent)?;
+        let mut examinee = Examinee {
+            room: self.room,
+            model: &model,
+            roller: &mut roller,
+            work: Work::default(),
+        };
         #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
         let settings = evaluate::Settings {
             samples: K,
@@ -84,8 +102,7 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
             max_new_tokens: self.settings.max_new_tokens as usize,
             seed: self.seed,
         };
-        let found =
-            evaluate::evaluate(*task, &self.problems, codec, &mut examinee, &settings)?;
+        let found = evaluate::evaluate(*task, &self.problems, codec, &mut examinee, &settings)?;
         let n_samples = self.settings.samples as usize;
         let curve = if n_samples > K {
             let request = SampleRequest {
@@ -94,16 +111,29 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
                 max_new_tokens: settings.max_new_tokens,
                 seed: self.seed ^ 1,
             };
-            let ks: Vec<usize> =
-                (0..).map(|power| 1usize << power).take_while(|k| *k <= n_samples).collect();
+            let ks: Vec<usize> = std::iter::successors(Some(1), |k| Some(2 * k))
+                .take_while(|k| *k <= n_samples)
+                .collect();
             let model = (*codec, &mut examinee as &mut dyn evaluate::Sampler);
-            Some(evaluate::pass_at(*task, &self.problems, model, &request, &ks)?)
+            Some(evaluate::pass_at(
+                *task,
+                &self.problems,
+                model,
+                &request,
+                &ks,
+            )?)
         } else {
             None
         };
-        let mut outcome = Outcome { work: examinee.work, ..Outcome::default() };
+        let mut outcome = Outcome {
+            work: examinee.work,
+            ..Outcome::default()
+        };
         outcome.metric("checkpoint", name);
-        outcome.metric("score", serde_json::to_value(&found.score).unwrap_or_default());
+        outcome.metric(
+            "score",
+            serde_json::to_value(&found.score).unwrap_or_default(),
+        );
         for record in found.records.iter().take(FOLLOWED) {
             outcome.samples.push(json!({
                 "stage": self.room.stage,
@@ -128,7 +158,9 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
 /// # Errors
 /// If the file is missing or damaged.
 pub fn scores(checkpoint: &Checkpoint) -> Result<Vec<Examined>> {
-    let damaged = |error: serde_json::Error| Error::State { reason: error.to_string() };
+    let damaged = |error: serde_json::Error| Error::State {
+        reason: error.to_string(),
+    };
     serde_json::from_slice(&checkpoint.read(SCORES)?).map_err(damaged)
 }
 
@@ -140,7 +172,10 @@ impl<B: TrainBackend> Stage for Exam<'_, B> {
     fn step(&mut self, step: u64) -> Result<Outcome> {
         let index = usize::try_from(step).unwrap_or(usize::MAX);
         let Some((name, checkpoint)) = self.candidates.get(index) else {
-            return Ok(Outcome { is_last: true, ..Outcome::default() });
+            return Ok(Outcome {
+                is_last: true,
+                ..Outcome::default()
+            });
         };
         let (examined, outcome) = self.examine(name, checkpoint)?;
         self.examined.push(examined);
@@ -148,8 +183,9 @@ impl<B: TrainBackend> Stage for Exam<'_, B> {
     }
 
     fn save(&self) -> Result<Vec<File>> {
-        let bytes = serde_json::to_vec(&self.examined)
-            .map_err(|error| Error::State { reason: error.to_string() })?;
+        let bytes = serde_json::to_vec(&self.examined).map_err(|error| Error::State {
+            reason: error.to_string(),
+        })?;
         Ok(vec![(SCORES.to_owned(), bytes)])
     }
 

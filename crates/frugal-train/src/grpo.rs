@@ -28,7 +28,7 @@ use crate::learner::{Goal, Learner, Learnt};
 use crate::objective::advantage::has_no_signal;
 use crate::objective::policy::{Advantages, Batch, Totals, Watch};
 use crate::objective::preset::Objective;
-use crate::rollout::{Prompt, Roller};
+use crate::rollout::{Cached, Prompt, Roller};
 use crate::room::{self, Examinee, Room};
 use crate::schedule::Schedule;
 use crate::stage::{File, Outcome, Stage};
@@ -88,12 +88,16 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
     ///
     /// # Errors
     /// If the settings are impossible.
-    pub fn new(room: &'a Room<'a, B>, model: Model<B::Tensor>, settings: GrpoSettings) -> Result<Self> {
+    pub fn new(
+        room: &'a Room<'a, B>,
+        model: Model<B::Tensor>,
+        settings: GrpoSettings,
+    ) -> Result<Self> {
         let learner_settings =
             room::learner_settings(&settings.optim, 0.0, 0.0, settings.bias_update_speed);
         let n_updates = u64::from(settings.steps) * u64::from(settings.updates_per_batch.max(1));
         Ok(Self {
-            roller: room.roller(&model)?,
+            roller: room.roller(&model, Cached::AsTrained)?,
             reference: (settings.kl_beta > 0.0).then(|| model.clone()),
             learner: Learner::new(room.backend, model, learner_settings)?,
             schedule: room::schedule(&settings.optim, settings.optim.learning_rate, n_updates)?,
@@ -105,11 +109,22 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
 
     /// Refuses to begin on a model that cannot yet do what would be rewarded.
     fn gate(&mut self, outcome: &mut Outcome) -> Result<()> {
-        let GrpoSettings { min_solve_rate, min_forced_accuracy, gate_problems, .. } = self.settings;
+        let GrpoSettings {
+            min_solve_rate,
+            min_forced_accuracy,
+            gate_problems,
+            ..
+        } = self.settings;
         if min_solve_rate <= 0.0 && min_forced_accuracy <= 0.0 {
             return Ok(());
         }
-        let Room { task, level, mix, codec, .. } = self.room;
+        let Room {
+            task,
+            level,
+            mix,
+            codec,
+            ..
+        } = self.room;
         let settings = probe::Settings {
             problems: gate_problems as usize,
             max_new_tokens: self.settings.max_new_tokens as usize,
@@ -134,16 +149,21 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         if objections.is_empty() {
             Ok(())
         } else {
-            Err(Error::Gate { stage: self.room.stage.clone(), reasons: objections.join("; ") })
+            Err(Error::Gate {
+                stage: self.room.stage.clone(),
+                reasons: objections.join("; "),
+            })
         }
     }
 
     /// Draws groups until enough carry a signal or the rounds are used up.
     fn harvest(&mut self, step: u64, outcome: &mut Outcome) -> Result<Harvest> {
         let wanted = self.settings.prompts_per_step as usize;
-        let rounds = match self.settings.drop_groups_without_signal {
-            true => u64::from(self.settings.refill_rounds) + 1,
-            false => 1,
+        let refills = self.settings.refill_rounds;
+        let rounds = if self.settings.drop_groups_without_signal {
+            refills + 1
+        } else {
+            1
         };
         let mut harvest = Harvest::default();
         let mut index = 0u64;
@@ -174,7 +194,9 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         n: usize,
         outcome: &mut Outcome,
     ) -> Result<Vec<Group>> {
-        let Room { task, codec, level, .. } = self.room;
+        let Room {
+            task, codec, level, ..
+        } = self.room;
         let mut problems = Vec::new();
         let mut prompts = Vec::new();
         for index in (first..).take(n) {
@@ -198,9 +220,18 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
                 .iter()
                 .map(|sample| Ok(judge(*task, &problem, &sample.ids, codec)?))
                 .collect::<Result<Vec<_>>>()?;
-            let rewards =
-                judged.iter().zip(&samples).map(|(j, s)| self.reward(j, s)).collect();
-            groups.push(Group { problem, prompt, samples, judged, rewards });
+            let rewards = judged
+                .iter()
+                .zip(&samples)
+                .map(|(j, s)| self.reward(j, s))
+                .collect();
+            groups.push(Group {
+                problem,
+                prompt,
+                samples,
+                judged,
+                rewards,
+            });
         }
         if self.settings.reward == Reward::Random {
             self.toss(step, &mut groups);
@@ -227,8 +258,9 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
     /// The control: rewards that ignore the answer, as frequent as right answers are now.
     fn toss(&self, step: u64, groups: &mut [Group]) {
         let judged = groups.iter().flat_map(|group| &group.judged);
-        let (right, all) =
-            judged.fold((0u32, 0u32), |(right, all), j| (right + u32::from(j.correct), all + 1));
+        let (right, all) = judged.fold((0u32, 0u32), |(right, all), j| {
+            (right + u32::from(j.correct), all + 1)
+        });
         let rate = right as f32 / all.max(1) as f32;
         for (index, group) in groups.iter_mut().enumerate() {
             let place = [step, index as u64];
@@ -247,8 +279,7 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         for group in groups {
             let of_group = self.objective.advantage.of(&group.rewards);
             for (sample, advantage) in group.samples.iter().zip(of_group) {
-                let is_masked =
-                    self.settings.overlong == Overlong::Mask && !sample.is_finished;
+                let is_masked = self.settings.overlong == Overlong::Mask && !sample.is_finished;
                 if is_masked || sample.ids.is_empty() {
                     continue;
                 }
@@ -267,13 +298,23 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         let mut watch = Watch::default();
         let mut loss = |index: usize, log_probs: &[f32]| -> Result<Vec<f32>> {
             let members = batches.get(index).map_or(&[][..], |(_, members)| members);
-            let lengths: Vec<usize> =
-                members.iter().filter_map(|i| old.get(*i)).map(Vec::len).collect();
+            let lengths: Vec<usize> = members
+                .iter()
+                .filter_map(|i| old.get(*i))
+                .map(Vec::len)
+                .collect();
             let log_prob: Vec<f64> = log_probs.iter().map(|l| f64::from(*l)).collect();
-            let old: Vec<f64> =
-                members.iter().filter_map(|i| old.get(*i)).flatten().copied().collect();
-            let advantages: Vec<f64> =
-                members.iter().filter_map(|i| advantages.get(*i)).copied().collect();
+            let old: Vec<f64> = members
+                .iter()
+                .filter_map(|i| old.get(*i))
+                .flatten()
+                .copied()
+                .collect();
+            let advantages: Vec<f64> = members
+                .iter()
+                .filter_map(|i| advantages.get(*i))
+                .copied()
+                .collect();
             let loss = policy.loss(&Batch {
                 lengths: &lengths,
                 log_prob: &log_prob,
@@ -290,7 +331,10 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
         let temperature = self.settings.temperature as f32;
         let steps: Vec<Step> = batches.iter().map(|(step, _)| step.clone()).collect();
-        let mut goal = Goal::Policy { temperature, loss: &mut loss };
+        let mut goal = Goal::Policy {
+            temperature,
+            loss: &mut loss,
+        };
         let learnt = self.learner.update(&steps, &mut goal, rate)?;
         Ok((learnt, watch))
     }
@@ -310,27 +354,39 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
 
     /// ln p of the same tokens under the reference; empty without one.
     fn reference_log_probs(&self, batches: &[(Step, Vec<usize>)]) -> Result<Vec<Vec<f64>>> {
-        let Some(reference) = &self.reference else { return Ok(Vec::new()) };
+        let Some(reference) = &self.reference else {
+            return Ok(Vec::new());
+        };
         let backend = self.room.backend;
         #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
         let temperature = self.settings.temperature as f32;
         batches
             .iter()
             .map(|(step, _)| {
-                let rows = ModelStep { ids: &step.ids, rows: &step.rows };
+                let rows = ModelStep {
+                    ids: &step.ids,
+                    rows: &step.rows,
+                };
                 let hidden = transformer::hidden(backend, reference, &rows, None)?;
                 let (chosen, targets) = step.learnt();
                 let hidden = backend.gather(&hidden, &chosen)?;
-                let head = Head { hidden: &hidden, weight: transformer::head(reference) };
+                let head = Head {
+                    hidden: &hidden,
+                    weight: transformer::head(reference),
+                };
                 let log_probs = backend.log_prob(head, &targets, temperature)?.log_prob;
-                Ok(backend.get(&log_probs)?.iter().map(|l| f64::from(*l)).collect())
+                Ok(backend
+                    .get(&log_probs)?
+                    .iter()
+                    .map(|l| f64::from(*l))
+                    .collect())
             })
             .collect()
     }
 
     fn refresh_reference(&mut self, step: u64) {
         let every = u64::from(self.settings.reference_refresh_steps);
-        if self.reference.is_some() && every > 0 && (step + 1) % every == 0 {
+        if self.reference.is_some() && every > 0 && (step + 1).is_multiple_of(every) {
             self.reference = Some(self.learner.model().clone());
         }
     }
@@ -338,7 +394,7 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
     /// One sample, in words, for whoever wants to see the thinking grow.
     fn example(&self, step: u64, group: &Group) -> Result<Option<serde_json::Value>> {
         let first = group.samples.first().zip(group.rewards.first());
-        let Some((sample, reward)) = first.filter(|_| step % SAMPLE_STEPS == 0) else {
+        let Some((sample, reward)) = first.filter(|_| step.is_multiple_of(SAMPLE_STEPS)) else {
             return Ok(None);
         };
         Ok(Some(json!({
@@ -424,7 +480,11 @@ impl<B: TrainBackend> Stage for Grpo<'_, B> {
     fn save(&self) -> Result<Vec<File>> {
         let mut files = artifact::saved(self.room.backend, &self.learner)?;
         if let Some(reference) = &self.reference {
-            files.push(artifact::weights_as(self.room.backend, reference, "reference")?);
+            files.push(artifact::weights_as(
+                self.room.backend,
+                reference,
+                "reference",
+            )?);
         }
         Ok(files)
     }

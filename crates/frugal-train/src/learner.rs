@@ -36,6 +36,12 @@ pub struct LearnerSettings {
     pub bias_update_speed: f64,
 }
 
+/// Given a micro-batch's index and its log-probabilities, d loss / d log-probability.
+pub type PolicyLoss<'a> = dyn FnMut(usize, &[f32]) -> Result<Vec<f32>> + 'a;
+
+/// Outputs of a forward with d loss / d output.
+type Seeds<'o, T> = Vec<(&'o Var<T>, T)>;
+
 /// What an update minimises.
 pub enum Goal<'a, T> {
     /// The mean cross-entropy of the learnt targets, plus the MTP loss.
@@ -44,8 +50,8 @@ pub enum Goal<'a, T> {
     Policy {
         /// Divides the logits, as when the tokens were drawn.
         temperature: f32,
-        /// Given the micro-batch's index and its log-probabilities, d loss / d log-probability.
-        loss: &'a mut dyn FnMut(usize, &[f32]) -> Result<Vec<f32>>,
+        /// What to make of the log-probabilities.
+        loss: &'a mut PolicyLoss<'a>,
     },
     /// The mean divergence from a teacher over the learnt targets' rows.
     Divergence {
@@ -179,8 +185,10 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         let mtp_steps = self.mtp_steps(steps, goal)?;
         let n_learnt: usize = steps.iter().map(Step::n_learnt).sum();
         let is_learnt = |weight: &&f32| **weight > 0.0;
-        let n_mtp: usize =
-            mtp_steps.iter().map(|step| step.weights.iter().filter(is_learnt).count()).sum();
+        let n_mtp: usize = mtp_steps
+            .iter()
+            .map(|step| step.weights.iter().filter(is_learnt).count())
+            .sum();
         let n_rows: usize = steps.iter().map(|step| step.rows.n_rows()).sum();
         for (index, step) in steps.iter().enumerate() {
             let part = Part {
@@ -195,11 +203,17 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         learnt.loss /= n_learnt.max(1) as f64;
         learnt.mtp_loss /= n_mtp.max(1) as f64;
         learnt.entropy /= n_learnt.max(1) as f64;
-        learnt.max_violation = learnt.loads.iter().map(|l| max_violation(l)).fold(0.0, f64::max);
+        learnt.max_violation = learnt
+            .loads
+            .iter()
+            .map(|l| max_violation(l))
+            .fold(0.0, f64::max);
         #[expect(clippy::cast_possible_truncation, reason = "updates are formed in f32")]
         let rate = rate as f32;
         let mut params = self.model.params.leaves_mut();
-        let update = self.optimizer.step(self.backend, &mut params, &self.grads, rate)?;
+        let update = self
+            .optimizer
+            .step(self.backend, &mut params, &self.grads, rate)?;
         learnt.gradient_norm = update.gradient_norm;
         learnt.is_applied = update.is_applied;
         if update.is_applied {
@@ -215,13 +229,24 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
     pub fn loss<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Result<f64> {
         let (mut sum, mut n) = (0.0, 0usize);
         for step in steps {
-            let rows = ModelStep { ids: &step.ids, rows: &step.rows };
+            let rows = ModelStep {
+                ids: &step.ids,
+                rows: &step.rows,
+            };
             let hidden = transformer::hidden(self.backend, &self.model, &rows, None)?;
             let (chosen, targets) = step.learnt();
             let hidden = self.backend.gather(&hidden, &chosen)?;
-            let head = Head { hidden: &hidden, weight: transformer::head(&self.model) };
+            let head = Head {
+                hidden: &hidden,
+                weight: transformer::head(&self.model),
+            };
             let log_probs = self.backend.log_prob(head, &targets, 1.0)?.log_prob;
-            sum -= self.backend.get(&log_probs)?.iter().map(|l| f64::from(*l)).sum::<f64>();
+            sum -= self
+                .backend
+                .get(&log_probs)?
+                .iter()
+                .map(|l| f64::from(*l))
+                .sum::<f64>();
             n += targets.len();
         }
         Ok(sum / n.max(1) as f64)
@@ -245,9 +270,17 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         learnt: &mut Learnt,
     ) -> Result<()> {
         let teacher = match goal {
-            Goal::Divergence { teacher, divergence } => {
+            Goal::Divergence {
+                teacher,
+                divergence,
+            } => {
                 learnt.forward_flops += Pricer::forward(&teacher.config, part.step)?;
-                Some(Teacher::read(self.backend, teacher, part.step, *divergence)?)
+                Some(Teacher::read(
+                    self.backend,
+                    teacher,
+                    part.step,
+                    *divergence,
+                )?)
             }
             Goal::CrossEntropy | Goal::Policy { .. } => None,
         };
@@ -266,12 +299,20 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
             forward.run(&tape, &self.model)?
         };
         let seeds = self.seeds(index, part, goal, &outputs, learnt)?;
-        learnt.balance_loss += tape.balance_losses().iter().map(|l| f64::from(*l)).sum::<f64>();
+        learnt.balance_loss += tape
+            .balance_losses()
+            .iter()
+            .map(|l| f64::from(*l))
+            .sum::<f64>();
         add_loads(&mut learnt.loads, &tape.loads()?);
-        let seeded: Vec<_> = seeds.iter().map(|(var, seed)| (*var, seed.clone())).collect();
+        let seeded: Vec<_> = seeds
+            .iter()
+            .map(|(var, seed)| (*var, seed.clone()))
+            .collect();
         tape.backward(&seeded, &mut self.grads)?;
         let (forward, backward) =
-            self.pricer.update(part, teacher.as_ref().map(|t| t.divergence), temperature)?;
+            self.pricer
+                .update(part, teacher.as_ref().map(|t| t.divergence), temperature)?;
         learnt.tokens += part.step.rows.n_rows() as u64;
         learnt.forward_flops += forward;
         learnt.backward_flops += backward;
@@ -286,7 +327,7 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         goal: &mut Goal<'_, B::Tensor>,
         outputs: &'o Outputs<Var<B::Tensor>>,
         learnt: &mut Learnt,
-    ) -> Result<Vec<(&'o Var<B::Tensor>, B::Tensor)>> {
+    ) -> Result<Seeds<'o, B::Tensor>> {
         let get = |var: &Var<B::Tensor>| self.backend.get(var.value());
         let put = |seed: &[f32]| self.backend.put(Shape::vector(seed.len()), Data::F32(seed));
         let total = |values: &[f32]| values.iter().map(|v| f64::from(*v)).sum::<f64>();
@@ -312,11 +353,18 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         }
         if let (Some(extra), Some(step)) = (&outputs.mtp, part.mtp) {
             let values = get(extra)?;
-            let weighed = values.iter().zip(&step.weights).map(|(v, w)| f64::from(v * w));
+            let weighed = values
+                .iter()
+                .zip(&step.weights)
+                .map(|(v, w)| f64::from(v * w));
             learnt.mtp_loss -= weighed.sum::<f64>();
             #[expect(clippy::cast_possible_truncation, reason = "seeds are f32")]
             let weight = self.settings.mtp_weight as f32;
-            let seed: Vec<f32> = step.mean_seed(part.n_mtp).iter().map(|s| s * weight).collect();
+            let seed: Vec<f32> = step
+                .mean_seed(part.n_mtp)
+                .iter()
+                .map(|s| s * weight)
+                .collect();
             seeds.push((extra, put(&seed)?));
         }
         Ok(seeds)
@@ -331,10 +379,14 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         let mut leaves = self.model.params.leaves_mut();
         // A step without the MTP layer has one routing less than there are biases.
         for (leaf, loads) in self.biases.iter().zip(loads) {
-            let Some(bias) = leaves.get_mut(*leaf) else { continue };
+            let Some(bias) = leaves.get_mut(*leaf) else {
+                continue;
+            };
             let mut values = self.backend.get(bias)?;
             move_bias(&mut values, loads, speed)?;
-            **bias = self.backend.put(Shape::vector(values.len()), Data::F32(&values))?;
+            **bias = self
+                .backend
+                .put(Shape::vector(values.len()), Data::F32(&values))?;
         }
         Ok(())
     }
@@ -345,7 +397,9 @@ fn add_loads(loads: &mut Vec<Vec<u64>>, more: &[Vec<u32>]) {
     loads.resize_with(more.len().max(loads.len()), Vec::new);
     for (sum, more) in loads.iter_mut().zip(more) {
         sum.resize(more.len(), 0);
-        sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += u64::from(*more));
+        sum.iter_mut()
+            .zip(more)
+            .for_each(|(sum, more)| *sum += u64::from(*more));
     }
 }
 
@@ -375,7 +429,10 @@ impl<T: Clone> Teacher<T> {
         step: &Step,
         divergence: Divergence,
     ) -> Result<Self> {
-        let rows = ModelStep { ids: &step.ids, rows: &step.rows };
+        let rows = ModelStep {
+            ids: &step.ids,
+            rows: &step.rows,
+        };
         let hidden = transformer::hidden(backend, model, &rows, None)?;
         let (chosen, _) = step.learnt();
         Ok(Self {
@@ -416,30 +473,44 @@ impl<T: Clone + std::fmt::Debug> Forward<'_, T> {
         };
         let step = self.part.step;
         tape.set_policy(self.policy(&step.rows));
-        let rows = ModelStep { ids: &step.ids, rows: &step.rows };
+        let rows = ModelStep {
+            ids: &step.ids,
+            rows: &step.rows,
+        };
         let hidden = transformer::hidden(tape, &model, &rows, None)?;
         let weight = transformer::head(&model);
         let (chosen, targets) = step.learnt();
         let at_targets = tape.gather(&hidden, &chosen)?;
-        let student = Head { hidden: &at_targets, weight };
-        let (main, entropy) = match self.teacher {
-            Some(teacher) => {
-                let (hidden, weight) =
-                    (tape.constant(teacher.hidden.clone()), tape.constant(teacher.weight.clone()));
-                let teacher_head = Head { hidden: &hidden, weight: &weight };
-                (tape.divergence(student, teacher_head, teacher.divergence)?, None)
-            }
-            None => {
-                let read = tape.log_prob(student, &targets, self.temperature)?;
-                (read.log_prob, Some(read.entropy))
-            }
+        let student = Head {
+            hidden: &at_targets,
+            weight,
+        };
+        let (main, entropy) = if let Some(teacher) = self.teacher {
+            let (hidden, weight) = (
+                tape.constant(teacher.hidden.clone()),
+                tape.constant(teacher.weight.clone()),
+            );
+            let teacher_head = Head {
+                hidden: &hidden,
+                weight: &weight,
+            };
+            (
+                tape.divergence(student, teacher_head, teacher.divergence)?,
+                None,
+            )
+        } else {
+            let read = tape.log_prob(student, &targets, self.temperature)?;
+            (read.log_prob, Some(read.entropy))
         };
         let mtp = match self.part.mtp {
             Some(step) => {
                 tape.set_policy(self.policy(&step.rows));
                 let from = tape.gather(&hidden, &step.from)?;
                 let extra = mtp::hidden(tape, &model, &from, &step.next_ids, &step.rows)?;
-                let head = Head { hidden: &extra, weight };
+                let head = Head {
+                    hidden: &extra,
+                    weight,
+                };
                 Some(tape.log_prob(head, &step.targets, 1.0)?.log_prob)
             }
             None => None,
@@ -450,8 +521,10 @@ impl<T: Clone + std::fmt::Debug> Forward<'_, T> {
     fn policy(&self, rows: &frugal_core::shape::Rows) -> Policy {
         #[expect(clippy::cast_possible_truncation, reason = "losses are formed in f32")]
         let alpha = (self.balance_alpha * self.part.share) as f32;
-        let balance = (alpha > 0.0)
-            .then(|| SequenceBalance { alpha, rows: Rc::new(rows.clone()) });
+        let balance = (alpha > 0.0).then(|| SequenceBalance {
+            alpha,
+            rows: Rc::new(rows.clone()),
+        });
         Policy { balance }
     }
 }
@@ -469,7 +542,11 @@ impl Pricer {
         let meter = Meter::new();
         let model = ghost_model(&meter, config, n_positions)?;
         let grads = Grads::new(model.params.leaves().len());
-        Ok(Self { meter, model, grads })
+        Ok(Self {
+            meter,
+            model,
+            grads,
+        })
     }
 
     /// Model FLOPs (forward, backward) of a micro-batch.
@@ -484,7 +561,9 @@ impl Pricer {
         // The teacher's width only enters the price of its own forward; its head has the student's.
         let teacher = match divergence {
             Some(divergence) => Some(Teacher {
-                hidden: self.meter.zeros(Shape::matrix(n_chosen, self.model.config.hidden_size))?,
+                hidden: self
+                    .meter
+                    .zeros(Shape::matrix(n_chosen, self.model.config.hidden_size))?,
                 weight: head.clone(),
                 divergence,
             }),
@@ -492,7 +571,12 @@ impl Pricer {
         };
         self.meter.reset();
         let tape = Tape::new(&self.meter, Policy::default());
-        let forward = Forward { part, temperature, teacher: teacher.as_ref(), balance_alpha: 0.0 };
+        let forward = Forward {
+            part,
+            temperature,
+            teacher: teacher.as_ref(),
+            balance_alpha: 0.0,
+        };
         let outputs = forward.run(&tape, &self.model)?;
         let forward_flops = self.meter.price().model_flops();
         let mut seeds = vec![(&outputs.main, outputs.main.value().clone())];
@@ -500,15 +584,26 @@ impl Pricer {
             seeds.push((extra, extra.value().clone()));
         }
         tape.backward(&seeds, &mut self.grads)?;
-        Ok((forward_flops, self.meter.price().model_flops() - forward_flops))
+        Ok((
+            forward_flops,
+            self.meter.price().model_flops() - forward_flops,
+        ))
     }
 
     /// Model FLOPs of a forward without a loss.
     fn forward(config: &ModelConfig, step: &Step) -> Result<u64> {
         let meter = Meter::new();
-        let n_positions = step.rows.positions().iter().max().map_or(1, |p| *p as usize + 1);
+        let n_positions = step
+            .rows
+            .positions()
+            .iter()
+            .max()
+            .map_or(1, |p| *p as usize + 1);
         let model = ghost_model(&meter, config, n_positions)?;
-        let rows = ModelStep { ids: &step.ids, rows: &step.rows };
+        let rows = ModelStep {
+            ids: &step.ids,
+            rows: &step.rows,
+        };
         transformer::hidden(&meter, &model, &rows, None)?;
         Ok(meter.price().model_flops())
     }

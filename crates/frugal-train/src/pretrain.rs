@@ -13,8 +13,8 @@ use crate::data::Sample;
 use crate::data::stream::Stream;
 use crate::error::Result;
 use crate::learner::{Goal, Learner};
+use crate::rollout::{Cached, Roller};
 use crate::room::{self, Room};
-use crate::rollout::Roller;
 use crate::schedule::Schedule;
 use crate::stage::{File, Outcome, Stage};
 use crate::{artifact, card};
@@ -37,7 +37,11 @@ impl<'a, B: TrainBackend> Pretrain<'a, B> {
     ///
     /// # Errors
     /// If the shape or the settings are impossible.
-    pub fn new(room: &'a Room<'a, B>, shape: &ModelShape, settings: PretrainSettings) -> Result<Self> {
+    pub fn new(
+        room: &'a Room<'a, B>,
+        shape: &ModelShape,
+        settings: PretrainSettings,
+    ) -> Result<Self> {
         let model = room.new_model(shape)?;
         let learner_settings = room::learner_settings(
             &settings.optim,
@@ -46,7 +50,7 @@ impl<'a, B: TrainBackend> Pretrain<'a, B> {
             settings.bias_update_speed,
         );
         Ok(Self {
-            roller: room.roller(&model)?,
+            roller: room.roller(&model, Cached::Latent)?,
             learner: Learner::new(room.backend, model, learner_settings)?,
             schedule: room::schedule(
                 &settings.optim,
@@ -65,7 +69,13 @@ impl<B: TrainBackend> Stage for Pretrain<'_, B> {
     }
 
     fn step(&mut self, step: u64) -> Result<Outcome> {
-        let Room { task, level, mix, codec, .. } = self.room;
+        let Room {
+            task,
+            level,
+            mix,
+            codec,
+            ..
+        } = self.room;
         let n_rows = self.settings.tokens_per_step as usize;
         let stream = Stream::new(&self.room.key("corpus"), n_rows, |rng| {
             let line = corpus::line(*task, rng, level, mix)?;
@@ -79,7 +89,8 @@ impl<B: TrainBackend> Stage for Pretrain<'_, B> {
         room::note_loads(&learnt, step, &mut outcome);
         if self.room.is_glance(step, self.n_steps()) {
             let model = self.learner.model();
-            self.room.glance(model, &mut self.roller, GLANCE_TOKENS, &mut outcome)?;
+            self.room
+                .glance(model, &mut self.roller, GLANCE_TOKENS, &mut outcome)?;
         }
         Ok(outcome)
     }

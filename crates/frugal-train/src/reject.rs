@@ -13,7 +13,7 @@ use frugal_run::checkpoint::Checkpoint;
 use frugal_run::recipe::{Keep, RejectSettings};
 
 use crate::error::Result;
-use crate::rollout::{Prompt, Roller};
+use crate::rollout::{Cached, Prompt, Roller};
 use crate::room::Room;
 use crate::stage::{File, Outcome, Stage};
 use crate::traces::{self, TRACES, Trace};
@@ -36,8 +36,18 @@ impl<'a, B: TrainBackend> Reject<'a, B> {
     ///
     /// # Errors
     /// If the cache does not fit the model.
-    pub fn new(room: &'a Room<'a, B>, model: Model<B::Tensor>, settings: RejectSettings) -> Result<Self> {
-        Ok(Self { roller: room.roller(&model)?, room, settings, model, kept: Vec::new() })
+    pub fn new(
+        room: &'a Room<'a, B>,
+        model: Model<B::Tensor>,
+        settings: RejectSettings,
+    ) -> Result<Self> {
+        Ok(Self {
+            roller: room.roller(&model, Cached::Latent)?,
+            room,
+            settings,
+            model,
+            kept: Vec::new(),
+        })
     }
 }
 
@@ -47,8 +57,12 @@ impl<B: TrainBackend> Stage for Reject<'_, B> {
     }
 
     fn step(&mut self, step: u64) -> Result<Outcome> {
-        let Room { task, codec, level, .. } = self.room;
-        let begun = u32::try_from(step).unwrap_or(u32::MAX).saturating_mul(PROMPTS_PER_STEP);
+        let Room {
+            task, codec, level, ..
+        } = self.room;
+        let begun = u32::try_from(step)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(PROMPTS_PER_STEP);
         let n = PROMPTS_PER_STEP.min(self.settings.prompts.saturating_sub(begun));
         let mut problems = Vec::new();
         let mut prompts = Vec::new();
@@ -79,7 +93,9 @@ impl<B: TrainBackend> Stage for Reject<'_, B> {
             if self.settings.keep == Keep::Shortest {
                 right.sort_by_key(|sample| sample.ids.len());
             }
-            let chosen = right.into_iter().take(self.settings.keep_per_prompt as usize);
+            let chosen = right
+                .into_iter()
+                .take(self.settings.keep_per_prompt as usize);
             self.kept.extend(chosen.map(|sample: &Sample| Trace {
                 prompt: prompt.ids.clone(),
                 completion: sample.ids.clone(),

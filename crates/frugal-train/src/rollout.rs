@@ -1,5 +1,6 @@
-//! Samples of a model, drawn on the weights that train: nothing is copied, and the cache keeps keys
-//! and values as training computes them, so that a token's log-probability is the trainer's.
+//! Samples of a model, drawn on the weights that train: nothing is copied. For reinforcement learning
+//! the cache keeps keys and values as training computes them, so that a token's log-probability is
+//! the trainer's; elsewhere the latent, which is read faster.
 
 use std::ops::ControlFlow;
 
@@ -56,6 +57,17 @@ pub struct Rollout {
     pub flops: u64,
 }
 
+/// What the cache keeps of an MLA model's tokens; grouped-query models have one form only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cached {
+    /// Keys and values as training computes them: a token's log-probability is the trainer's, bit
+    /// for bit.
+    AsTrained,
+    /// The latent: several times less to read, and the log-probabilities agree up to the rounding of
+    /// the absorbed products.
+    Latent,
+}
+
 /// Draws samples of models of one config.
 #[derive(Debug)]
 pub struct Roller<'b, B: TrainBackend> {
@@ -68,10 +80,18 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
     ///
     /// # Errors
     /// If the cache does not fit the model.
-    pub fn new(backend: &'b B, config: &ModelConfig, n_positions: usize) -> Result<Self> {
+    pub fn new(
+        backend: &'b B,
+        config: &ModelConfig,
+        n_positions: usize,
+        cached: Cached,
+    ) -> Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
-                kind: CacheKind::smallest(config),
+                kind: match cached {
+                    Cached::AsTrained => CacheKind::as_trained(config),
+                    Cached::Latent => CacheKind::smallest(config),
+                },
                 page_rows: PAGE_ROWS,
                 // Each sequence its own pages, and each prompt those it shares.
                 max_pages: 2 * MAX_SEQUENCES * n_positions.div_ceil(PAGE_ROWS),
@@ -79,7 +99,10 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
             max_sequences: MAX_SEQUENCES,
             prefill_rows: PREFILL_ROWS,
         };
-        Ok(Self { backend, generator: Generator::new(backend, config, settings)? })
+        Ok(Self {
+            backend,
+            generator: Generator::new(backend, config, settings)?,
+        })
     }
 
     /// Continues every prompt.
@@ -94,7 +117,11 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
     ) -> Result<Rollout> {
         let requests: Vec<Request<'_>> = prompts
             .iter()
-            .map(|p| Request { ids: &p.ids, n_samples: p.n_samples, seed: p.seed })
+            .map(|p| Request {
+                ids: &p.ids,
+                n_samples: p.n_samples,
+                seed: p.seed,
+            })
             .collect();
         let batch = Batch {
             requests: &requests,
@@ -102,12 +129,18 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
             max_new_tokens: draw.max_new_tokens,
             stop: &draw.stop,
         };
-        let samples = self.generator.generate(self.backend, model, &batch, &mut |_| {
-            ControlFlow::Continue(())
-        })?;
+        let samples = self
+            .generator
+            .generate(self.backend, model, &batch, &mut |_| {
+                ControlFlow::Continue(())
+            })?;
         let tokens = samples.iter().flatten().map(|s| s.ids.len() as u64).sum();
         let flops = flops(&model.config, prompts, &samples)?;
-        Ok(Rollout { samples, tokens, flops })
+        Ok(Rollout {
+            samples,
+            tokens,
+            flops,
+        })
     }
 }
 
@@ -121,7 +154,9 @@ fn flops(config: &ModelConfig, prompts: &[Prompt], samples: &[Vec<Sample>]) -> R
     for (prompt, samples) in prompts.iter().zip(samples) {
         for (index, sample) in samples.iter().enumerate() {
             // The last token is drawn but never computed.
-            lengths.push(row_count(prompt.ids.len() + sample.ids.len().saturating_sub(1)));
+            lengths.push(row_count(
+                prompt.ids.len() + sample.ids.len().saturating_sub(1),
+            ));
             drawn += sample.ids.len();
             if index > 0 {
                 shared.push(row_count(prompt.ids.len()));
@@ -135,7 +170,15 @@ fn flops(config: &ModelConfig, prompts: &[Prompt], samples: &[Vec<Sample>]) -> R
         let rows = Rows::packed(lengths)?;
         let ids = vec![0; rows.n_rows()];
         meter.reset();
-        transformer::hidden(&meter, &model, &Step { ids: &ids, rows: &rows }, None)?;
+        transformer::hidden(
+            &meter,
+            &model,
+            &Step {
+                ids: &ids,
+                rows: &rows,
+            },
+            None,
+        )?;
         Ok(meter.price().model_flops())
     };
     let head = meter.shape(transformer::head(&model));

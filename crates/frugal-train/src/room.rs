@@ -19,9 +19,9 @@ use frugal_run::recipe::{ModelShape, OptimSettings, Optimizer as Rule, Schedule 
 use crate::artifact::{Companions, config_of};
 use crate::data::{Sample, Step};
 use crate::error::Result;
-use crate::learner::{Learnt, LearnerSettings};
+use crate::learner::{LearnerSettings, Learnt};
 use crate::optim::{MuonSettings, Settings};
-use crate::rollout::{Draw, Prompt, Roller};
+use crate::rollout::{Cached, Draw, Prompt, Roller};
 use crate::schedule::{Decay, Schedule};
 use crate::stage::Outcome;
 
@@ -85,13 +85,14 @@ impl<B: TrainBackend> Room<'_, B> {
     }
 
     /// A roller for a model.
-    pub(crate) fn roller(&self, model: &Model<B::Tensor>) -> Result<Roller<'_, B>> {
-        Roller::new(self.backend, &model.config, self.n_positions)
+    pub(crate) fn roller(&self, model: &Model<B::Tensor>, cached: Cached) -> Result<Roller<'_, B>> {
+        Roller::new(self.backend, &model.config, self.n_positions, cached)
     }
 
     /// Whether this step ends with a look at the model.
     pub(crate) fn is_glance(&self, step: u64, n_steps: u64) -> bool {
-        self.glance_steps > 0 && ((step + 1) % self.glance_steps == 0 || step + 1 == n_steps)
+        self.glance_steps > 0
+            && ((step + 1).is_multiple_of(self.glance_steps) || step + 1 == n_steps)
     }
 
     /// How the model does on a few training problems, one sample each: accuracy, thinking, form.
@@ -102,7 +103,10 @@ impl<B: TrainBackend> Room<'_, B> {
         max_new_tokens: usize,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let seed = self.key("glance").iter().fold(0, |a: u64, b| a.rotate_left(17) ^ b);
+        let seed = self
+            .key("glance")
+            .iter()
+            .fold(0, |a: u64, b| a.rotate_left(17) ^ b);
         let n = self.glance_problems;
         let problems = split::problems(self.task, &self.level, Side::Training, seed, n)?;
         let prompts = problems
@@ -110,7 +114,11 @@ impl<B: TrainBackend> Room<'_, B> {
             .zip(0u64..)
             .map(|(problem, index)| {
                 let ids = self.codec.prompt(problem)?;
-                Ok(Prompt { ids, n_samples: 1, seed: seed ^ index })
+                Ok(Prompt {
+                    ids,
+                    n_samples: 1,
+                    seed: seed ^ index,
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let rollout = roller.sample(model, &prompts, &self.draw(1.0, max_new_tokens))?;
@@ -137,7 +145,10 @@ impl<B: TrainBackend> Room<'_, B> {
         #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
         let temperature = temperature as f32;
         Draw {
-            sampling: Sampling { temperature, ..Sampling::PLAIN },
+            sampling: Sampling {
+                temperature,
+                ..Sampling::PLAIN
+            },
             max_new_tokens,
             stop: vec![self.codec.eos()],
         }
@@ -167,7 +178,9 @@ impl<B: TrainBackend> Sampler for Examinee<'_, '_, B> {
                 seed: request.seed.rotate_left(32) ^ index,
             })
             .collect();
-        let draw = self.room.draw(f64::from(request.temperature), request.max_new_tokens);
+        let draw = self
+            .room
+            .draw(f64::from(request.temperature), request.max_new_tokens);
         let rollout = self.roller.sample(self.model, &prompts, &draw)?;
         self.work.tokens_generated += rollout.tokens;
         self.work.flops_rollout += rollout.flops as f64;
@@ -176,7 +189,9 @@ impl<B: TrainBackend> Sampler for Examinee<'_, '_, B> {
             finished: sample.is_finished,
         };
         let samples = rollout.samples.into_iter();
-        Ok(samples.map(|samples| samples.into_iter().map(sampled).collect()).collect())
+        Ok(samples
+            .map(|samples| samples.into_iter().map(sampled).collect())
+            .collect())
     }
 }
 
@@ -218,7 +233,9 @@ pub(crate) fn schedule(optim: &OptimSettings, peak: f64, n_steps: u64) -> Result
             Shape::Constant => Decay::Constant,
             Shape::Linear => Decay::Linear,
             Shape::Cosine => Decay::Cosine,
-            Shape::Wsd => Decay::Wsd { decay_share: optim.decay_share },
+            Shape::Wsd => Decay::Wsd {
+                decay_share: optim.decay_share,
+            },
         },
     };
     schedule.check()?;
@@ -250,12 +267,15 @@ pub(crate) fn note(learnt: &Learnt, rate: f64, outcome: &mut Outcome) {
 
 /// For each layer the share of rows every expert received, every tenth step.
 pub(crate) fn note_loads(learnt: &Learnt, step: u64, outcome: &mut Outcome) {
-    if learnt.loads.is_empty() || step % 10 != 0 {
+    if learnt.loads.is_empty() || !step.is_multiple_of(10) {
         return;
     }
     let shares = |loads: &Vec<u64>| -> Vec<f64> {
         let total = loads.iter().sum::<u64>().max(1) as f64;
-        loads.iter().map(|load| (*load as f64 / total * 1e4).round() / 1e4).collect()
+        loads
+            .iter()
+            .map(|load| (*load as f64 / total * 1e4).round() / 1e4)
+            .collect()
     };
     let shares: Vec<Vec<f64>> = learnt.loads.iter().map(shares).collect();
     outcome.metric("expert_load", shares);

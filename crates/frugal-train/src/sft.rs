@@ -15,7 +15,7 @@ use crate::data::stream::Stream;
 use crate::data::{Sample, Step};
 use crate::error::Result;
 use crate::learner::{Goal, Learner};
-use crate::rollout::Roller;
+use crate::rollout::{Cached, Roller};
 use crate::room::{self, Room};
 use crate::schedule::Schedule;
 use crate::stage::{File, Outcome, Stage};
@@ -28,7 +28,10 @@ const GLANCE_TOKENS: usize = 224;
 #[derive(Debug)]
 enum Source {
     /// A finite set, and what of it is held out.
-    Traces { epochs: Epochs, held_out: Vec<(Step, Vec<usize>)> },
+    Traces {
+        epochs: Epochs,
+        held_out: Vec<(Step, Vec<usize>)>,
+    },
     /// The task's corpus.
     Corpus,
 }
@@ -74,7 +77,7 @@ impl<'a, B: TrainBackend> Sft<'a, B> {
             settings.bias_update_speed,
         );
         Ok(Self {
-            roller: room.roller(&model)?,
+            roller: room.roller(&model, Cached::Latent)?,
             learner: Learner::new(room.backend, model, learner_settings)?,
             schedule: room::schedule(&settings.optim, settings.optim.learning_rate, n_steps)?,
             room,
@@ -85,7 +88,13 @@ impl<'a, B: TrainBackend> Sft<'a, B> {
     }
 
     fn batch(&self, step: u64) -> Result<Option<Step>> {
-        let Room { task, level, mix, codec, .. } = self.room;
+        let Room {
+            task,
+            level,
+            mix,
+            codec,
+            ..
+        } = self.room;
         match &self.source {
             Source::Traces { epochs, .. } => {
                 epochs.step(usize::try_from(step).unwrap_or(usize::MAX))
@@ -142,12 +151,15 @@ impl<B: TrainBackend> Stage for Sft<'_, B> {
             return Ok(outcome);
         };
         let rate = self.schedule.at(step);
-        let learnt = self.learner.update(&[batch], &mut Goal::CrossEntropy, rate)?;
+        let learnt = self
+            .learner
+            .update(&[batch], &mut Goal::CrossEntropy, rate)?;
         room::note(&learnt, rate, &mut outcome);
         room::note_loads(&learnt, step, &mut outcome);
         if self.room.is_glance(step, self.n_steps()) {
             let model = self.learner.model();
-            self.room.glance(model, &mut self.roller, GLANCE_TOKENS, &mut outcome)?;
+            self.room
+                .glance(model, &mut self.roller, GLANCE_TOKENS, &mut outcome)?;
             if let Source::Traces { held_out, .. } = &self.source
                 && !held_out.is_empty()
             {

@@ -177,7 +177,10 @@ impl<'a> Books<'a> {
     /// If the folder cannot be read.
     pub fn left_by(&self, stage: &str, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>> {
         let found = self.checkpoints.latest_good(stage)?;
-        found.warnings.iter().for_each(|warning| watcher.warn(warning));
+        found
+            .warnings
+            .iter()
+            .for_each(|warning| watcher.warn(warning));
         Ok(found.checkpoint.filter(Checkpoint::is_final))
     }
 
@@ -206,8 +209,12 @@ impl<'a> Books<'a> {
     }
 
     fn write(&mut self, name: &Name<'_>, step: u64, outcome: &Outcome) -> Result<()> {
-        let line =
-            Line { stage: name.stage, kind: name.kind, step, metrics: &outcome.metrics };
+        let line = Line {
+            stage: name.stage,
+            kind: name.kind,
+            step,
+            metrics: &outcome.metrics,
+        };
         self.journal.append(&line)?;
         for sample in &outcome.samples {
             self.samples.append(sample)?;
@@ -229,14 +236,17 @@ impl<'a> Books<'a> {
     fn save(&mut self, stage: &dyn Stage, name: &Name<'_>, step: u64, work: &Work) -> Result<()> {
         let position = self.position(step)?;
         let state = with_work(stage.save()?, work)?;
-        self.checkpoints.write_step(name.stage, position, files(state))?;
+        self.checkpoints
+            .write_step(name.stage, position, files(state))?;
         Ok(())
     }
 }
 
 impl std::fmt::Debug for Books<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Books").field("terms", &self.terms).finish_non_exhaustive()
+        f.debug_struct("Books")
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -267,8 +277,10 @@ struct Computed {
 /// # Errors
 /// If the checkpoint does not say.
 pub fn work_of(checkpoint: &Checkpoint) -> Result<Work> {
-    let computed: Computed = serde_json::from_slice(&checkpoint.read(WORK)?)
-        .map_err(|error| Error::State { reason: format!("{WORK}: {error}") })?;
+    let computed: Computed =
+        serde_json::from_slice(&checkpoint.read(WORK)?).map_err(|error| Error::State {
+            reason: format!("{WORK}: {error}"),
+        })?;
     Ok(Work {
         tokens_trained: computed.tokens_trained,
         tokens_generated: computed.tokens_generated,
@@ -312,17 +324,17 @@ pub fn drive(
     watcher: &mut dyn Watcher,
 ) -> Result<Checkpoint> {
     let found = books.checkpoints.latest_good(name.stage)?;
-    found.warnings.iter().for_each(|warning| watcher.warn(warning));
-    let (mut step, mut computed) = match &found.checkpoint {
-        Some(checkpoint) => {
-            stage.restore(checkpoint)?;
-            books.rewind(Some(checkpoint.position()))?;
-            (checkpoint.position().step, work_of(checkpoint)?)
-        }
-        None => {
-            books.rewind(after)?;
-            (0, Work::default())
-        }
+    found
+        .warnings
+        .iter()
+        .for_each(|warning| watcher.warn(warning));
+    let (mut step, mut computed) = if let Some(checkpoint) = &found.checkpoint {
+        stage.restore(checkpoint)?;
+        books.rewind(Some(checkpoint.position()))?;
+        (checkpoint.position().step, work_of(checkpoint)?)
+    } else {
+        books.rewind(after)?;
+        (0, Work::default())
     };
     let mut bill = Bill::begin(books, name.stage)?;
     watcher.begin(name.stage, name.kind, step, stage.n_steps());
@@ -332,7 +344,10 @@ pub fn drive(
         if watcher.is_interrupted() {
             books.save(stage, &name, step, &computed)?;
             bill.record(books, name.stage)?;
-            return Err(Error::Interrupted { stage: name.stage.to_owned(), step });
+            return Err(Error::Interrupted {
+                stage: name.stage.to_owned(),
+                step,
+            });
         }
         let before = bill.seconds();
         let outcome = stage.step(step)?;
@@ -354,7 +369,7 @@ pub fn drive(
             seconds,
             stage_seconds,
         });
-        let is_due = step % books.terms.checkpoint_steps.max(1) == 0;
+        let is_due = step.is_multiple_of(books.terms.checkpoint_steps.max(1));
         if is_due && step < stage.n_steps() && !is_last {
             books.save(stage, &name, step, &computed)?;
             bill.record(books, name.stage)?;
@@ -362,7 +377,9 @@ pub fn drive(
     }
     let position = books.position(step)?;
     let left = with_work(stage.finish()?, &computed)?;
-    let left = books.checkpoints.write_final(name.stage, position, files(left))?;
+    let left = books
+        .checkpoints
+        .write_final(name.stage, position, files(left))?;
     let entry = bill.record(books, name.stage)?;
     watcher.end(name.stage, &entry);
     Ok(left)
@@ -377,14 +394,18 @@ fn with_work(mut files: Vec<File>, work: &Work) -> Result<Vec<File>> {
         flops_backward: work.flops_backward,
         flops_rollout: work.flops_rollout,
     };
-    let bytes = serde_json::to_vec(&computed)
-        .map_err(|error| Error::State { reason: format!("{WORK}: {error}") })?;
+    let bytes = serde_json::to_vec(&computed).map_err(|error| Error::State {
+        reason: format!("{WORK}: {error}"),
+    })?;
     files.push((WORK.to_owned(), bytes));
     Ok(files)
 }
 
 fn files<'f>(files: Vec<File>) -> impl Iterator<Item = CheckpointFile<'f>> {
-    let file = |(name, bytes)| CheckpointFile { name, content: Content::Bytes(bytes) };
+    let file = |(name, bytes)| CheckpointFile {
+        name,
+        content: Content::Bytes(bytes),
+    };
     files.into_iter().map(file)
 }
 
@@ -413,7 +434,12 @@ impl Bill {
     fn record(&mut self, books: &Books<'_>, stage: &str) -> Result<Entry> {
         let terms = &books.terms;
         let used = self.meter.so_far();
-        let here = Entry::new(used, self.work, terms.peak_flops_per_second, terms.price.clone());
+        let here = Entry::new(
+            used,
+            self.work,
+            terms.peak_flops_per_second,
+            terms.price.clone(),
+        );
         let entry = match &self.before {
             Some(before) => before.plus(&here)?,
             None => here,

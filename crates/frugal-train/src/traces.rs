@@ -24,8 +24,9 @@ pub struct Trace {
 pub(crate) fn write(traces: &[Trace]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for trace in traces {
-        serde_json::to_writer(&mut bytes, trace)
-            .map_err(|error| Error::State { reason: error.to_string() })?;
+        serde_json::to_writer(&mut bytes, trace).map_err(|error| Error::State {
+            reason: error.to_string(),
+        })?;
         bytes.push(b'\n');
     }
     Ok(bytes)
@@ -33,12 +34,16 @@ pub(crate) fn write(traces: &[Trace]) -> Result<Vec<u8>> {
 
 /// Reads a file of traces.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Trace>> {
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines = bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
     lines
         .enumerate()
         .map(|(index, line)| {
-            serde_json::from_slice(line)
-                .map_err(|error| Error::Sample { index, reason: error.to_string() })
+            serde_json::from_slice(line).map_err(|error| Error::Sample {
+                index,
+                reason: error.to_string(),
+            })
         })
         .collect()
 }
@@ -59,5 +64,8 @@ pub fn samples(checkpoint: &Checkpoint, max_samples: usize) -> Result<Vec<Sample
                 .into(),
         });
     }
-    Ok(traces.iter().map(|t| Sample::continued(&t.prompt, &t.completion)).collect())
+    Ok(traces
+        .iter()
+        .map(|t| Sample::continued(&t.prompt, &t.completion))
+        .collect())
 }

@@ -7,7 +7,12 @@ use clap::{Args, Parser, Subcommand};
 
 /// Builds, improves, distils and runs reasoning models on the chips one has, and says what it cost.
 #[derive(Debug, Parser)]
-#[command(name = "frugal", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "frugal",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,

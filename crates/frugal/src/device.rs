@@ -15,8 +15,12 @@ pub(crate) type Device = Cpu;
 /// The CPU as the flags want it.
 pub(crate) fn open(common: &Common, precision: Precision) -> anyhow::Result<Device> {
     let isa = common.isa.as_deref().map(isa_named).transpose()?;
-    Cpu::new(CpuSettings { threads: threads(common)?, precision, isa })
-        .context("the processor cannot be used as asked")
+    Cpu::new(CpuSettings {
+        threads: threads(common)?,
+        precision,
+        isa,
+    })
+    .context("the processor cannot be used as asked")
 }
 
 /// `--threads`, else one a core.

@@ -11,7 +11,11 @@ pub(crate) fn of(common: &Common) -> Result<PathBuf, Usage> {
     if let Some(home) = &common.home {
         return Ok(home.clone());
     }
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let data = if cfg!(windows) {
         variable("APPDATA")
     } else if cfg!(target_os = "macos") {

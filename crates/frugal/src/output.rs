@@ -82,9 +82,10 @@ pub(crate) fn metric(value: f64) -> String {
     prefixes
         .iter()
         .find(|(scale, _)| value.abs() >= *scale)
-        .map_or_else(|| format!("{value:.0} "), |(scale, prefix)| {
-            format!("{:.2} {prefix}", value / scale)
-        })
+        .map_or_else(
+            || format!("{value:.0} "),
+            |(scale, prefix)| format!("{:.2} {prefix}", value / scale),
+        )
 }
 
 /// Seconds as a person says them.
@@ -99,8 +100,14 @@ pub(crate) fn duration(seconds: f64) -> String {
 /// Rows under a head, columns as wide as their widest cell, the first left, the others right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(head.get(column).map(|h| h.chars().count())).max().unwrap_or(0)
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        cells
+            .chain(head.get(column).map(|h| h.chars().count()))
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
@@ -114,8 +121,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         }
         out.trim_end().to_owned()
     };
-    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
-    std::iter::once(line(head.to_vec())).chain(body).collect::<Vec<_>>().join("\n")
+    let body = rows
+        .iter()
+        .map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(line(head.to_vec()))
+        .chain(body)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -134,13 +146,22 @@ mod tests {
 
     #[test]
     fn a_table_lines_up() {
-        let rows = vec![vec!["base".into(), "7".into()], vec!["r1".into(), "100".into()]];
-        assert_eq!(table(&["stage", "n"], &rows), "stage    n\nbase     7\nr1     100");
+        let rows = vec![
+            vec!["base".into(), "7".into()],
+            vec!["r1".into(), "100".into()],
+        ];
+        assert_eq!(
+            table(&["stage", "n"], &rows),
+            "stage    n\nbase     7\nr1     100"
+        );
     }
 
     #[test]
     fn exit_codes_follow_the_cause() {
-        let interrupted = frugal_train::error::Error::Interrupted { stage: "base".into(), step: 3 };
+        let interrupted = frugal_train::error::Error::Interrupted {
+            stage: "base".into(),
+            step: 3,
+        };
         let error = anyhow::Error::from(interrupted).context("run r1-tiny");
         assert_eq!(exit_code_of(&error), 130);
         assert_eq!(exit_code_of(&Usage("no".into()).into()), 2);

@@ -38,7 +38,11 @@ impl Teller {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The order matters: the shutdown must see the flag of the signal before.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))?;
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                130,
+                Arc::clone(&interrupted),
+            )?;
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
         }
         let how = if common.json {
@@ -77,12 +81,17 @@ fn words(progress: &Progress<'_>) -> String {
         }
     }
     if let Some(Value::String(checkpoint)) = metrics.get("checkpoint") {
-        let pass = metrics.get("score").and_then(|s| s.pointer("/pass_at_1/value"));
+        let pass = metrics
+            .get("score")
+            .and_then(|s| s.pointer("/pass_at_1/value"));
         let pass = pass.and_then(Value::as_f64).unwrap_or_default();
         parts.push(format!("{checkpoint} {:.1} %", 100.0 * pass));
     }
     if progress.seconds > 0.0 && progress.tokens > 0 {
-        parts.push(format!("{}tokens/s", metric(progress.tokens as f64 / progress.seconds)));
+        parts.push(format!(
+            "{}tokens/s",
+            metric(progress.tokens as f64 / progress.seconds)
+        ));
     }
     parts.join("  ")
 }
@@ -96,13 +105,16 @@ impl Watcher for Teller {
                 )
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
-                let new = ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::stderr());
+                let new =
+                    ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::stderr());
                 new.set_style(style);
                 new.set_prefix(stage.to_owned());
                 new.set_position(step);
                 *bar = Some(new);
             }
-            How::Lines => tell(format!("{stage}: {kind}, {n_steps} steps, from step {step}")),
+            How::Lines => tell(format!(
+                "{stage}: {kind}, {n_steps} steps, from step {step}"
+            )),
             How::Json => say(json!({
                 "event": "stage", "stage": stage, "kind": kind, "step": step, "steps": n_steps,
             })),
@@ -118,8 +130,8 @@ impl Watcher for Teller {
             }
             How::Lines => {
                 let slot = |seconds: f64| (seconds / LINE_SECONDS).floor();
-                let is_new = slot(progress.stage_seconds)
-                    > slot(progress.stage_seconds - progress.seconds);
+                let is_new =
+                    slot(progress.stage_seconds) > slot(progress.stage_seconds - progress.seconds);
                 if is_new || progress.step == progress.n_steps {
                     tell(format!(
                         "{} {}/{}  {}",

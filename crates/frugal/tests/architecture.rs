@@ -1,5 +1,9 @@
 //! The floors of ARCHITECTURE.md, held by a test: which crate may lean on which, where unsafe code
 //! may stand, how large a file may grow.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint's exception for tests does not see"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +16,20 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
     ("frugal-kernels", &["frugal-core"]),
     ("frugal-run", &["frugal-core", "frugal-model"]),
     ("frugal-text", &["frugal-core", "frugal-model"]),
-    ("frugal-eval", &["frugal-core", "frugal-model", "frugal-run", "frugal-text"]),
-    ("frugal-train", &["frugal-core", "frugal-model", "frugal-run", "frugal-text", "frugal-eval"]),
+    (
+        "frugal-eval",
+        &["frugal-core", "frugal-model", "frugal-run", "frugal-text"],
+    ),
+    (
+        "frugal-train",
+        &[
+            "frugal-core",
+            "frugal-model",
+            "frugal-run",
+            "frugal-text",
+            "frugal-eval",
+        ],
+    ),
     (
         "frugal",
         &[
@@ -40,7 +56,9 @@ fn root() -> PathBuf {
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return files };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return files;
+    };
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
             files.extend(rust_files(&path));
@@ -54,7 +72,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// The lines of a file before its unit tests.
 fn lines_without_tests(text: &str) -> usize {
-    text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count()
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .count()
 }
 
 #[test]
@@ -68,7 +88,9 @@ fn crates_lean_only_on_floors_below() {
     let rules: BTreeMap<&str, &[&str]> = MAY_LEAN_ON.iter().copied().collect();
     for package in &metadata.packages {
         let name = package.name.as_str();
-        let allowed = rules.get(name).unwrap_or_else(|| panic!("{name} has no floor; add its rule"));
+        let allowed = rules
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} has no floor; add its rule"));
         for dependency in &package.dependencies {
             let on = dependency.name.as_str();
             if rules.contains_key(on) {
@@ -90,7 +112,10 @@ fn only_the_kernels_contain_unsafe_code() {
             .iter()
             .filter_map(|file| fs::read_to_string(folder.join(file)).ok())
             .collect::<String>();
-        assert!(head.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
+        assert!(
+            head.contains("#![forbid(unsafe_code)]"),
+            "{name} does not forbid unsafe code"
+        );
     }
 }
 
@@ -99,10 +124,17 @@ fn the_model_and_the_core_do_no_input_or_output() {
     for name in ["frugal-core", "frugal-model"] {
         for file in rust_files(&root().join("crates").join(name).join("src")) {
             let text = fs::read_to_string(&file).unwrap();
-            let code: String =
-                text.lines().take(lines_without_tests(&text)).collect::<Vec<_>>().join("\n");
+            let code: String = text
+                .lines()
+                .take(lines_without_tests(&text))
+                .collect::<Vec<_>>()
+                .join("\n");
             for forbidden in ["std::fs", "std::io", "std::net", "std::env", "std::time"] {
-                assert!(!code.contains(forbidden), "{} uses {forbidden}", file.display());
+                assert!(
+                    !code.contains(forbidden),
+                    "{} uses {forbidden}",
+                    file.display()
+                );
             }
         }
     }
@@ -115,8 +147,11 @@ fn only_the_run_room_reads_the_wall_clock_and_only_the_binary_the_environment() 
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         for file in rust_files(&folder.join("src")) {
             let text = fs::read_to_string(&file).unwrap();
-            let code: String =
-                text.lines().take(lines_without_tests(&text)).collect::<Vec<_>>().join("\n");
+            let code: String = text
+                .lines()
+                .take(lines_without_tests(&text))
+                .collect::<Vec<_>>()
+                .join("\n");
             let place = file.display();
             // The kernels time their own products to find the machine's peak.
             if !["frugal-run", "frugal-kernels"].contains(&name.as_str()) {
@@ -136,7 +171,11 @@ fn files_and_the_workspace_keep_their_size() {
     for folder in fs::read_dir(root().join("crates")).unwrap() {
         for file in rust_files(&folder.unwrap().path().join("src")) {
             let lines = lines_without_tests(&fs::read_to_string(&file).unwrap());
-            assert!(lines < MOST_LINES_PER_FILE, "{} has {lines} lines", file.display());
+            assert!(
+                lines < MOST_LINES_PER_FILE,
+                "{} has {lines} lines",
+                file.display()
+            );
             total += lines;
         }
     }

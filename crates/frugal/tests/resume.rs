@@ -1,5 +1,9 @@
 //! A run that is killed at random moments and resumed leaves the journal of an uninterrupted one,
 //! bit for bit; Ctrl-C leaves a checkpoint and exit code 130; damage is stepped over.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint's exception for tests does not see"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,13 +133,20 @@ fn a_run_killed_at_random_points_and_resumed_leaves_the_same_journal_and_weights
     let whole = Place::new();
     whole.finish(&[]);
     let expected = whole.journal();
-    assert_eq!(expected.lines().count(), expected.lines().filter(|l| l.contains("stage")).count());
+    assert_eq!(
+        expected.lines().count(),
+        expected.lines().filter(|l| l.contains("stage")).count()
+    );
 
     let killed = Place::new();
     let mut rng = Rng::derive(&[41]);
     let mut n_killed = 0;
     for _ in 0..6 {
-        let flags: &[&str] = if killed.has_begun() { &["--resume"] } else { &[] };
+        let flags: &[&str] = if killed.has_begun() {
+            &["--resume"]
+        } else {
+            &[]
+        };
         let mut child = killed.start(flags);
         std::thread::sleep(Duration::from_millis(150 + u64::from(rng.below(900))));
         if child.try_wait().unwrap().is_none() {
@@ -144,14 +155,24 @@ fn a_run_killed_at_random_points_and_resumed_leaves_the_same_journal_and_weights
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(n_killed >= 1, "every process ended before it could be killed");
-    let flags: &[&str] = if killed.has_begun() { &["--resume"] } else { &[] };
+    assert!(
+        n_killed >= 1,
+        "every process ended before it could be killed"
+    );
+    let flags: &[&str] = if killed.has_begun() {
+        &["--resume"]
+    } else {
+        &[]
+    };
     killed.finish(flags);
     assert_eq!(killed.journal(), expected);
     let weights = |place: &Place| -> Vec<Vec<u8>> {
         let checkpoints = place.run_folder().join("checkpoints");
         let files = files_below(&checkpoints, "model.safetensors").into_iter();
-        files.filter(|p| p.to_string_lossy().contains("final")).map(|p| fs::read(p).unwrap()).collect()
+        files
+            .filter(|p| p.to_string_lossy().contains("final"))
+            .map(|p| fs::read(p).unwrap())
+            .collect()
     };
     assert_eq!(weights(&killed), weights(&whole));
 }
@@ -160,12 +181,21 @@ fn a_run_killed_at_random_points_and_resumed_leaves_the_same_journal_and_weights
 #[test]
 fn an_interrupt_leaves_a_checkpoint_and_exits_with_130() {
     let place = Place::new();
-    let mut child = place.start(&["--set", "base.steps=100000", "--set", "run.checkpoint_steps=100000"]);
-    while !place.run_folder().join("timings.jsonl").exists() && child.try_wait().unwrap().is_none() {
+    let mut child = place.start(&[
+        "--set",
+        "base.steps=100000",
+        "--set",
+        "run.checkpoint_steps=100000",
+    ]);
+    while !place.run_folder().join("timings.jsonl").exists() && child.try_wait().unwrap().is_none()
+    {
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_millis(300));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     let done = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&done.stderr).into_owned();

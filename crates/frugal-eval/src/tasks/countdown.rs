@@ -405,6 +405,27 @@ impl Task for Countdown {
         })
     }
 
+    fn hopeless(
+        &self,
+        problem: &Problem,
+        rng: &mut Rng,
+        mix: &Mix,
+    ) -> Result<Option<(Problem, String)>, TaskError> {
+        let solvable: Puzzle = problem.read()?;
+        let reached = search::search(&solvable.numbers, solvable.operations(), None, usize::MAX);
+        let is_missed = |target: &i64| reached.iter().all(|attempt| attempt.value != *target);
+        // Targets as small as those of the problems that have a solution.
+        let largest = i64::from(self.level.target_max);
+        let missed: Vec<i64> = (1..=largest).filter(is_missed).collect();
+        let Some(target) = rng.choose(&missed).copied() else {
+            return Ok(None);
+        };
+        let puzzle = Puzzle { target, ..solvable };
+        let attempts = Self::patient(&puzzle, rng, mix);
+        let response = self.response(TRY, &attempts, &puzzle, mix);
+        Ok(Some((puzzle.problem()?, response)))
+    }
+
     fn drill(&self, rng: &mut Rng, mix: &Mix) -> Option<String> {
         let one = |_| {
             if rng.uniform() < mix.compare {

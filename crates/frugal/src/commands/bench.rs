@@ -22,14 +22,23 @@ pub(crate) fn run(common: &Common, arguments: &Bench) -> anyhow::Result<ExitCode
 }
 
 fn train(common: &Common, arguments: &BenchTrain) -> anyhow::Result<ExitCode> {
-    let precision = if arguments.f32 { Precision::F32 } else { Precision::Bf16 };
+    let precision = if arguments.f32 {
+        Precision::F32
+    } else {
+        Precision::Bf16
+    };
     let device = device::open(common, precision)?;
     let text = fs::read_to_string(&arguments.config)
         .with_context(|| format!("cannot read {}", arguments.config.display()))?;
     let config = ModelConfig::from_json(&text)?;
     let mut rng = Rng::derive(&[1]);
-    let mut bench =
-        TrainBench::new(&device, config, arguments.sequences, arguments.length, &mut rng)?;
+    let mut bench = TrainBench::new(
+        &device,
+        config,
+        arguments.sequences,
+        arguments.length,
+        &mut rng,
+    )?;
     for _ in 0..3 {
         bench.step(&mut rng)?;
     }

@@ -14,7 +14,7 @@ use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoints;
 use frugal_run::recipe::Recipe;
 use frugal_train::artifact;
-use frugal_train::rollout::{Draw, Prompt, Roller};
+use frugal_train::rollout::{Cached, Draw, Prompt, Roller};
 use serde_json::json;
 
 use crate::cli::{Chat, Common};
@@ -33,13 +33,16 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     let device = device::open(common, Precision::Bf16)?;
     let (name, model) = open(&device, &folder, &recipe, stage.as_deref())?;
     let n_positions = frugal_core::backend::Backend::shape(&device, &model.rope).rows();
-    let mut roller = Roller::new(&device, &model.config, n_positions)?;
+    let mut roller = Roller::new(&device, &model.config, n_positions, Cached::Latent)?;
     let mut rng = frugal_core::rng::Rng::derive(&[1]);
     let level = task.level();
     let example = task.problem(&mut rng, &level)?.question;
     let is_terminal = io::stdin().is_terminal() && !common.json;
     if is_terminal {
-        tell(format!("{name} knows {}: type a problem like `{example}`; Ctrl-D ends", task.name()));
+        tell(format!(
+            "{name} knows {}: type a problem like `{example}`; Ctrl-D ends",
+            task.name()
+        ));
     }
     let mut reader = io::stdin().lock();
     for turn in 0u64.. {
@@ -54,7 +57,12 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         if line.trim().is_empty() {
             continue;
         }
-        let asked = Asked { task: task.as_ref(), codec: &codec, line: line.trim(), turn };
+        let asked = Asked {
+            task: task.as_ref(),
+            codec: &codec,
+            line: line.trim(),
+            turn,
+        };
         if let Err(error) = answer(common, arguments, &asked, &model, &mut roller) {
             tell(format!("{error:#}"));
         }
@@ -77,7 +85,12 @@ fn answer(
     model: &Model<<Device as frugal_core::backend::Backend>::Tensor>,
     roller: &mut Roller<'_, Device>,
 ) -> anyhow::Result<()> {
-    let Asked { task, codec, line, turn } = asked;
+    let Asked {
+        task,
+        codec,
+        line,
+        turn,
+    } = asked;
     let problem = task.parse(line)?;
     let ids = codec.prompt(&problem)?;
     let n_positions = model.config.max_position_embeddings;
@@ -88,11 +101,18 @@ fn answer(
     );
     let room = n_positions - ids.len();
     let draw = Draw {
-        sampling: Sampling { temperature: arguments.temperature, ..Sampling::PLAIN },
+        sampling: Sampling {
+            temperature: arguments.temperature,
+            ..Sampling::PLAIN
+        },
         max_new_tokens: arguments.max_tokens.clamp(1, room),
         stop: vec![codec.eos()],
     };
-    let prompt = Prompt { ids, n_samples: 1, seed: arguments.seed.rotate_left(32) ^ turn };
+    let prompt = Prompt {
+        ids,
+        n_samples: 1,
+        seed: arguments.seed.rotate_left(32) ^ turn,
+    };
     let rollout = roller.sample(model, &[prompt], &draw)?;
     let sample = rollout.samples.first().and_then(|samples| samples.first());
     let sample = sample.context("the model gave no answer")?;
@@ -122,7 +142,9 @@ fn answer(
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let is_full = lines.last().is_some_and(|line| line.len() + word.len() > 72);
+        let is_full = lines
+            .last()
+            .is_some_and(|line| line.len() + word.len() > 72);
         if is_full {
             lines.push(String::new());
         }
@@ -143,14 +165,27 @@ fn place(arguments: &Chat) -> anyhow::Result<(PathBuf, Option<String>)> {
         return Ok((path.clone(), arguments.stage.clone()));
     }
     // RUN/checkpoints/STAGE/final
-    let full = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-    let run = full.ancestors().find(|above| above.join("recipe.toml").is_file());
+    let full = path
+        .canonicalize()
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let run = full
+        .ancestors()
+        .find(|above| above.join("recipe.toml").is_file());
     let run = run.with_context(|| {
-        format!("expected a run's folder or a checkpoint in one, got {}", path.display())
+        format!(
+            "expected a run's folder or a checkpoint in one, got {}",
+            path.display()
+        )
     })?;
-    let stage = full.strip_prefix(run.join("checkpoints")).ok().and_then(|below| {
-        below.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned())
-    });
+    let stage = full
+        .strip_prefix(run.join("checkpoints"))
+        .ok()
+        .and_then(|below| {
+            below
+                .components()
+                .next()
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        });
     Ok((run.to_owned(), arguments.stage.clone().or(stage)))
 }
 
@@ -160,21 +195,37 @@ pub(crate) fn open(
     folder: &Path,
     recipe: &Recipe,
     stage: Option<&str>,
-) -> anyhow::Result<(String, Model<<Device as frugal_core::backend::Backend>::Tensor>)> {
+) -> anyhow::Result<(
+    String,
+    Model<<Device as frugal_core::backend::Backend>::Tensor>,
+)> {
     let checkpoints = Checkpoints::new(&folder.join("checkpoints"), recipe.run.keep_checkpoints);
-    let with_models = || recipe.stages.iter().filter(|s| s.settings.leaves_checkpoint());
+    let with_models = || {
+        recipe
+            .stages
+            .iter()
+            .filter(|s| s.settings.leaves_checkpoint())
+    };
     let candidates: Vec<&str> = match stage {
         Some(name) => vec![name],
         None => {
             let r1 = with_models().filter(|s| s.name == "r1");
-            r1.chain(with_models().rev()).map(|s| s.name.as_str()).collect()
+            r1.chain(with_models().rev())
+                .map(|s| s.name.as_str())
+                .collect()
         }
     };
     for name in &candidates {
         if let Some(left) = checkpoints.final_of(name)? {
-            let positions = recipe.models.values().map(|shape| shape.max_position_embeddings);
+            let positions = recipe
+                .models
+                .values()
+                .map(|shape| shape.max_position_embeddings);
             let n_positions = positions.min().unwrap_or(0) as usize;
-            return Ok(((*name).to_owned(), artifact::open(device, &left, n_positions)?));
+            return Ok((
+                (*name).to_owned(),
+                artifact::open(device, &left, n_positions)?,
+            ));
         }
     }
     let known: Vec<&str> = with_models().map(|s| s.name.as_str()).collect();

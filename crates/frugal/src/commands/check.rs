@@ -25,11 +25,18 @@ pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode
             // A shell's star also names the README beside the folders.
             continue;
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let files = Files::read(path).with_context(|| format!("checkpoint {}", path.display()))?;
         let weights = [files.weights.as_slice()];
-        let folder =
-            GoldenFolder { config: &files.config, weights: &weights, golden: &files.golden };
+        let folder = GoldenFolder {
+            config: &files.config,
+            weights: &weights,
+            golden: &files.golden,
+        };
         for (back_end, is_asked) in [
             ("reference", arguments.on != CheckOn::Cpu),
             ("cpu", arguments.on != CheckOn::Reference),
@@ -57,19 +64,34 @@ pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode
         "expected at least one folder with config.json, model.safetensors and golden.safetensors"
     );
     if !common.json {
-        let head =
-            ["checkpoint", "on", "logits", "loss", "worst gradient", "greedy", "mtp", "verdict"];
+        let head = [
+            "checkpoint",
+            "on",
+            "logits",
+            "loss",
+            "worst gradient",
+            "greedy",
+            "mtp",
+            "verdict",
+        ];
         say(table(&head, &rows));
         say(format!(
             "errors are relative to the largest recorded value of a tensor; {TOLERANCE:.0e} is allowed"
         ));
     }
-    Ok(if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn row(name: &str, back_end: &str, report: &CheckReport) -> Vec<String> {
     let worst = |prefix: &str| {
-        let lines = report.lines.iter().filter(|line| line.name.starts_with(prefix));
+        let lines = report
+            .lines
+            .iter()
+            .filter(|line| line.name.starts_with(prefix));
         lines.map(|line| line.error).reduce(f64::max)
     };
     let shown = |error: Option<f64>| error.map_or("-".into(), |e| format!("{e:.1e}"));

@@ -12,7 +12,16 @@ use crate::home;
 use crate::output::{duration, grouped, metric, say, say_json, table};
 
 const HEAD: [&str; 10] = [
-    "stage", "wall", "core-s", "trained", "generated", "FLOP", "FLOP/s", "of peak", "energy", "money",
+    "stage",
+    "wall",
+    "core-s",
+    "trained",
+    "generated",
+    "FLOP",
+    "FLOP/s",
+    "of peak",
+    "energy",
+    "money",
 ];
 
 pub(crate) fn run(common: &Common, arguments: &Cost) -> anyhow::Result<ExitCode> {
@@ -23,9 +32,16 @@ pub(crate) fn run(common: &Common, arguments: &Cost) -> anyhow::Result<ExitCode>
     let folder = folder
         .canonicalize()
         .with_context(|| format!("expected the folder of a run, got {}", folder.display()))?;
-    let run = ledger.runs()?.into_iter().rev().find(|run| std::path::Path::new(&run.folder) == folder);
+    let run = ledger
+        .runs()?
+        .into_iter()
+        .rev()
+        .find(|run| std::path::Path::new(&run.folder) == folder);
     let run = run.with_context(|| {
-        format!("expected a run of this home, got {}; was it run with another --home?", folder.display())
+        format!(
+            "expected a run of this home, got {}; was it run with another --home?",
+            folder.display()
+        )
     })?;
     let bill = ledger.bill(run.id)?;
     if common.json {
@@ -43,7 +59,9 @@ pub(crate) fn of_run(bill: &Bill) -> String {
         .iter()
         .map(|(stage, entry)| {
             let money = format!("{:.5} {}", entry.money, entry.price.currency);
-            let share = entry.share_of_peak().map_or("-".into(), |s| format!("{:.1} %", 100.0 * s));
+            let share = entry
+                .share_of_peak()
+                .map_or("-".into(), |s| format!("{:.1} %", 100.0 * s));
             row(stage, &entry.used, &entry.work, share, money)
         })
         .collect();
@@ -61,14 +79,23 @@ pub(crate) fn of_run(bill: &Bill) -> String {
             entry.price.currency
         ));
     }
-    if let Some(bytes) = bill.total.used.as_ref().and_then(|used| used.peak_memory_bytes) {
+    if let Some(bytes) = bill
+        .total
+        .used
+        .as_ref()
+        .and_then(|used| used.peak_memory_bytes)
+    {
         notes.push(format!("peak memory {} MB", grouped(bytes / 1_000_000)));
     }
     format!("{}\n{}", table(&HEAD, &rows), notes.join("; "))
 }
 
 fn row(stage: &str, used: &Used, work: &Work, share: String, money: String) -> Vec<String> {
-    let rate = if used.wall_seconds > 0.0 { work.flops() / used.wall_seconds } else { 0.0 };
+    let rate = if used.wall_seconds > 0.0 {
+        work.flops() / used.wall_seconds
+    } else {
+        0.0
+    };
     vec![
         stage.to_owned(),
         duration(used.wall_seconds),
@@ -84,8 +111,11 @@ fn row(stage: &str, used: &Used, work: &Work, share: String, money: String) -> V
 }
 
 fn sum(name: &str, total: &Total) -> Vec<String> {
-    let money: Vec<String> =
-        total.money.iter().map(|(currency, sum)| format!("{sum:.5} {currency}")).collect();
+    let money: Vec<String> = total
+        .money
+        .iter()
+        .map(|(currency, sum)| format!("{sum:.5} {currency}"))
+        .collect();
     match &total.used {
         Some(used) => row(name, used, &total.work, "-".into(), money.join(" + ")),
         None => vec![name.to_owned()],
@@ -116,11 +146,24 @@ fn everything(common: &Common, ledger: &Ledger) -> anyhow::Result<ExitCode> {
                 run.seed.to_string(),
                 run.outcome.label().to_owned(),
             ];
-            names.into_iter().chain(sum("", &bill.total).into_iter().skip(1)).collect()
+            names
+                .into_iter()
+                .chain(sum("", &bill.total).into_iter().skip(1))
+                .collect()
         })
         .collect();
-    let names = ["all".to_owned(), String::new(), String::new(), String::new()];
-    rows.push(names.into_iter().chain(sum("", &total).into_iter().skip(1)).collect());
+    let names = [
+        "all".to_owned(),
+        String::new(),
+        String::new(),
+        String::new(),
+    ];
+    rows.push(
+        names
+            .into_iter()
+            .chain(sum("", &total).into_iter().skip(1))
+            .collect(),
+    );
     say(table(&head, &rows));
     Ok(ExitCode::SUCCESS)
 }

@@ -37,5 +37,9 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<ExitCode> {
             Err(error) => say(format!("ledger         {error}")),
         }
     }
-    Ok(if ledger.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ledger.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -54,7 +54,12 @@ pub(crate) fn run(common: &Common, arguments: &Eval) -> anyhow::Result<ExitCode>
     .iter()
     .map(|(name, e)| {
         let percent = |value: f64| format!("{:.1} %", 100.0 * value);
-        vec![(*name).to_owned(), percent(e.value), percent(e.low), percent(e.high)]
+        vec![
+            (*name).to_owned(),
+            percent(e.value),
+            percent(e.low),
+            percent(e.high),
+        ]
     })
     .collect();
     say(table(&[&arguments.stage, "", "from", "to"], &rows));

@@ -34,7 +34,10 @@ pub(crate) fn run(common: &Common, arguments: &Grade) -> anyhow::Result<ExitCode
     let (mut n, mut n_correct) = (0u64, 0u64);
     loop {
         let mut bytes = Vec::new();
-        let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes)?;
+        let read = reader
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut bytes)?;
         if read == 0 {
             break;
         }
@@ -42,7 +45,9 @@ pub(crate) fn run(common: &Common, arguments: &Grade) -> anyhow::Result<ExitCode
         let line: Line = serde_json::from_slice(&bytes).with_context(|| {
             format!("line {n}: expected {{\"question\": ..., \"answer\": ...}}")
         })?;
-        let problem = task.parse(&line.question).with_context(|| format!("line {n}"))?;
+        let problem = task
+            .parse(&line.question)
+            .with_context(|| format!("line {n}"))?;
         let verdict = task.grade(&problem, &line.answer);
         n_correct += u64::from(verdict.correct);
         if common.json {

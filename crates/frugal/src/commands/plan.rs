@@ -37,7 +37,11 @@ pub(crate) fn of(chosen: &Chosen) -> anyhow::Result<Plan> {
             .into());
         }
     };
-    let controls = if chosen.controls { Controls::Run } else { Controls::Skip };
+    let controls = if chosen.controls {
+        Controls::Run
+    } else {
+        Controls::Skip
+    };
     let minutes = chosen.budget.unwrap_or(recipe.reference_minutes);
     Plan::resolve(&recipe, minutes, controls).with_context(|| format!("recipe {}", chosen.recipe))
 }

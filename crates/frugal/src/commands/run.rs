@@ -57,13 +57,22 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
     };
     let task = tasks::by_name(&plan.recipe.task.name, None)?;
     let (tokenizer, codec) = Codec::for_task(task.as_ref())?;
-    let positions = plan.recipe.models.values().map(|shape| shape.max_position_embeddings);
+    let positions = plan
+        .recipe
+        .models
+        .values()
+        .map(|shape| shape.max_position_embeddings);
     let companions = Companions {
         tokenizer,
         tokenizer_config: word_level::tokenizer_config_json(positions.min().unwrap_or(0) as usize),
     };
-    let ensemble =
-        Ensemble { bf16: &bf16, f32: &f32, task: task.as_ref(), codec: &codec, companions: &companions };
+    let ensemble = Ensemble {
+        bf16: &bf16,
+        f32: &f32,
+        task: task.as_ref(),
+        codec: &codec,
+        companions: &companions,
+    };
     let mut books = Books::open(&folder, &ledger, terms)?;
     let conducted = conduct(&plan, &ensemble, &mut books, &mut teller);
     drop(books);
@@ -73,7 +82,8 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
         Err(_) => Outcome::Failed,
     };
     ledger.finish(run, outcome)?;
-    conducted.with_context(|| format!("run {} in {}", plan.recipe.name, folder.path().display()))?;
+    conducted
+        .with_context(|| format!("run {} in {}", plan.recipe.name, folder.path().display()))?;
     let machine = format!(
         "{:?}, {} threads, {}FLOP/s of bf16 products",
         bf16.isa(),
@@ -85,7 +95,10 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
 
 /// The run's number in the ledger: a new one, or that of the run that is continued.
 fn begin(ledger: &Ledger, plan: &Plan, folder: &RunFolder) -> anyhow::Result<i64> {
-    let path = folder.path().canonicalize().context("the run folder went away")?;
+    let path = folder
+        .path()
+        .canonicalize()
+        .context("the run folder went away")?;
     let path = path.to_string_lossy().into_owned();
     if let Some(run) = ledger.resume(&path)? {
         return Ok(run);
@@ -105,7 +118,9 @@ fn open_folder(plan: &Plan, recipe_toml: &str, arguments: &Run) -> anyhow::Resul
         let path = match &arguments.out {
             Some(path) => path.clone(),
             None => last_folder(name).ok_or_else(|| {
-                Usage(format!("expected a run of {name} under {RUNS}/ to resume, found none"))
+                Usage(format!(
+                    "expected a run of {name} under {RUNS}/ to resume, found none"
+                ))
             })?,
         };
         let folder = RunFolder::open(&path)?;
@@ -117,23 +132,37 @@ fn open_folder(plan: &Plan, recipe_toml: &str, arguments: &Run) -> anyhow::Resul
 }
 
 fn numbered(name: &str, number: u32) -> PathBuf {
-    let folder = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+    let folder = if number == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}-{number}")
+    };
     Path::new(RUNS).join(folder)
 }
 
 fn free_folder(name: &str) -> PathBuf {
-    (1..).map(|number| numbered(name, number)).find(|path| !path.exists()).unwrap_or_default()
+    (1..)
+        .map(|number| numbered(name, number))
+        .find(|path| !path.exists())
+        .unwrap_or_default()
 }
 
 fn last_folder(name: &str) -> Option<PathBuf> {
-    (1..).map(|number| numbered(name, number)).take_while(|path| path.exists()).last()
+    (1..)
+        .map(|number| numbered(name, number))
+        .take_while(|path| path.exists())
+        .last()
 }
 
 /// The recipe that a run folder was made with.
 pub(crate) fn recipe_of(folder: &Path) -> anyhow::Result<Recipe> {
     let path = folder.join("recipe.toml");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("expected a run's folder with recipe.toml, got {}", folder.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!(
+            "expected a run's folder with recipe.toml, got {}",
+            folder.display()
+        )
+    })?;
     let none: [&str; 0] = [];
     Ok(Recipe::from_toml(&text, &none)?)
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use frugal_eval::report::{
-    self, Checkpoint as Row, Controls, Followed, FollowedAnswer, HomeTotal, ModelLine, Report, Timing,
+    self, Checkpoint as Row, Controls, Followed, FollowedAnswer, HomeTotal, ModelLine, Report,
+    Timing,
 };
 use frugal_model::params::{Params, Spec};
 use frugal_run::folder::RunFolder;
@@ -58,14 +59,21 @@ struct Exams {
 
 fn examined(plan: &Plan, folder: &RunFolder) -> anyhow::Result<Exams> {
     let checkpoints = folder.checkpoints(plan.recipe.run.keep_checkpoints);
-    let mut exams = Exams { main: Vec::new(), controls: Vec::new() };
+    let mut exams = Exams {
+        main: Vec::new(),
+        controls: Vec::new(),
+    };
     for stage in &plan.recipe.stages {
         if !matches!(stage.settings, StageSettings::Eval(_)) {
             continue;
         }
         if let Some(left) = checkpoints.final_of(&stage.name)? {
             let found = exam::scores(&left)?;
-            if stage.control { exams.controls.extend(found) } else { exams.main.extend(found) }
+            if stage.control {
+                exams.controls.extend(found)
+            } else {
+                exams.main.extend(found)
+            }
         }
     }
     Ok(exams)
@@ -93,8 +101,7 @@ fn assemble(
     };
     let journal = records(folder.journal()?.path())?;
     let samples = records(folder.samples()?.path())?;
-    let timings: Vec<Timing> =
-        read_records(folder.timings()?.path())?.collect::<Result<_, _>>()?;
+    let timings: Vec<Timing> = read_records(folder.timings()?.path())?.collect::<Result<_, _>>()?;
     let (bills, total) = ledger.everything()?;
     let task = frugal_eval::tasks::by_name(&recipe.task.name, None)?;
     Ok(Report {
@@ -106,11 +113,18 @@ fn assemble(
         timings,
         checkpoints: exams.main.iter().map(row).collect(),
         followed: followed(&samples),
-        self_check_words: task.self_check_words().iter().map(|w| (*w).to_owned()).collect(),
+        self_check_words: task
+            .self_check_words()
+            .iter()
+            .map(|w| (*w).to_owned())
+            .collect(),
         controls: controls(exams),
         bill: bill.clone(),
         watts_per_core: recipe.run.watts_per_core,
-        home: Some(HomeTotal { runs: bills.len(), total }),
+        home: Some(HomeTotal {
+            runs: bills.len(),
+            total,
+        }),
         recipe_text: recipe.to_toml()?,
     })
 }
@@ -143,20 +157,38 @@ fn models(plan: &Plan) -> anyhow::Result<Vec<ModelLine>> {
 /// The questions that every exam shows, with each checkpoint's answer.
 fn followed(samples: &[Value]) -> Vec<Followed> {
     let text = |sample: &Value, field: &str| {
-        sample.get(field).and_then(Value::as_str).map(ToOwned::to_owned)
+        sample
+            .get(field)
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned)
     };
     let mut all: Vec<Followed> = Vec::new();
     for sample in samples {
-        let (Some(checkpoint), Some(question), Some(answer)) =
-            (text(sample, "checkpoint"), text(sample, "question"), text(sample, "text"))
-        else {
+        let (Some(checkpoint), Some(question), Some(answer)) = (
+            text(sample, "checkpoint"),
+            text(sample, "question"),
+            text(sample, "text"),
+        ) else {
             continue;
         };
-        let is_correct = sample.get("correct").and_then(Value::as_bool).unwrap_or(false);
-        let answer = FollowedAnswer { checkpoint, text: answer, is_correct };
-        match all.iter_mut().find(|followed| followed.question == question) {
+        let is_correct = sample
+            .get("correct")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        let answer = FollowedAnswer {
+            checkpoint,
+            text: answer,
+            is_correct,
+        };
+        match all
+            .iter_mut()
+            .find(|followed| followed.question == question)
+        {
             Some(followed) => followed.answers.push(answer),
-            None => all.push(Followed { question, answers: vec![answer] }),
+            None => all.push(Followed {
+                question,
+                answers: vec![answer],
+            }),
         }
     }
     all
@@ -167,9 +199,17 @@ fn controls(exams: &Exams) -> Option<Controls> {
     if exams.controls.is_empty() {
         return None;
     }
-    let of = |name: &str| exams.controls.iter().find(|examined| examined.checkpoint == name);
+    let of = |name: &str| {
+        exams
+            .controls
+            .iter()
+            .find(|examined| examined.checkpoint == name)
+    };
     let tokens = |name: &str| {
-        let found = exams.main.iter().find(|examined| examined.checkpoint == name);
+        let found = exams
+            .main
+            .iter()
+            .find(|examined| examined.checkpoint == name);
         found.map_or(0.0, |examined| examined.score.mean_tokens)
     };
     Some(Controls {
@@ -184,7 +224,12 @@ fn controls(exams: &Exams) -> Option<Controls> {
 
 fn results_table(checkpoints: &[Row]) -> String {
     let percent = |e: &frugal_eval::stats::Estimate| {
-        format!("{:.1} [{:.1}, {:.1}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)
+        format!(
+            "{:.1} [{:.1}, {:.1}]",
+            100.0 * e.value,
+            100.0 * e.low,
+            100.0 * e.high
+        )
     };
     let rows: Vec<Vec<String>> = checkpoints
         .iter()
@@ -202,7 +247,13 @@ fn results_table(checkpoints: &[Row]) -> String {
         })
         .collect();
     let head = [
-        "checkpoint", "pass@1 %", "greedy %", "pass@8 %", "majority@8 %", "thinking", "self-checks",
+        "checkpoint",
+        "pass@1 %",
+        "greedy %",
+        "pass@8 %",
+        "majority@8 %",
+        "thinking",
+        "self-checks",
         "in form %",
     ];
     table(&head, &rows)
