@@ -29,6 +29,7 @@ pub fn line(task: &dyn Task, rng: &mut Rng, level: &Level, mix: &Mix) -> Result<
     let problem = split::draw(task, rng, level, Side::Training)?;
     if rng.uniform() < mix.hopeless * mix.patient_share()
         && let Some((problem, continuation)) = task.hopeless(&problem, rng, mix)?
+        && split::side(&problem) == Side::Training
     {
         return Ok(Line {
             prompt: problem.question,

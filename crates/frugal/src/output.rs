@@ -68,7 +68,7 @@ pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(' ');
         }
         out.push(digit);
@@ -114,10 +114,12 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         let mut out = String::new();
         for (index, (cell, width)) in cells.into_iter().zip(&widths).enumerate() {
             let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
-            match index {
-                0 => out.push_str(&format!("{cell}{pad}")),
-                _ => out.push_str(&format!("  {pad}{cell}")),
-            }
+            let parts = if index == 0 {
+                ["", cell, &pad]
+            } else {
+                ["  ", &pad, cell]
+            };
+            out.extend(parts);
         }
         out.trim_end().to_owned()
     };

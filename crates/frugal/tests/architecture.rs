@@ -47,8 +47,9 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
 /// Lines of a source file, tests excluded, that no file may reach.
 const MOST_LINES_PER_FILE: usize = 800;
 
-/// Lines of the workspace, tests excluded. Raised only with an entry in LOG.md.
-const MOST_LINES_IN_ALL: usize = 35_000;
+/// Lines of code of the workspace: tests, comments and blank lines excluded. Raised only with an
+/// entry in LOG.md.
+const MOST_CODE_LINES_IN_ALL: usize = 38_000;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -74,6 +75,15 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 fn lines_without_tests(text: &str) -> usize {
     text.lines()
         .take_while(|line| line.trim() != "#[cfg(test)]")
+        .count()
+}
+
+/// Those of them that are neither blank nor comment.
+fn code_lines(text: &str) -> usize {
+    let lines = text.lines().take(lines_without_tests(text));
+    lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
         .count()
 }
 
@@ -170,14 +180,18 @@ fn files_and_the_workspace_keep_their_size() {
     let mut total = 0;
     for folder in fs::read_dir(root().join("crates")).unwrap() {
         for file in rust_files(&folder.unwrap().path().join("src")) {
-            let lines = lines_without_tests(&fs::read_to_string(&file).unwrap());
+            let text = fs::read_to_string(&file).unwrap();
+            let lines = lines_without_tests(&text);
             assert!(
                 lines < MOST_LINES_PER_FILE,
                 "{} has {lines} lines",
                 file.display()
             );
-            total += lines;
+            total += code_lines(&text);
         }
     }
-    assert!(total < MOST_LINES_IN_ALL, "the workspace has {total} lines");
+    assert!(
+        total < MOST_CODE_LINES_IN_ALL,
+        "the workspace has {total} lines of code"
+    );
 }

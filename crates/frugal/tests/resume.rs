@@ -27,6 +27,7 @@ evaluate_problems = 4
 hidden_size = 32
 num_hidden_layers = 2
 num_attention_heads = 2
+num_key_value_heads = 2
 kv_lora_rank = 16
 qk_nope_head_dim = 8
 qk_rope_head_dim = 8

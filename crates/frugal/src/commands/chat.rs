@@ -206,14 +206,13 @@ pub(crate) fn open(
             .iter()
             .filter(|s| s.settings.leaves_checkpoint())
     };
-    let candidates: Vec<&str> = match stage {
-        Some(name) => vec![name],
-        None => {
-            let r1 = with_models().filter(|s| s.name == "r1");
-            r1.chain(with_models().rev())
-                .map(|s| s.name.as_str())
-                .collect()
-        }
+    let candidates: Vec<&str> = if let Some(name) = stage {
+        vec![name]
+    } else {
+        let r1 = with_models().filter(|s| s.name == "r1");
+        r1.chain(with_models().rev())
+            .map(|s| s.name.as_str())
+            .collect()
     };
     for name in &candidates {
         if let Some(left) = checkpoints.final_of(name)? {

@@ -29,6 +29,9 @@ use crate::progress::Teller;
 /// Where runs are put unless `--out` says otherwise.
 const RUNS: &str = "runs";
 
+/// Runs of one recipe that are numbered by themselves.
+const MOST_RUNS: u32 = 100_000;
+
 pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> {
     let mut teller = Teller::new(common)?;
     let plan = plan::of(&arguments.chosen)?;
@@ -141,14 +144,14 @@ fn numbered(name: &str, number: u32) -> PathBuf {
 }
 
 fn free_folder(name: &str) -> PathBuf {
-    (1..)
+    (1..MOST_RUNS)
         .map(|number| numbered(name, number))
         .find(|path| !path.exists())
         .unwrap_or_default()
 }
 
 fn last_folder(name: &str) -> Option<PathBuf> {
-    (1..)
+    (1..MOST_RUNS)
         .map(|number| numbered(name, number))
         .take_while(|path| path.exists())
         .last()

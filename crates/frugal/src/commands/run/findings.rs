@@ -70,9 +70,9 @@ fn examined(plan: &Plan, folder: &RunFolder) -> anyhow::Result<Exams> {
         if let Some(left) = checkpoints.final_of(&stage.name)? {
             let found = exam::scores(&left)?;
             if stage.control {
-                exams.controls.extend(found)
+                exams.controls.extend(found);
             } else {
-                exams.main.extend(found)
+                exams.main.extend(found);
             }
         }
     }
