@@ -233,7 +233,7 @@ fn wrong_usage_is_one_sentence_and_exit_code_2() {
         (&["--set", "base.stepz=3"][..], "stepz"),
         (&["--set", "base.steps=many"][..], "steps"),
         (&["--set", "model.main.num_experts_per_tok=9"][..], "9"),
-        (&["--budget", "-1"][..], "minutes above 0"),
+        (&["--budget=0"][..], "minutes above 0"),
     ] {
         let done = place.start(flags).wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&done.stderr).into_owned();
