@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 
 use frugal_core::backend::{Backend, TrainBackend};
-use frugal_core::dtype::DType;
+use frugal_core::dtype::{DType, Data};
 use frugal_core::shape::Shape;
 use frugal_model::checkpoint::{self, WriteSettings};
 use frugal_model::config::ModelConfig;
+use frugal_model::init::{InitSettings, init};
+use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::recipe::{Architecture, ModelShape};
@@ -111,6 +113,25 @@ fn extend(into: &mut serde_json::Value, from: serde_json::Value) {
     if let (Some(into), serde_json::Value::Object(from)) = (into.as_object_mut(), from) {
         into.extend(from);
     }
+}
+
+/// A model of `config` that has seen nothing.
+///
+/// # Errors
+/// If the config is impossible, or the back-end cannot hold it.
+pub fn fresh<B: Backend>(
+    backend: &B,
+    config: ModelConfig,
+    seed: u64,
+    settings: &InitSettings,
+    n_positions: usize,
+) -> Result<Model<B::Tensor>> {
+    let values = init(&config, seed, settings)?;
+    let specs = Params::<Spec>::spec(&config)?;
+    let params = specs
+        .zip(&values)?
+        .try_map(|(spec, values)| backend.put(spec.shape, Data::F32(values)))?;
+    Ok(Model::new(backend, config, params, n_positions)?)
 }
 
 /// The files of a finished model.
@@ -236,10 +257,6 @@ pub fn restore<B: TrainBackend>(
 ) -> Result<()> {
     let n_positions = backend.shape(&learner.model().rope).rows();
     let model = open(backend, checkpoint, n_positions)?;
-    if checkpoint.is_final() {
-        // Nothing will be learnt any more.
-        return learner.replace(model);
-    }
     let state = read_moments(&checkpoint.read(MOMENTS)?)?;
     learner.restore(model, &state)
 }

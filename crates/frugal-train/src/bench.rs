@@ -1,13 +1,11 @@
 //! Training steps on random tokens, to measure a machine by.
 
 use frugal_core::backend::TrainBackend;
-use frugal_core::dtype::Data;
 use frugal_core::rng::Rng;
 use frugal_model::config::ModelConfig;
-use frugal_model::init::{InitSettings, init};
-use frugal_model::params::{Params, Spec};
-use frugal_model::transformer::Model;
+use frugal_model::init::InitSettings;
 
+use crate::artifact;
 use crate::data::{Sample, Step};
 use crate::error::Result;
 use crate::learner::{Goal, Learner, LearnerSettings, Learnt};
@@ -35,12 +33,8 @@ impl<'b, B: TrainBackend> TrainBench<'b, B> {
         rng: &mut Rng,
     ) -> Result<Self> {
         let vocabulary = u32::try_from(config.vocab_size).unwrap_or(u32::MAX);
-        let values = init(&config, rng.next_u64(), &InitSettings::PAPER)?;
-        let specs = Params::<Spec>::spec(&config)?;
-        let params = specs
-            .zip(&values)?
-            .try_map(|(spec, values)| backend.put(spec.shape, Data::F32(values)))?;
-        let model = Model::new(backend, config, params, length.max(1))?;
+        let seed = rng.next_u64();
+        let model = artifact::fresh(backend, config, seed, &InitSettings::PAPER, length.max(1))?;
         let settings = LearnerSettings {
             optim: Settings {
                 beta1: 0.9,

@@ -25,7 +25,7 @@ use crate::pretrain::Pretrain;
 use crate::reject::Reject;
 use crate::room::Room;
 use crate::sft::Sft;
-use crate::stage::{Books, Limit, Name, Stage, Watcher, drive, work_of};
+use crate::stage::{Books, Limit, Name, Stage, Start, Watcher, drive, work_of};
 use crate::traces;
 
 /// What a run is made of, beside its plan and its books.
@@ -57,11 +57,14 @@ pub fn conduct<B: TrainBackend>(
     let mut left: Vec<(&Written, Checkpoint)> = Vec::new();
     let mut is_made_anew = false;
     for written in &recipe.stages {
-        let kind = written.settings.kind();
-        if is_made_anew {
+        let state = if is_made_anew {
             books.forget(&written.name)?;
-        } else if let Some(done) = books.left_by(&written.name, watcher)? {
-            left.push((written, done));
+            None
+        } else {
+            books.latest(&written.name, watcher)?
+        };
+        if let Some(done) = state.as_ref().filter(|state| state.is_final()) {
+            left.push((written, done.clone()));
             continue;
         }
         is_made_anew = true;
@@ -77,12 +80,16 @@ pub fn conduct<B: TrainBackend>(
             }),
             None => None,
         };
-        let after = left.last().map(|(_, checkpoint)| checkpoint.position());
+        let start = Start {
+            state,
+            after: left.last().map(|(_, checkpoint)| checkpoint.position()),
+            limit,
+        };
         let name = Name {
             stage: &written.name,
-            kind,
+            kind: written.settings.kind(),
         };
-        let done = drive(stage.as_mut(), name, limit, after, books, watcher)?;
+        let done = drive(stage.as_mut(), name, start, books, watcher)?;
         drop(stage);
         left.push((written, done));
     }
@@ -169,10 +176,6 @@ fn room_for<'a, B: TrainBackend>(
     let task = ensemble.task;
     let level: Level = recipe.task.difficulty(&task.level(), &written.difficulty)?;
     let mix: Mix = recipe.task.mix(&task.mix())?;
-    let positions = recipe
-        .models
-        .values()
-        .map(|shape| shape.max_position_embeddings);
     Ok(Room {
         backend: match precision_of(&written.settings) {
             Precision::F32 => ensemble.f32,
@@ -184,7 +187,7 @@ fn room_for<'a, B: TrainBackend>(
         mix,
         seed: recipe.seed,
         stage: written.name.clone(),
-        n_positions: positions.min().unwrap_or(0) as usize,
+        n_positions: recipe.n_positions(),
         companions: ensemble.companions,
         glance_steps: u64::from(recipe.run.evaluate_steps),
         glance_problems: recipe.run.evaluate_problems as usize,

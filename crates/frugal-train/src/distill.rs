@@ -6,9 +6,7 @@
 //! of the divergence.
 
 use frugal_core::backend::{Divergence, DivergenceKind, TrainBackend};
-use frugal_core::rng::Rng;
 use frugal_eval::judge::judge;
-use frugal_eval::split::{self, Side};
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::recipe::{DistillSettings, Divergence as DivergenceSetting};
@@ -17,7 +15,7 @@ use crate::data::Sample;
 use crate::data::epochs::Epochs;
 use crate::error::{Error, Result};
 use crate::learner::{Goal, Learner};
-use crate::rollout::{Cached, Prompt, Roller};
+use crate::rollout::{Cached, Roller};
 use crate::room::{self, Room};
 use crate::schedule::Schedule;
 use crate::stage::{File, Outcome, Stage};
@@ -143,21 +141,13 @@ impl<'a, B: TrainBackend> Distill<'a, B> {
     }
 
     fn on_policy_step(&mut self, step: u64, outcome: &mut Outcome) -> Result<()> {
-        let Room {
-            task, codec, level, ..
-        } = self.room;
-        let mut problems = Vec::new();
-        let mut prompts = Vec::new();
-        for index in 0..u64::from(self.settings.prompts_per_step) {
-            let mut rng = Rng::derive(&[&self.room.key("prompts")[..], &[step, index]].concat());
-            let problem = split::draw(*task, &mut rng, level, Side::Training)?;
-            prompts.push(Prompt {
-                ids: codec.prompt(&problem)?,
-                n_samples: self.settings.samples_per_prompt as usize,
-                seed: rng.next_u64(),
-            });
-            problems.push(problem);
-        }
+        let Room { task, codec, .. } = self.room;
+        let n_samples = self.settings.samples_per_prompt as usize;
+        let (problems, prompts) = self.room.prompts(
+            step,
+            0..u64::from(self.settings.prompts_per_step),
+            n_samples,
+        )?;
         let max_new_tokens = self.settings.max_new_tokens as usize;
         let draw = self.room.draw(self.settings.temperature, max_new_tokens);
         let rollout = self.roller.sample(self.learner.model(), &prompts, &draw)?;

@@ -14,7 +14,6 @@ use frugal_core::rng::Rng;
 use frugal_eval::judge::{Judged, judge};
 use frugal_eval::probe::{self, Gate};
 use frugal_eval::rewards;
-use frugal_eval::split::{self, Side};
 use frugal_eval::task::Problem;
 use frugal_model::generate::Sample as Drawn;
 use frugal_model::transformer::{self, Model, Step as ModelStep};
@@ -194,21 +193,11 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
         n: usize,
         outcome: &mut Outcome,
     ) -> Result<Vec<Group>> {
-        let Room {
-            task, codec, level, ..
-        } = self.room;
-        let mut problems = Vec::new();
-        let mut prompts = Vec::new();
-        for index in (first..).take(n) {
-            let mut rng = Rng::derive(&[&self.room.key("prompts")[..], &[step, index]].concat());
-            let problem = split::draw(*task, &mut rng, level, Side::Training)?;
-            prompts.push(Prompt {
-                ids: codec.prompt(&problem)?,
-                n_samples: self.settings.group_size as usize,
-                seed: rng.next_u64(),
-            });
-            problems.push(problem);
-        }
+        let Room { task, codec, .. } = self.room;
+        let n_samples = self.settings.group_size as usize;
+        let (problems, prompts) = self
+            .room
+            .prompts(step, first..first + n as u64, n_samples)?;
         let max_new_tokens = self.settings.max_new_tokens as usize;
         let draw = self.room.draw(self.settings.temperature, max_new_tokens);
         let rollout = self.roller.sample(self.learner.model(), &prompts, &draw)?;
@@ -491,9 +480,7 @@ impl<B: TrainBackend> Stage for Grpo<'_, B> {
 
     fn restore(&mut self, state: &Checkpoint) -> Result<()> {
         artifact::restore(self.room.backend, &mut self.learner, state)?;
-        if let Some(reference) = &mut self.reference
-            && !state.is_final()
-        {
+        if let Some(reference) = &mut self.reference {
             *reference = artifact::open_as(self.room.backend, reference, state, "reference")?;
         }
         Ok(())

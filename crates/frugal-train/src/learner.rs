@@ -159,17 +159,6 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
         Ok(())
     }
 
-    /// Takes up a model without a state: the moments begin anew.
-    ///
-    /// # Errors
-    /// If the back-end cannot hold the moments.
-    pub fn replace(&mut self, model: Model<B::Tensor>) -> Result<()> {
-        let specs = Params::<Spec>::spec(&model.config)?;
-        self.optimizer = Optimizer::new(self.backend, specs.leaves(), self.settings.optim)?;
-        self.model = model;
-        Ok(())
-    }
-
     /// One update over `steps` at `rate`.
     ///
     /// # Errors

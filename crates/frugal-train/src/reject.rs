@@ -4,16 +4,14 @@
 //! and, for the cleaned cold start, thinking that is entirely in the task's way of thinking.
 
 use frugal_core::backend::TrainBackend;
-use frugal_core::rng::Rng;
 use frugal_eval::judge::{Judged, judge};
-use frugal_eval::split::{self, Side};
 use frugal_model::generate::Sample;
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::recipe::{Keep, RejectSettings};
 
 use crate::error::Result;
-use crate::rollout::{Cached, Prompt, Roller};
+use crate::rollout::{Cached, Roller};
 use crate::room::Room;
 use crate::stage::{File, Outcome, Stage};
 use crate::traces::{self, TRACES, Trace};
@@ -57,33 +55,21 @@ impl<B: TrainBackend> Stage for Reject<'_, B> {
     }
 
     fn step(&mut self, step: u64) -> Result<Outcome> {
-        let Room {
-            task, codec, level, ..
-        } = self.room;
+        let Room { task, codec, .. } = self.room;
         let begun = u32::try_from(step)
             .unwrap_or(u32::MAX)
             .saturating_mul(PROMPTS_PER_STEP);
         let n = PROMPTS_PER_STEP.min(self.settings.prompts.saturating_sub(begun));
-        let mut problems = Vec::new();
-        let mut prompts = Vec::new();
-        for index in 0..u64::from(n) {
-            let mut rng = Rng::derive(&[&self.room.key("prompts")[..], &[step, index]].concat());
-            let problem = split::draw(*task, &mut rng, level, Side::Training)?;
-            prompts.push(Prompt {
-                ids: codec.prompt(&problem)?,
-                n_samples: self.settings.samples_per_prompt as usize,
-                seed: rng.next_u64(),
-            });
-            problems.push(problem);
-        }
+        let n_samples = self.settings.samples_per_prompt as usize;
+        let (problems, prompts) = self.room.prompts(step, 0..u64::from(n), n_samples)?;
         let max_new_tokens = self.settings.max_new_tokens as usize;
         let draw = self.room.draw(self.settings.temperature, max_new_tokens);
         let rollout = self.roller.sample(&self.model, &prompts, &draw)?;
-        let (mut n_samples, mut n_right, before) = (0usize, 0usize, self.kept.len());
+        let (mut n_drawn, mut n_right, before) = (0usize, 0usize, self.kept.len());
         for ((problem, prompt), samples) in problems.iter().zip(&prompts).zip(&rollout.samples) {
             let mut right = Vec::new();
             for sample in samples {
-                n_samples += 1;
+                n_drawn += 1;
                 let judged = judge(*task, problem, &sample.ids, codec)?;
                 if sample.is_finished && is_kept(&judged) {
                     right.push(sample);
@@ -102,9 +88,9 @@ impl<B: TrainBackend> Stage for Reject<'_, B> {
             }));
         }
         let mut outcome = Outcome::default();
-        outcome.metric("accuracy", n_right as f64 / n_samples.max(1) as f64);
+        outcome.metric("accuracy", n_right as f64 / n_drawn.max(1) as f64);
         outcome.metric("kept", self.kept.len() - before);
-        outcome.metric("samples", n_samples);
+        outcome.metric("samples", n_drawn);
         outcome.work.tokens_generated = rollout.tokens;
         outcome.work.flops_rollout = rollout.flops as f64;
         Ok(outcome)

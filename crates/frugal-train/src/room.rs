@@ -1,22 +1,22 @@
 //! What every stage of a run shares: the back-end, the task, its words, and where random numbers
 //! come from.
 
+use std::ops::Range;
+
 use frugal_core::backend::{Sampling, TrainBackend};
-use frugal_core::dtype::Data;
-use frugal_core::rng::key;
+use frugal_core::rng::{Rng, key};
 use frugal_eval::encode::Codec;
 use frugal_eval::evaluate::{BoxError, SampleRequest, Sampled, Sampler};
 use frugal_eval::judge::judge;
 use frugal_eval::knobs::{Level, Mix};
 use frugal_eval::split::{self, Side};
-use frugal_eval::task::Task;
-use frugal_model::init::{Deviation, InitSettings, OutputInit, init};
-use frugal_model::params::{Params, Spec};
+use frugal_eval::task::{Problem, Task};
+use frugal_model::init::{Deviation, InitSettings, OutputInit};
 use frugal_model::transformer::Model;
 use frugal_run::ledger::Work;
 use frugal_run::recipe::{ModelShape, OptimSettings, Optimizer as Rule, Schedule as Shape};
 
-use crate::artifact::{Companions, config_of};
+use crate::artifact::{self, Companions, config_of};
 use crate::data::{Sample, Step};
 use crate::error::Result;
 use crate::learner::{LearnerSettings, Learnt};
@@ -76,17 +76,34 @@ impl<B: TrainBackend> Room<'_, B> {
             head: matrices,
             outputs: OutputInit::Zero,
         };
-        let values = init(&config, self.seed, &settings)?;
-        let specs = Params::<Spec>::spec(&config)?;
-        let params = specs
-            .zip(&values)?
-            .try_map(|(spec, values)| self.backend.put(spec.shape, Data::F32(values)))?;
-        Ok(Model::new(self.backend, config, params, self.n_positions)?)
+        artifact::fresh(self.backend, config, self.seed, &settings, self.n_positions)
     }
 
     /// A roller for a model.
     pub(crate) fn roller(&self, model: &Model<B::Tensor>, cached: Cached) -> Result<Roller<'_, B>> {
         Roller::new(self.backend, &model.config, self.n_positions, cached)
+    }
+
+    /// Training problems number `indices` of a step, each with the prompt that asks for `n_samples`
+    /// answers. They follow from (seed, stage, step, index).
+    pub(crate) fn prompts(
+        &self,
+        step: u64,
+        indices: Range<u64>,
+        n_samples: usize,
+    ) -> Result<(Vec<Problem>, Vec<Prompt>)> {
+        let prompt = |index| {
+            let mut rng = Rng::derive(&[&self.key("prompts")[..], &[step, index]].concat());
+            let problem = split::draw(self.task, &mut rng, &self.level, Side::Training)?;
+            let prompt = Prompt {
+                ids: self.codec.prompt(&problem)?,
+                n_samples,
+                seed: rng.next_u64(),
+            };
+            Ok((problem, prompt))
+        };
+        let drawn: Vec<_> = indices.map(prompt).collect::<Result<_>>()?;
+        Ok(drawn.into_iter().unzip())
     }
 
     /// Whether this step ends with a look at the model.

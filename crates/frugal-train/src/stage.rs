@@ -13,7 +13,7 @@ use frugal_run::consumption;
 use frugal_run::folder::RunFolder;
 use frugal_run::journal::Journal;
 use frugal_run::ledger::{Entry, Ledger, Price, Work};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -171,17 +171,18 @@ impl<'a> Books<'a> {
         })
     }
 
-    /// What a stage left, if it is done. A damaged one counts as not done, with a warning.
+    /// The newest good checkpoint of a stage: what it left if it is done, else the state to go on
+    /// from. Damaged ones are stepped over with a warning.
     ///
     /// # Errors
     /// If the folder cannot be read.
-    pub fn left_by(&self, stage: &str, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>> {
+    pub fn latest(&self, stage: &str, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>> {
         let found = self.checkpoints.latest_good(stage)?;
         found
             .warnings
             .iter()
             .for_each(|warning| watcher.warn(warning));
-        Ok(found.checkpoint.filter(Checkpoint::is_final))
+        Ok(found.checkpoint)
     }
 
     /// Removes what a stage left: a stage before it had to be made again, and the journal's lines of
@@ -262,40 +263,14 @@ pub struct Limit {
 /// uninterrupted one does.
 const WORK: &str = "work.json";
 
-/// [`Work`] as a file.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Computed {
-    tokens_trained: u64,
-    tokens_generated: u64,
-    flops_forward: f64,
-    flops_backward: f64,
-    flops_rollout: f64,
-}
-
 /// What the stage that left a checkpoint computed.
 ///
 /// # Errors
 /// If the checkpoint does not say.
 pub fn work_of(checkpoint: &Checkpoint) -> Result<Work> {
-    let computed: Computed =
-        serde_json::from_slice(&checkpoint.read(WORK)?).map_err(|error| Error::State {
-            reason: format!("{WORK}: {error}"),
-        })?;
-    Ok(Work {
-        tokens_trained: computed.tokens_trained,
-        tokens_generated: computed.tokens_generated,
-        flops_forward: computed.flops_forward,
-        flops_backward: computed.flops_backward,
-        flops_rollout: computed.flops_rollout,
+    serde_json::from_slice(&checkpoint.read(WORK)?).map_err(|error| Error::State {
+        reason: format!("{WORK}: {error}"),
     })
-}
-
-fn add(sum: &mut Work, work: &Work) {
-    sum.tokens_trained += work.tokens_trained;
-    sum.tokens_generated += work.tokens_generated;
-    sum.flops_forward += work.flops_forward;
-    sum.flops_backward += work.flops_backward;
-    sum.flops_rollout += work.flops_rollout;
 }
 
 /// A stage's name and kind.
@@ -307,10 +282,18 @@ pub struct Name<'a> {
     pub kind: &'a str,
 }
 
-/// Runs a stage to its end, from wherever it stands.
-///
-/// `after` is where the stage before it left the books: a stage without a checkpoint of its own
-/// begins there.
+/// Where a stage begins.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Its own state, if it was stopped; see [`Books::latest`].
+    pub state: Option<Checkpoint>,
+    /// Where the stage before it left the books: a stage without a state begins there.
+    pub after: Option<Position>,
+    /// Where it ends at the latest.
+    pub limit: Option<Limit>,
+}
+
+/// Runs a stage from `start` to its end.
 ///
 /// # Errors
 /// [`Error::Interrupted`] after a clean checkpoint if the watcher asked for it; whatever stops the
@@ -318,20 +301,19 @@ pub struct Name<'a> {
 pub fn drive(
     stage: &mut dyn Stage,
     name: Name<'_>,
-    limit: Option<Limit>,
-    after: Option<Position>,
+    start: Start,
     books: &mut Books<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Checkpoint> {
-    let found = books.checkpoints.latest_good(name.stage)?;
-    found
-        .warnings
-        .iter()
-        .for_each(|warning| watcher.warn(warning));
-    let (mut step, mut computed) = if let Some(checkpoint) = &found.checkpoint {
-        stage.restore(checkpoint)?;
-        books.rewind(Some(checkpoint.position()))?;
-        (checkpoint.position().step, work_of(checkpoint)?)
+    let Start {
+        state,
+        after,
+        limit,
+    } = start;
+    let (mut step, mut computed) = if let Some(state) = &state {
+        stage.restore(state)?;
+        books.rewind(Some(state.position()))?;
+        (state.position().step, work_of(state)?)
     } else {
         books.rewind(after)?;
         (0, Work::default())
@@ -353,8 +335,8 @@ pub fn drive(
         let outcome = stage.step(step)?;
         books.write(&name, step, &outcome)?;
         step += 1;
-        add(&mut computed, &outcome.work);
-        add(&mut bill.work, &outcome.work);
+        computed.add(&outcome.work);
+        bill.work.add(&outcome.work);
         is_last = outcome.is_last || is_used_up(&computed);
         let stage_seconds = bill.seconds();
         let seconds = stage_seconds - before;
@@ -387,14 +369,7 @@ pub fn drive(
 
 /// Adds what was computed to the files of a checkpoint.
 fn with_work(mut files: Vec<File>, work: &Work) -> Result<Vec<File>> {
-    let computed = Computed {
-        tokens_trained: work.tokens_trained,
-        tokens_generated: work.tokens_generated,
-        flops_forward: work.flops_forward,
-        flops_backward: work.flops_backward,
-        flops_rollout: work.flops_rollout,
-    };
-    let bytes = serde_json::to_vec(&computed).map_err(|error| Error::State {
+    let bytes = serde_json::to_vec(work).map_err(|error| Error::State {
         reason: format!("{WORK}: {error}"),
     })?;
     files.push((WORK.to_owned(), bytes));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, named_params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{LedgerError, from_integer, to_integer};
 use crate::consumption::{EnergyMethod, Used, unix_seconds};
@@ -19,7 +19,8 @@ pub struct Price {
 
 /// What a stage has computed. FLOPs are the model's as its meter counts them, kept in f64: exact
 /// up to 9e15 and close beyond.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Work {
     /// Tokens the optimiser learned from.
     pub tokens_trained: u64,
@@ -40,7 +41,8 @@ impl Work {
         self.flops_forward + self.flops_backward + self.flops_rollout
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds what was computed later.
+    pub fn add(&mut self, other: &Self) {
         self.tokens_trained = self.tokens_trained.saturating_add(other.tokens_trained);
         self.tokens_generated = self.tokens_generated.saturating_add(other.tokens_generated);
         self.flops_forward += other.flops_forward;

@@ -211,6 +211,16 @@ impl Recipe {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// Positions that every model of the recipe has: the fewest of any.
+    #[must_use]
+    pub fn n_positions(&self) -> usize {
+        let positions = self
+            .models
+            .values()
+            .map(|shape| shape.max_position_embeddings);
+        positions.min().unwrap_or(0) as usize
+    }
+
     /// The shape of the model that `stage` works on: its own, or that of the stage it starts from.
     #[must_use]
     pub fn model_of<'a>(&'a self, mut stage: &'a Stage) -> Option<(&'a str, &'a ModelShape)> {

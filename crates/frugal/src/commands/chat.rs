@@ -216,15 +216,8 @@ pub(crate) fn open(
     };
     for name in &candidates {
         if let Some(left) = checkpoints.final_of(name)? {
-            let positions = recipe
-                .models
-                .values()
-                .map(|shape| shape.max_position_embeddings);
-            let n_positions = positions.min().unwrap_or(0) as usize;
-            return Ok((
-                (*name).to_owned(),
-                artifact::open(device, &left, n_positions)?,
-            ));
+            let model = artifact::open(device, &left, recipe.n_positions())?;
+            return Ok(((*name).to_owned(), model));
         }
     }
     let known: Vec<&str> = with_models().map(|s| s.name.as_str()).collect();

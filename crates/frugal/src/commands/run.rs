@@ -60,14 +60,9 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
     };
     let task = tasks::by_name(&plan.recipe.task.name, None)?;
     let (tokenizer, codec) = Codec::for_task(task.as_ref())?;
-    let positions = plan
-        .recipe
-        .models
-        .values()
-        .map(|shape| shape.max_position_embeddings);
     let companions = Companions {
         tokenizer,
-        tokenizer_config: word_level::tokenizer_config_json(positions.min().unwrap_or(0) as usize),
+        tokenizer_config: word_level::tokenizer_config_json(plan.recipe.n_positions()),
     };
     let ensemble = Ensemble {
         bf16: &bf16,
