@@ -125,22 +125,13 @@ impl Template {
             what: "tokenizer_config.json",
             source,
         })?;
-        let chosen = match config.get("chat_template") {
-            Some(Value::Array(several)) => several
-                .iter()
-                .find(|one| one.get("name").and_then(Value::as_str) == Some("default"))
-                .and_then(|one| one.get("template")),
-            one => one,
-        };
-        let source = chosen.and_then(Value::as_str).ok_or_else(|| {
+        let source = template_source(&config).ok_or_else(|| {
             Error::Chat("expected a chat_template in tokenizer_config.json".to_string())
         })?;
-        // A token is written as its spelling or as an object that holds it.
-        let token = |name| {
-            let token = config.get(name)?;
-            token.as_str().or_else(|| token.get("content")?.as_str())
-        };
-        let (bos, eos) = (token("bos_token"), token("eos_token"));
+        let (bos, eos) = (
+            token_named(&config, "bos_token"),
+            token_named(&config, "eos_token"),
+        );
         Self::new(
             source,
             tokenizer,
@@ -270,6 +261,25 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// The `chat_template` of a `tokenizer_config.json`; of several, the one named `default`.
+pub(crate) fn template_source(config: &Value) -> Option<&str> {
+    let chosen = match config.get("chat_template")? {
+        Value::Array(several) => several
+            .iter()
+            .find(|one| one.get("name").and_then(Value::as_str) == Some("default"))?
+            .get("template")?,
+        one => one,
+    };
+    chosen.as_str()
+}
+
+/// The spelling of a token that a `tokenizer_config.json` names, written as such or as an object that
+/// holds it.
+pub(crate) fn token_named<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
+    let token = config.get(name)?;
+    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 /// A message with a role and a text.

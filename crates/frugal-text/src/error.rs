@@ -73,6 +73,16 @@ pub enum Error {
     /// `tokenizer_config.json` or the conversation lacks something a template needs.
     #[error("chat: {0}")]
     Chat(String),
+    /// The tokenizer is none that a GGUF file can hold; such a file is written without vocabulary.
+    #[error("this tokenizer cannot be written into a GGUF file: {0}")]
+    NotInGguf(String),
+    /// Neither the checkpoint nor its kind of tokenizer tells how conversations are written.
+    #[error(
+        "no chat template: the checkpoint has none and its control tokens are of no known format; \
+         this may be a base model, which continues text (give the template of a conversation with \
+         --template FILE)"
+    )]
+    NoTemplate,
     /// The template glues a control token together from parts.
     #[error(
         "chat template builds the control token {0:?} from parts, expected it spelled in one piece"

@@ -2,6 +2,8 @@
 //!
 //! - [`tokenizer`]: a `tokenizer.json` turned into ids, with one law: *text never becomes a control
 //!   token*. Control tokens enter a sequence only by id, through [`Segment::Control`].
+//! - [`gguf`]: a `tokenizer.json` from the keys of a GGUF file, and back.
+//! - [`byte_level`]: the alphabet of byte-level vocabularies.
 //! - [`word_level`]: the tokenizer files of the tiny models, one token per word.
 //! - [`chat`]: published Jinja chat templates, rendered to segments instead of to one string, so
 //!   that what a user typed stays text.
@@ -12,8 +14,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod byte_level;
 pub mod chat;
 mod error;
+pub mod gguf;
 pub mod reasoning;
 pub mod tokenizer;
 pub mod word_level;

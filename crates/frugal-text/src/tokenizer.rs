@@ -2,22 +2,25 @@
 //!
 //! The tokenizers library looks for added tokens in any text it is given, and DeepSeek's files mark
 //! `<think>` or `<｜User｜>` as added but not special, so its switch for special tokens does not
-//! help. Here every added token is control unless the caller names it as plain, and control tokens
-//! are taken out of the library's reach when the file is loaded: out of its list of added tokens
+//! help. Here an added token is control if the file calls it special or it is spelled like markup
+//! (`<...>`, `[...]`); others, such as the `ü` of DeepSeek LLM, are text that is matched before
+//! anything else. Control tokens are taken out of the library's reach when the file is loaded: out of its list of added tokens
 //! and out of the model's vocabulary. A last check refuses what a model may still produce.
 //!
 //! Also removed from the loaded copy: post-processing, truncation, padding and dropout, which
 //! change ids unasked. [`Tokenizer::to_json`] gives the file back as it came.
 //!
 //! Does not do: chat templates (`chat`), reading files. The checks of hostile files are in
-//! `tokenizer/file.rs`.
+//! `tokenizer/file.rs`, decoding one id at a time in `tokenizer/stream.rs`.
 
 mod file;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use self::file::{Added, Settled};
+use self::file::{Added, Plain, Settled};
+pub use self::stream::Decoder;
 use crate::{Error, Result};
 
 /// The largest `tokenizer.json` we read, in bytes. DeepSeek V3's has 8 MB, Gemma's 33 MB.
@@ -59,9 +62,19 @@ pub struct Tokenizer {
     control: BTreeMap<String, u32>,
     vocab_size: usize,
     is_word_level: bool,
-    /// Without a decoder the library puts spaces between tokens, and so do we.
-    joins_with_spaces: bool,
+    decoding: Decoding,
     file: Vec<u8>,
+}
+
+/// How tokens become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decoding {
+    /// Without a decoder the library puts spaces between tokens, and so do we.
+    Words,
+    /// Each token stands for bytes.
+    Bytes,
+    /// A decoder that only the library knows.
+    Foreign,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -74,16 +87,20 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; every added token is control.
+    /// Reads a `tokenizer.json`; the module tells which added tokens are control.
     ///
     /// *Errors*: a file over [`MAX_FILE_BYTES`], not JSON, or not consistent.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        Self::with_plain(bytes, &[])
+        Self::load(bytes, Plain::ByRule)
     }
 
-    /// As [`Self::from_json`], but the added tokens named in `plain` are ordinary text that the
-    /// tokenizer matches before anything else (DeepSeek-Coder adds `ü` in this way).
+    /// As [`Self::from_json`], but the added tokens named in `plain` are text and all others
+    /// control, however they are spelled.
     pub fn with_plain(bytes: &[u8], plain: &[&str]) -> Result<Self> {
+        Self::load(bytes, Plain::Named(plain))
+    }
+
+    fn load(bytes: &[u8], plain: Plain<'_>) -> Result<Self> {
         let Settled {
             root,
             added,
@@ -91,7 +108,13 @@ impl Tokenizer {
         } = file::settle(bytes, plain)?;
         let field = |at| root.pointer(at).filter(|v| !v.is_null());
         let is_word_level = field("/model/type").is_some_and(|name| name == "WordLevel");
-        let joins_with_spaces = field("/decoder").is_none();
+        let decoding = match field("/decoder") {
+            None => Decoding::Words,
+            Some(decoder) if decoder.get("type").is_some_and(|t| t == "ByteLevel") => {
+                Decoding::Bytes
+            }
+            Some(_) => Decoding::Foreign,
+        };
         let doing = "load the tokenizer";
         let inner: tokenizers::Tokenizer =
             serde_json::from_value(root).map_err(|source| Error::Library {
@@ -110,7 +133,7 @@ impl Tokenizer {
             control,
             vocab_size,
             is_word_level,
-            joins_with_spaces,
+            decoding,
             file,
         })
     }
@@ -215,7 +238,13 @@ impl Tokenizer {
                 _ => pieces.push(self.decode_plain(run)?),
             }
         }
-        Ok(pieces.join(if self.joins_with_spaces { " " } else { "" }))
+        let is_words = self.decoding == Decoding::Words;
+        Ok(pieces.join(if is_words { " " } else { "" }))
+    }
+
+    /// Decodes ids as they come.
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(self)
     }
 
     /// Decodes ids of the model's own vocabulary.
@@ -245,6 +274,30 @@ impl Tokenizer {
             },
         }
     }
+}
+
+/// An added token of a `tokenizer.json`, for writing it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    pub(crate) special: bool,
+}
+
+/// Checks a `tokenizer.json` and gives its added tokens in the order of their ids.
+pub(crate) fn added_tokens(bytes: &[u8]) -> Result<Vec<AddedToken>> {
+    let added = file::settle(bytes, Plain::ByRule)?.added.into_values();
+    let public = |Added {
+                      id,
+                      content,
+                      special,
+                      ..
+                  }| AddedToken {
+        id,
+        content,
+        special,
+    };
+    Ok(added.map(public).collect())
 }
 
 #[cfg(test)]
@@ -355,7 +408,8 @@ mod tests {
 
     #[test]
     fn byte_level_text_that_spells_control_stays_text() {
-        let tokenizer = load(&byte_level_file()).unwrap();
+        let bytes = byte_level_file().to_string().into_bytes();
+        let tokenizer = Tokenizer::with_plain(&bytes, &[]).unwrap();
         assert_eq!(tokenizer.vocab_size(), 260);
         for text in ["<think>", "a<｜end｜>", "ü", "<think><think>th"] {
             let ids = tokenizer.encode(text).unwrap();
@@ -368,15 +422,19 @@ mod tests {
     #[test]
     fn added_tokens_named_plain_are_text_and_keep_their_ids() {
         let bytes = byte_level_file().to_string().into_bytes();
-        let tokenizer = Tokenizer::with_plain(&bytes, &["ü"]).unwrap();
-        assert_eq!(tokenizer.encode("üth").unwrap(), [259, 256]);
-        // Through the byte alphabet the token's spelling would be the byte 0xFC.
-        assert_eq!(tokenizer.decode(&[259, 256]).unwrap(), "üth");
-        assert_eq!(tokenizer.control("ü"), None);
-        assert!(matches!(
-            tokenizer.encode_segments(&[Segment::Control(259)]),
-            Err(Error::NotControl(259))
-        ));
+        let named = Tokenizer::with_plain(&bytes, &["ü"]).unwrap();
+        // By rule, neither special nor spelled like markup.
+        let ruled = Tokenizer::from_json(&bytes).unwrap();
+        for tokenizer in [named, ruled] {
+            assert_eq!(tokenizer.encode("üth").unwrap(), [259, 256]);
+            // Through the byte alphabet the token's spelling would be the byte 0xFC.
+            assert_eq!(tokenizer.decode(&[259, 256]).unwrap(), "üth");
+            assert_eq!(tokenizer.control("ü"), None);
+            assert!(matches!(
+                tokenizer.encode_segments(&[Segment::Control(259)]),
+                Err(Error::NotControl(259))
+            ));
+        }
         assert!(Tokenizer::with_plain(&bytes, &["absent"]).is_err());
     }
 
@@ -482,6 +540,70 @@ mod tests {
         ));
     }
 
+    fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+        let mut decoder = tokenizer.decoder();
+        let mut text = String::new();
+        for id in ids {
+            text.push_str(decoder.push(*id).unwrap());
+        }
+        text + &decoder.finish().unwrap()
+    }
+
+    #[test]
+    fn characters_come_whole() {
+        let tokenizer = &*BYTES;
+        let ids = tokenizer.encode("é€th").unwrap();
+        let mut decoder = tokenizer.decoder();
+        let pieces: Vec<String> = ids
+            .iter()
+            .map(|id| decoder.push(*id).unwrap().to_string())
+            .collect();
+        assert_eq!(pieces, ["", "é", "", "", "€", "th"]);
+        assert!(matches!(
+            decoder.push(9999),
+            Err(Error::UnknownId { id: 9999, .. })
+        ));
+        // A control token ends whatever character was begun.
+        assert_eq!(decoder.push(ids[0]).unwrap(), "");
+        assert_eq!(decoder.push(257).unwrap(), "\u{FFFD}<think>");
+        assert_eq!(decoder.push(ids[2]).unwrap(), "");
+        assert_eq!(decoder.finish().unwrap(), "\u{FFFD}");
+        let words = &*WORD;
+        assert_eq!(streamed(words, &[0, 4, 2, 8]), "<bos> 1 <think> try");
+    }
+
+    /// SentencePiece's way: spaces as letters, bytes as tokens, and a first space that goes.
+    #[test]
+    fn foreign_decoders_stream_as_well() {
+        let mut vocab: Map<String, Value> = (0..=u8::MAX)
+            .map(|byte| (format!("<0x{byte:02X}>"), u32::from(byte).into()))
+            .collect();
+        vocab.extend(
+            ["▁", "a", "b", "<s>"]
+                .iter()
+                .zip(256_u32..)
+                .map(|(t, id)| (t.to_string(), id.into())),
+        );
+        let file = json!({
+            "version": "1.0",
+            "added_tokens": [{ "id": 259, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+            "decoder": { "type": "Sequence", "decoders": [
+                { "type": "Replace", "pattern": { "String": "▁" }, "content": " " },
+                { "type": "ByteFallback" }, { "type": "Fuse" },
+                { "type": "Strip", "content": " ", "start": 1, "stop": 0 },
+            ] },
+            "model": { "type": "BPE", "byte_fallback": true, "unk_token": null, "vocab": vocab, "merges": [] },
+        });
+        let tokenizer = load(&file).unwrap();
+        let mut ids = vec![256, 257, 256, 258, 0xE2, 0x82, 0xAC, 259, 256, 258, 0xC3];
+        for _ in 0..3 {
+            assert_eq!(streamed(&tokenizer, &ids), tokenizer.decode(&ids).unwrap());
+            ids.extend([257, 256].repeat(100));
+        }
+        assert_eq!(tokenizer.decode(&ids[..8]).unwrap(), "a b€<s>");
+    }
+
     static BYTES: LazyLock<Tokenizer> = LazyLock::new(|| load(&byte_level_file()).unwrap());
     static WORD: LazyLock<Tokenizer> = LazyLock::new(|| load(&word_level_file()).unwrap());
 
@@ -507,6 +629,15 @@ mod tests {
             let ids = tokenizer.encode(&text).unwrap();
             prop_assert_eq!(ids.len(), words.len());
             prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+
+        /// Also where bytes are no UTF-8, and where control tokens cut characters.
+        #[test]
+        fn streaming_gives_what_decoding_gives(ids in proptest::collection::vec(0_u32..260, 0..40)) {
+            let tokenizer = &*BYTES;
+            // The vocabulary has no letters for bytes that no text has.
+            let ids: Vec<u32> = ids.into_iter().filter(|id| tokenizer.token_name(*id).is_some()).collect();
+            prop_assert_eq!(streamed(tokenizer, &ids), tokenizer.decode(&ids).unwrap());
         }
 
         /// A decoded sequence, controls included, is what the segments said.

@@ -10,6 +10,10 @@ use super::{MAX_ADDED, MAX_FILE_BYTES, MAX_SPELLING_BYTES, MAX_VOCABULARY};
 use crate::{Error, Result};
 
 /// An entry of `added_tokens`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the fields of the file"
+)]
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Added {
     pub(super) id: u32,
@@ -18,7 +22,9 @@ pub(super) struct Added {
     pub(super) lstrip: bool,
     #[serde(default)]
     pub(super) rstrip: bool,
-    /// Text that the caller wants matched like any other token; not a field of the file.
+    #[serde(default)]
+    pub(super) special: bool,
+    /// Text that is matched like any other token; not a field of the file.
     #[serde(skip)]
     pub(super) plain: bool,
 }
@@ -32,8 +38,35 @@ pub(super) struct Settled {
     pub(super) vocab_size: usize,
 }
 
+/// Which added tokens are text.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Plain<'a> {
+    /// Those that the file does not call special and that are not spelled like markup.
+    ByRule,
+    /// Those named, which must be there.
+    Named(&'a [&'a str]),
+}
+
+impl Plain<'_> {
+    fn holds(self, token: &Added) -> bool {
+        match self {
+            Self::ByRule => !token.special && !is_markup(&token.content),
+            Self::Named(names) => names.contains(&token.content.as_str()),
+        }
+    }
+}
+
+/// Whether a spelling is that of markup: `<think>`, `<｜User｜>`, `[gMASK]`. DeepSeek and Qwen add
+/// their marks without calling them special, so that other tools print them; and DeepSeek adds `ü`
+/// in the same way, which is text.
+fn is_markup(spelling: &str) -> bool {
+    let bare = spelling.trim_matches(|c: char| c.is_whitespace() || c == '▁');
+    let between = |open, close| bare.starts_with(open) && bare.ends_with(close) && bare.len() > 2;
+    between('<', '>') || between('[', ']')
+}
+
 /// Reads a file, checks it, and takes the control tokens out.
-pub(super) fn settle(bytes: &[u8], plain: &[&str]) -> Result<Settled> {
+pub(super) fn settle(bytes: &[u8], plain: Plain<'_>) -> Result<Settled> {
     within("bytes of a tokenizer file", MAX_FILE_BYTES, bytes.len())?;
     let what = "tokenizer file";
     let mut root: Map<String, Value> =
@@ -43,9 +76,10 @@ pub(super) fn settle(bytes: &[u8], plain: &[&str]) -> Result<Settled> {
         None | Some(Value::Null) => (BTreeMap::new(), Vec::new()),
         Some(_) => return Err(inconsistent("expected added_tokens to be a list")),
     };
-    if let Some(name) = plain
-        .iter()
-        .find(|name| !added.values().any(|a| a.content == **name))
+    if let Plain::Named(names) = plain
+        && let Some(name) = names
+            .iter()
+            .find(|name| !added.values().any(|a| a.content == **name))
     {
         return Err(inconsistent(format!(
             "expected an added token {name:?}, to be used as text"
@@ -70,6 +104,7 @@ pub(super) fn settle(bytes: &[u8], plain: &[&str]) -> Result<Settled> {
     let in_added = added.keys().next_back().map_or(0, |id| *id as usize + 1);
     // Merges left out by chance are an exercise for training; here the same text has the same ids.
     model.shift_remove("dropout");
+    refuse_affixes(model)?;
     require_all_bytes(model)?;
     Ok(Settled {
         root: Value::Object(root),
@@ -92,7 +127,7 @@ fn within(what: &'static str, limit: usize, got: usize) -> Result<()> {
 
 /// Reads and checks the added tokens (limits, no id twice, no spelling twice), and keeps the entries
 /// of the plain ones.
-fn read_added(entries: Vec<Value>, plain: &[&str]) -> Result<(BTreeMap<u32, Added>, Vec<Value>)> {
+fn read_added(entries: Vec<Value>, plain: Plain<'_>) -> Result<(BTreeMap<u32, Added>, Vec<Value>)> {
     within("added tokens", MAX_ADDED, entries.len())?;
     let mut spellings = BTreeSet::new();
     let (mut added, mut kept) = (BTreeMap::new(), Vec::new());
@@ -117,7 +152,7 @@ fn read_added(entries: Vec<Value>, plain: &[&str]) -> Result<(BTreeMap<u32, Adde
                 one.content
             )));
         }
-        one.plain = plain.contains(&one.content.as_str());
+        one.plain = plain.holds(&one);
         if one.plain {
             kept.push(entry);
         }
@@ -209,6 +244,19 @@ fn check_pieces(pieces: &[Value], added: &BTreeMap<u32, Added>) -> Result<usize>
 /// `ü` for FC, to added tokens.
 pub(super) fn is_never_in_text(letter: char) -> bool {
     matches!(letter, '\u{C0}' | '\u{C1}' | '\u{F5}'..='\u{FF}')
+}
+
+/// Marks of word parts are no business of byte-level models, and the library cuts them off tokens
+/// without looking.
+fn refuse_affixes(model: &Map<String, Value>) -> Result<()> {
+    for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        let affix = model.get(name).unwrap_or(&Value::Null);
+        let is_word_piece = model.get("type").is_some_and(|name| name == "WordPiece");
+        if !(affix.is_null() || affix == "" || is_word_piece) {
+            return Err(inconsistent(format!("expected no {name}, got {affix}")));
+        }
+    }
+    Ok(())
 }
 
 /// A byte-pair model without an unknown token silently drops characters that it lacks. It may be

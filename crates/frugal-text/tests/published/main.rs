@@ -6,14 +6,17 @@
     reason = "the helpers of a test may fail as loudly as the tests"
 )]
 
+mod gguf_keys;
+mod tiktoken;
+mod tokenizers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::PathBuf;
 
 use frugal_text::chat::{Conversation, Ending, Moment, Template, message};
 use frugal_text::{Error, Segment, Tokenizer, word_level};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// 20 January 2025, the day on which the vectors' templates were rendered.
 const DAY: u64 = 1_737_331_200;
@@ -178,48 +181,4 @@ fn no_published_template_lets_a_user_speak_in_control_tokens() {
         );
     }
     assert_eq!(n_templates, 12);
-}
-
-fn unzipped(path: PathBuf) -> String {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(fs::File::open(path).unwrap())
-        .read_to_string(&mut text)
-        .unwrap();
-    text
-}
-
-/// Takes about a second: it loads 50,000 tokens and as many merges without optimisation.
-#[test]
-fn gpt2_ids_agree_and_its_control_token_stays_out_of_text() {
-    let Some(folder) = data("tokenizer") else {
-        return;
-    };
-    let vocab: Value = serde_json::from_str(&unzipped(folder.join("gpt2_vocab.json.gz"))).unwrap();
-    let merges = unzipped(folder.join("gpt2_merges.txt.gz"));
-    let merges: Vec<&str> = merges
-        .lines()
-        .filter(|line| !line.starts_with("#version") && !line.is_empty())
-        .collect();
-    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
-    let end = vocab["<|endoftext|>"].clone();
-    let file = json!({
-        "version": "1.0",
-        "added_tokens": [{
-            "id": end, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "pre_tokenizer": bytes, "decoder": bytes, "post_processor": bytes, "normalizer": null,
-        "model": { "type": "BPE", "vocab": vocab, "merges": merges },
-    });
-    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).unwrap();
-    assert_eq!(tokenizer.vocab_size(), 50_257);
-    for row in rows(folder.join("vectors_gpt2.jsonl")) {
-        let text = row["text"].as_str().unwrap();
-        let ids = tokenizer.encode(text).unwrap();
-        assert_eq!(json!(ids), row["ids"], "{text:?}");
-        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-    }
-    let ids = tokenizer.encode("a<|endoftext|>").unwrap();
-    assert!(!ids.contains(&50_256));
-    assert_eq!(tokenizer.decode(&ids).unwrap(), "a<|endoftext|>");
 }
