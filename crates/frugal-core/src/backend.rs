@@ -19,6 +19,7 @@ use core::ops::Range;
 use crate::dtype::{DType, Data};
 use crate::error::Result;
 use crate::shape::{Rows, Shape};
+use crate::stored::{Stored, decode_parts};
 
 /// In which precision a product is formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -319,6 +320,14 @@ pub trait Backend {
 
     /// A tensor with the given numbers.
     fn put(&self, shape: Shape, data: Data<'_>) -> Result<Self::Tensor>;
+    /// A weight that is only read, from where it lies: `parts` is the tensor, or one matrix for each
+    /// of a stack. A back-end that multiplies from stored forms keeps them; others copy.
+    fn keep(&self, shape: Shape, parts: &[Stored]) -> Result<Self::Tensor> {
+        match parts {
+            [whole] => self.put(shape, whole.data()),
+            _ => self.put(shape, Data::F32(&decode_parts(shape, parts)?)),
+        }
+    }
     /// A vector of indices.
     fn put_indices(&self, indices: &[u32]) -> Result<Self::Tensor>;
     /// The numbers of a tensor, row-major, in f32.

@@ -9,6 +9,7 @@ use core::fmt;
 use half::{bf16, f16};
 
 use crate::error::{Error, Result, expect_count};
+use crate::quant::BlockFormat;
 use crate::shape::Shape;
 
 /// How one number is stored.
@@ -75,6 +76,13 @@ pub enum Data<'a> {
         /// Rows and columns of a block.
         block: [usize; 2],
     },
+    /// Blocks along each row, rows one after another.
+    Blocks {
+        /// The format of each block.
+        format: BlockFormat,
+        /// The blocks.
+        bytes: &'a [u8],
+    },
 }
 
 /// The f32 values of `data`.
@@ -94,6 +102,15 @@ pub fn decode(shape: Shape, data: Data<'_>) -> Result<Vec<f32>> {
             scales,
             block,
         } => decode_fp8_blocks(shape, bytes, scales, block),
+        Data::Blocks { format, bytes } => {
+            if !shape.cols().is_multiple_of(format.block_values()) {
+                let cols = shape.cols();
+                return Err(Error::Ragged { format, cols });
+            }
+            let mut values = alloc::vec![0.0; elements];
+            format.decode(bytes, &mut values)?;
+            Ok(values)
+        }
     }
 }
 

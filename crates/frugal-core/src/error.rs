@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::{dtype::DType, shape::Shape};
+use crate::{dtype::DType, quant::BlockFormat, shape::Shape};
 
 /// Result of a back-end operation.
 pub type Result<T> = core::result::Result<T, Error>;
@@ -81,6 +81,14 @@ pub enum Error {
         expected: usize,
         /// Bytes that came.
         got: usize,
+    },
+    /// Rows that do not fill whole blocks.
+    #[error("expected rows of a multiple of {} numbers for {format}, got {cols}", format.block_values())]
+    Ragged {
+        /// The format.
+        format: BlockFormat,
+        /// Numbers of a row.
+        cols: usize,
     },
     /// The back-end does not have this operation in this form.
     #[error("{op} is not available on {backend}: {reason}")]

@@ -1,7 +1,7 @@
 //! Words and numbers: the bottom floor of Frugal.
 //!
 //! This room defines what the others talk in: shapes and their letters ([`shape`]), stored number
-//! formats ([`dtype`]), the one trait between model and chips ([`backend`]), what each operation
+//! formats ([`dtype`], and in blocks [`quant`]), the one trait between model and chips ([`backend`]), what each operation
 //! means ([`ops`], and [`mod@reference`] made of them), and what it costs ([`meter`]). It does no input
 //! or output, knows no model and no device, and needs no standard library.
 //!
@@ -17,6 +17,8 @@ pub mod dtype;
 pub mod error;
 pub mod meter;
 pub mod ops;
+pub mod quant;
 pub mod reference;
 pub mod rng;
 pub mod shape;
+pub mod stored;

@@ -25,6 +25,7 @@ use crate::backend::{
 use crate::dtype::{DType, Data};
 use crate::error::{Error, Result};
 use crate::ops::check::{self, AttentionDims, HeadShapes, KeyShapes};
+use crate::quant::Format;
 use crate::shape::Shape;
 
 /// What a computation costs.
@@ -59,16 +60,14 @@ pub struct Ghost {
 #[derive(Debug)]
 struct Held {
     shape: Shape,
-    dtype: DType,
+    bytes: u64,
     ledger: Rc<Ledger>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let live = self.ledger.live.get();
-        self.ledger
-            .live
-            .set(live - bytes_of(self.shape, self.dtype));
+        self.ledger.live.set(live - self.bytes);
     }
 }
 
@@ -76,10 +75,6 @@ impl Drop for Held {
 struct Ledger {
     price: Cell<Price>,
     live: Cell<u64>,
-}
-
-fn bytes_of(shape: Shape, dtype: DType) -> u64 {
-    shape.elements() as u64 * dtype.bytes() as u64
 }
 
 /// The back-end that counts.
@@ -121,18 +116,26 @@ impl Meter {
         self.ledger.price.set(price);
     }
 
-    fn make(&self, shape: Shape, dtype: DType) -> Result<Ghost> {
-        shape.checked_elements()?;
-        let live = self.ledger.live.get() + bytes_of(shape, dtype);
+    /// A tensor of a shape, stored in a format.
+    ///
+    /// # Errors
+    /// If the shape is too large to address, or its rows do not fill whole blocks.
+    pub fn hold(&self, shape: Shape, format: Format) -> Result<Ghost> {
+        let bytes = format.bytes(shape)?;
+        let live = self.ledger.live.get() + bytes;
         self.ledger.live.set(live);
         self.count(|price| price.peak_bytes = price.peak_bytes.max(live));
         Ok(Ghost {
             held: Rc::new(Held {
                 shape,
-                dtype,
+                bytes,
                 ledger: Rc::clone(&self.ledger),
             }),
         })
+    }
+
+    fn make(&self, shape: Shape, dtype: DType) -> Result<Ghost> {
+        self.hold(shape, Format::Plain(dtype))
     }
 
     /// A result of `shape` in f32 that took `flops` of elementwise work over `read` operands.
@@ -152,11 +155,7 @@ impl Meter {
     }
 
     fn traffic(&self, read: &[&Ghost], written: &[&Ghost]) {
-        let bytes: u64 = read
-            .iter()
-            .chain(written)
-            .map(|x| bytes_of(x.held.shape, x.held.dtype))
-            .sum();
+        let bytes: u64 = read.iter().chain(written).map(|x| x.held.bytes).sum();
         self.count(|price| price.bytes += bytes);
     }
 }
@@ -209,7 +208,8 @@ impl Backend for Meter {
         match data {
             Data::Bytes { dtype, .. } => self.make(shape, dtype),
             Data::F32(_) => self.make(shape, DType::F32),
-            Data::Fp8Blocks { .. } => self.make(shape, DType::F8E4M3),
+            Data::Fp8Blocks { block, .. } => self.hold(shape, Format::Fp8Blocks(block)),
+            Data::Blocks { format, .. } => self.hold(shape, Format::Blocks(format)),
         }
     }
 
@@ -269,11 +269,12 @@ impl Backend for Meter {
     fn grouped_linear(&self, xs: &Ghost, weight: &Ghost, route: &Route<Ghost>) -> Result<Ghost> {
         let dims = check::grouped_linear(shape_of(xs), shape_of(weight), &route_shapes(route))?;
         let slots = dims.route.slots();
-        self.product(
-            Shape::matrix(slots, dims.n),
-            slots * dims.n * dims.k,
-            &[xs, weight],
-        )
+        let out = self.product(Shape::matrix(slots, dims.n), slots * dims.n * dims.k, &[xs])?;
+        // No more experts are read than there are rows for them.
+        let experts = shape_of(weight).stacked().max(1);
+        let read = slots.min(experts) as u64;
+        self.count(|price| price.bytes += weight.held.bytes / experts as u64 * read);
+        Ok(out)
     }
 
     fn gather(&self, table: &Ghost, ids: &[u32]) -> Result<Ghost> {
@@ -439,7 +440,7 @@ impl Meter {
                 let seen: u64 = pages.lengths.iter().map(|n| u64::from(*n)).sum();
                 let row: u64 = key_tensors(keys)
                     .iter()
-                    .map(|x| (shape_of(x).cols() * x.held.dtype.bytes()) as u64)
+                    .map(|x| x.held.bytes / (shape_of(x).rows().max(1) as u64))
                     .sum();
                 self.count(|price| price.bytes += seen * row);
             }

@@ -5,6 +5,8 @@ mod cases;
 #[cfg(test)]
 mod gradients;
 #[cfg(test)]
+mod quant;
+#[cfg(test)]
 mod tensors;
 #[cfg(test)]
 mod vectors;
