@@ -9,6 +9,7 @@
 mod attention;
 mod draw;
 mod heads;
+mod kept;
 mod laws;
 mod memory;
 mod optim;
@@ -110,7 +111,7 @@ const DRAWS: u64 = 12;
 type Test<B> = fn(&mut Suite<'_, B>, &mut Draw) -> Result<()>;
 
 /// Every test by name.
-fn tests<B: TrainBackend>() -> [(&'static str, Test<B>); 34] {
+fn tests<B: TrainBackend>() -> [(&'static str, Test<B>); 36] {
     [
         ("memory", memory::formats),
         ("append", memory::append),
@@ -145,6 +146,8 @@ fn tests<B: TrainBackend>() -> [(&'static str, Test<B>); 34] {
         ("law: pages change nothing", laws::pages),
         ("law: picked as log_prob says", laws::picked_log_probs),
         ("law: repeats", laws::repeats),
+        ("law: kept as put", kept::as_put),
+        ("law: kept as put, stacks", kept::stacks_as_put),
         ("refusals", refusals::all),
     ]
 }

@@ -1,4 +1,5 @@
-//! Trusted generator text to token ids and back, for word-level tokenizers.
+//! Trusted generator text to token ids and back: in the words of a task's own tokenizer, or in the
+//! chat form of a published one.
 //!
 //! Questions, thoughts and facts are made by this crate's generators, which spell control tokens
 //! as words; here, and only here, those become control ids. Text from outside must go through
@@ -6,9 +7,10 @@
 
 use std::collections::HashMap;
 
-use frugal_text::Tokenizer;
-use frugal_text::reasoning::{self, Parts};
+use frugal_text::chat::{Conversation, Ending, Template, message};
+use frugal_text::reasoning::{self, Markup, Parts, Start};
 use frugal_text::word_level::{BOS, CONTROL, END_THINK, EOS, THINK, tokenizer_json};
+use frugal_text::{Segment, Tokenizer};
 
 use crate::corpus::Line;
 use crate::task::{Problem, Task};
@@ -42,20 +44,37 @@ pub struct EncodedLine {
     pub n_prompt: usize,
 }
 
-/// Words and ids of one word-level tokenizer.
+/// Text and ids of one model.
 #[derive(Debug)]
 pub struct Codec {
-    names: Vec<String>,
-    // Looked up only, never walked through.
-    ids: HashMap<String, u32>,
-    bos: u32,
-    eos: u32,
-    think: u32,
-    end_think: u32,
+    form: Form,
+    markup: Markup,
+    /// Whether the prompt leaves the model inside a block of thinking.
+    start: Start,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// A token a word; the prompt is `<bos>` and the question.
+    Words {
+        names: Vec<String>,
+        // Looked up only, never walked through.
+        ids: HashMap<String, u32>,
+        bos: u32,
+    },
+    /// A published tokenizer; the prompt is a user's turn in the model's chat template.
+    Chat(Box<Chat>),
+}
+
+#[derive(Debug)]
+struct Chat {
+    tokenizer: Tokenizer,
+    template: Template,
+    instruction: String,
 }
 
 impl Codec {
-    /// The codec of a checkpoint's tokenizer.
+    /// The codec of a word-level tokenizer.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, EncodeError> {
         let vocab_size = tokenizer.vocab_size();
         let mut names = Vec::with_capacity(vocab_size);
@@ -69,15 +88,16 @@ impl Codec {
             let missing = || frugal_text::Error::NoSuchControl(name.to_owned());
             tokenizer.control(name).ok_or_else(missing)
         };
-        let (bos, eos) = (control(BOS)?, control(EOS)?);
-        let (think, end_think) = (control(THINK)?, control(END_THINK)?);
+        let bos = control(BOS)?;
+        let markup = Markup {
+            think: control(THINK)?,
+            end_think: control(END_THINK)?,
+            eos: control(EOS)?,
+        };
         Ok(Self {
-            names,
-            ids,
-            bos,
-            eos,
-            think,
-            end_think,
+            form: Form::Words { names, ids, bos },
+            markup,
+            start: Start::Fresh,
         })
     }
 
@@ -88,24 +108,87 @@ impl Codec {
         Ok((file, codec))
     }
 
-    /// The ids of words separated by white space; control tokens may be spelled.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
-        let unknown = |word: &str| EncodeError::UnknownWord(word.to_owned());
-        let id = |word: &str| self.ids.get(word).copied().ok_or_else(|| unknown(word));
-        text.split_whitespace().map(id).collect()
+    /// The codec of a chat model with marks for its thinking: a problem is `instruction` and the
+    /// question in one turn of the user's.
+    pub fn for_chat(
+        tokenizer: Tokenizer,
+        template: Template,
+        instruction: &str,
+    ) -> Result<Self, EncodeError> {
+        let markup = template.markup()?;
+        let chat = Chat {
+            tokenizer,
+            template,
+            instruction: instruction.to_owned(),
+        };
+        let start = Start::after(&chat.turn("")?, &markup);
+        Ok(Self {
+            form: Form::Chat(Box::new(chat)),
+            markup,
+            start,
+        })
     }
 
-    /// The words of ids, separated by single spaces, control tokens spelled.
+    /// The ids of text; the marks of thinking may be spelled as words, and in a task's own words
+    /// every control token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
+        match &self.form {
+            Form::Words { ids, .. } => {
+                let unknown = |word: &str| EncodeError::UnknownWord(word.to_owned());
+                let id = |word: &str| ids.get(word).copied().ok_or_else(|| unknown(word));
+                text.split_whitespace().map(id).collect()
+            }
+            Form::Chat(chat) => Ok(chat.tokenizer.encode_segments(&self.segments(text))?),
+        }
+    }
+
+    /// Text with spelled marks as segments, its words separated by single spaces.
+    fn segments(&self, text: &str) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        let mut run: Vec<&str> = Vec::new();
+        let flush = |run: &mut Vec<&str>, segments: &mut Vec<Segment>| {
+            if !run.is_empty() {
+                segments.push(Segment::Text(run.join(" ")));
+                run.clear();
+            }
+        };
+        for word in text.split_whitespace() {
+            let mark = match word {
+                THINK => self.markup.think,
+                END_THINK => self.markup.end_think,
+                _ => {
+                    run.push(word);
+                    continue;
+                }
+            };
+            flush(&mut run, &mut segments);
+            segments.push(Segment::Control(mark));
+        }
+        flush(&mut run, &mut segments);
+        segments
+    }
+
+    /// The text of ids, control tokens spelled.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
-        Ok(self.words(ids)?.join(" "))
+        match &self.form {
+            Form::Words { .. } => Ok(self.words(ids)?.join(" ")),
+            Form::Chat(chat) => Ok(chat.tokenizer.decode(ids)?),
+        }
     }
 
     /// The words of ids one by one.
-    pub fn words(&self, ids: &[u32]) -> Result<Vec<&str>, EncodeError> {
+    pub fn words(&self, ids: &[u32]) -> Result<Vec<String>, EncodeError> {
+        let names = match &self.form {
+            Form::Words { names, .. } => names,
+            Form::Chat(chat) => {
+                let text = chat.tokenizer.decode(ids)?;
+                return Ok(text.split_whitespace().map(str::to_owned).collect());
+            }
+        };
         let word = |id: &u32| {
-            let name = usize::try_from(*id).ok().and_then(|at| self.names.get(at));
-            let vocab_size = self.names.len();
-            name.map(String::as_str).ok_or(EncodeError::UnknownId {
+            let name = usize::try_from(*id).ok().and_then(|at| names.get(at));
+            let vocab_size = names.len();
+            name.cloned().ok_or(EncodeError::UnknownId {
                 id: *id,
                 vocab_size,
             })
@@ -113,40 +196,74 @@ impl Codec {
         ids.iter().map(word).collect()
     }
 
-    /// The ids a model is given for a problem: `<bos>` and the question.
+    /// The ids a model is given for a problem.
     pub fn prompt(&self, problem: &Problem) -> Result<Vec<u32>, EncodeError> {
         self.with_bos(&problem.question)
     }
 
-    /// `<bos>` and the words of `text`.
+    /// The ids of a prompt: `<bos>` and the words of `text`, or a turn of the user's.
     pub fn with_bos(&self, text: &str) -> Result<Vec<u32>, EncodeError> {
-        let mut ids = vec![self.bos];
-        ids.extend(self.encode(text)?);
-        Ok(ids)
+        match &self.form {
+            Form::Words { bos, .. } => {
+                let mut ids = vec![*bos];
+                ids.extend(self.encode(text)?);
+                Ok(ids)
+            }
+            Form::Chat(chat) => Ok(chat.tokenizer.encode_segments(&chat.turn(text)?)?),
+        }
     }
 
     /// A corpus line as ids.
     pub fn line(&self, line: &Line) -> Result<EncodedLine, EncodeError> {
         let mut ids = self.with_bos(&line.prompt)?;
         let n_prompt = ids.len();
-        ids.extend(self.encode(&line.continuation)?);
-        ids.push(self.eos);
+        let continuation = self.encode(&line.continuation)?;
+        // Where the prompt has opened the thinking, an answer without any closes it first.
+        match (self.start, continuation.split_first()) {
+            (Start::Thinking, Some((first, rest))) if *first == self.markup.think => {
+                ids.extend(rest);
+            }
+            (Start::Thinking, _) => {
+                ids.push(self.markup.end_think);
+                ids.extend(continuation);
+            }
+            _ => ids.extend(continuation),
+        }
+        ids.push(self.markup.eos);
         Ok(EncodedLine { ids, n_prompt })
     }
 
     /// A model's continuation taken apart into thinking and answer.
     pub fn split<'a>(&self, ids: &'a [u32]) -> Parts<'a> {
-        reasoning::split(ids, self.think, self.end_think, self.eos)
+        reasoning::split_from(ids, self.markup, self.start)
     }
 
     /// The number of ids.
     pub fn vocab_size(&self) -> usize {
-        self.names.len()
+        match &self.form {
+            Form::Words { names, .. } => names.len(),
+            Form::Chat(chat) => chat.tokenizer.vocab_size(),
+        }
     }
 
-    /// The id of `<eos>`.
+    /// The id that ends an answer.
     pub fn eos(&self) -> u32 {
-        self.eos
+        self.markup.eos
+    }
+}
+
+impl Chat {
+    /// A user's turn, and what makes the assistant speak.
+    fn turn(&self, question: &str) -> Result<Vec<Segment>, EncodeError> {
+        let text = format!("{}\n{question}", self.instruction);
+        let messages = [message("user", text.trim())];
+        Ok(self.template.render(&Conversation {
+            messages: &messages,
+            tools: None,
+            variables: &serde_json::Map::new(),
+            ending: Ending::AssistantTurn,
+            now: None,
+        })?)
     }
 }
 
@@ -154,7 +271,6 @@ impl Codec {
 mod tests {
     use super::*;
     use crate::tasks::Countdown;
-    use frugal_text::Segment;
 
     #[test]
     fn ids_are_the_tokenizers() {

@@ -46,7 +46,8 @@ pub fn judge(
     codec: &Codec,
 ) -> Result<Judged, EncodeError> {
     let parts = codec.split(ids);
-    let thinking = codec.words(parts.thinking.unwrap_or_default())?;
+    let words = codec.words(parts.thinking.unwrap_or_default())?;
+    let thinking: Vec<&str> = words.iter().map(String::as_str).collect();
     let answer = codec.decode(parts.answer)?;
     let verdict = task.grade(problem, &answer);
     let in_form = parts.well_formed && verdict.is_well_formed();
@@ -55,7 +56,7 @@ pub fn judge(
         in_form,
         reason: verdict.reason,
         has_thinking: parts.thinking.is_some(),
-        thinking_tokens: thinking.len(),
+        thinking_tokens: parts.thinking.map_or(0, <[u32]>::len),
         self_checks: task.self_checks(&thinking),
         consistency: rewards::consistency(&task.expected(problem, &thinking)),
         canonical: if in_form {

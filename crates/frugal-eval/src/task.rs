@@ -220,6 +220,9 @@ pub trait Task: core::fmt::Debug + Send + Sync {
     /// The name in recipes and reports.
     fn name(&self) -> &str;
 
+    /// What a model that never saw the task is told before a question, answer's form included.
+    fn instruction(&self) -> &'static str;
+
     /// Every word that questions, thoughts and answers can be made of, each once, in the order of
     /// their ids. Control tokens are not among them.
     fn words(&self) -> Vec<String>;

@@ -200,6 +200,27 @@ impl<T: Clone> Cache<T> {
         Ok(())
     }
 
+    /// Forgets what a sequence holds beyond its first `length` tokens.
+    ///
+    /// # Errors
+    /// If `id` is not open or holds fewer tokens.
+    pub fn truncate(&mut self, id: SequenceId, length: u32) -> Result<()> {
+        let page_rows = self.settings.page_rows;
+        let sequence = self.sequence_mut(id)?;
+        if length > sequence.length {
+            return Err(Error::Cache {
+                expected: "a length that the sequence has reached",
+                got: format!("{length} of {}", sequence.length),
+            });
+        }
+        sequence.length = length;
+        let kept = (length as usize).div_ceil(page_rows).min(sequence.pages.len());
+        for page in sequence.pages.split_off(kept) {
+            self.pool.release(page);
+        }
+        Ok(())
+    }
+
     /// Ends all sequences.
     pub fn clear(&mut self) {
         for sequence in core::mem::take(&mut self.sequences).into_iter().flatten() {

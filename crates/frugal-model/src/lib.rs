@@ -6,7 +6,7 @@
 //! no text; it neither trains nor prices, but is read by the back-ends that do.
 //!
 //! Read [`transformer`] first, then [`mla`], [`moe`] and [`params`]; the rest as needed:
-//! [`gqa`], [`mlp`], [`rope`], [`mtp`], then [`cache`] and [`generate`], then [`checkpoint`] and
+//! [`gqa`], [`mlp`], [`rope`], [`mtp`], then [`cache`], [`generate`] and [`stream`], then [`checkpoint`] and
 //! [`init`].
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
@@ -25,4 +25,5 @@ pub mod moe;
 pub mod mtp;
 pub mod params;
 pub mod rope;
+pub mod stream;
 pub mod transformer;

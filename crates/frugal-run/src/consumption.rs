@@ -120,6 +120,28 @@ impl Meter {
     }
 }
 
+/// Measures how long something took, for people to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch {
+    began: Instant,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            began: Instant::now(),
+        }
+    }
+
+    /// Seconds since the start.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+}
+
 /// Seconds since 1970, for the ledger's dates.
 #[must_use]
 pub fn unix_seconds() -> i64 {

@@ -96,35 +96,48 @@ pub fn conduct<B: TrainBackend>(
     Ok(())
 }
 
-/// Examines one checkpoint of a run outside of it.
+/// What a model is asked outside of a run.
+#[derive(Debug)]
+pub struct Questions<'a> {
+    /// The task.
+    pub task: &'a dyn Task,
+    /// Its problems as the model reads them.
+    pub codec: &'a Codec,
+    /// How hard they are.
+    pub level: Level,
+    /// Two models asked with one seed are asked the same problems; a run asks with its own.
+    pub seed: u64,
+}
+
+/// Examines a model outside of a run.
 ///
 /// # Errors
-/// If the checkpoint is damaged or the task has too few held-out problems.
+/// If the task has too few held-out problems, or the back-end refuses.
 pub fn examine<B: TrainBackend>(
-    recipe: &Recipe,
     backend: &B,
-    (task, codec): (&dyn Task, &Codec),
-    (name, checkpoint): (String, Checkpoint),
+    (name, model): (&str, &Model<B::Tensor>),
+    questions: &Questions<'_>,
     settings: EvalSettings,
 ) -> Result<(Examined, Work)> {
     let none = Companions {
         tokenizer: Vec::new(),
         tokenizer_config: Vec::new(),
     };
-    let ensemble = Ensemble {
-        bf16: backend,
-        f32: backend,
-        task,
-        codec,
+    let room = Room {
+        backend,
+        task: questions.task,
+        codec: questions.codec,
+        level: questions.level.clone(),
+        mix: questions.task.mix(),
+        seed: questions.seed,
+        stage: "eval".to_owned(),
+        n_positions: backend.shape(&model.rope).rows(),
         companions: &none,
+        glance_steps: 0,
+        glance_problems: 0,
     };
-    let written = recipe.stage(&name).ok_or_else(|| Error::Setting {
-        place: "eval",
-        reason: format!("expected a stage of the recipe, got {name}"),
-    })?;
-    let room = room_for(recipe, written, &ensemble)?;
     let exam = Exam::new(&room, Vec::new(), settings)?;
-    let (examined, outcome) = exam.examine(&name, &checkpoint)?;
+    let (examined, outcome) = exam.examine(name, model)?;
     Ok((examined, outcome.work))
 }
 

@@ -9,6 +9,7 @@ use frugal_core::rng::Rng;
 use frugal_eval::evaluate::{self, K, PassCurve, SampleRequest, Score};
 use frugal_eval::split::{self, Side};
 use frugal_eval::task::Problem;
+use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::ledger::Work;
 use frugal_run::recipe::EvalSettings;
@@ -75,23 +76,16 @@ impl<'a, B: TrainBackend> Exam<'a, B> {
         })
     }
 
-    /// Examines one checkpoint.
+    /// Examines one model.
     ///
     /// # Errors
-    /// If the checkpoint is damaged or the task refuses.
-    pub fn examine(&self, name: &str, checkpoint: &Checkpoint) -> Result<(Examined, Outcome)> {
-        let Room {
-            backend,
-            task,
-            codec,
-            n_positions,
-            ..
-        } = self.room;
-        let model = artifact::open(*backend, checkpoint, *n_positions)?;
-        let mut roller = self.room.roller(&model, Cached::Latent)?;
+    /// If the task or the back-end refuses.
+    pub fn examine(&self, name: &str, model: &Model<B::Tensor>) -> Result<(Examined, Outcome)> {
+        let Room { task, codec, .. } = self.room;
+        let mut roller = self.room.roller(model, Cached::Latent)?;
         let mut examinee = Examinee {
             room: self.room,
-            model: &model,
+            model,
             roller: &mut roller,
             work: Work::default(),
         };
@@ -177,7 +171,8 @@ impl<B: TrainBackend> Stage for Exam<'_, B> {
                 ..Outcome::default()
             });
         };
-        let (examined, outcome) = self.examine(name, checkpoint)?;
+        let model = artifact::open(self.room.backend, checkpoint, self.room.n_positions)?;
+        let (examined, outcome) = self.examine(name, &model)?;
         self.examined.push(examined);
         Ok(outcome)
     }

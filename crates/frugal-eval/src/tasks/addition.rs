@@ -134,6 +134,12 @@ impl Task for Addition {
         NAME
     }
 
+    fn instruction(&self) -> &'static str {
+        "Add two numbers. Their digits are written in reverse, units first, separated by spaces, \
+         with + between them and = after them. Reply with the digits of the sum alone, in the same \
+         form."
+    }
+
     fn words(&self) -> Vec<String> {
         (0..10)
             .map(|d| d.to_string())

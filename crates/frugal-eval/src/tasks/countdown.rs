@@ -323,6 +323,12 @@ impl Task for Countdown {
         &self.name
     }
 
+    fn instruction(&self) -> &'static str {
+        "Before the word make are some numbers, after it is a target. Write an arithmetic \
+         expression with + - * / and brackets that uses each number exactly once and equals the \
+         target. Reply with the expression alone."
+    }
+
     fn words(&self) -> Vec<String> {
         let signs = [
             "+", "-", "*", "/", "(", ")", ",", MAKE, BIG, YES, NO, TRY, GUESS,

@@ -118,6 +118,12 @@ impl Task for Cups {
         NAME
     }
 
+    fn instruction(&self) -> &'static str {
+        "A ball lies under the cup that is named first. Then come swaps, each with an index and the \
+         two cups that change places. Reply with the word answer and the cup under which the ball \
+         lies at the end, for example: answer c1"
+    }
+
     fn words(&self) -> Vec<String> {
         let cups = (1..=MAX_CUPS).map(|number| format!("c{number}"));
         let indices = (1..=MAX_SWAPS).map(|number| format!("i{number:02}"));

@@ -77,6 +77,11 @@ impl Task for Parity {
         NAME
     }
 
+    fn instruction(&self) -> &'static str {
+        "Before the question mark is a row of bits. Reply with 1 if the number of ones is odd, \
+         else with 0, and nothing else."
+    }
+
     fn words(&self) -> Vec<String> {
         ["0", "1", ASK].map(str::to_owned).to_vec()
     }

@@ -19,6 +19,7 @@ use frugal_core::dtype::{DType, Data, decode};
 use frugal_core::error::{Error, Result};
 use frugal_core::ops::check;
 use frugal_core::shape::Shape;
+use frugal_core::stored::Stored;
 
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::{
@@ -27,6 +28,7 @@ use super::gemm::{
 use super::memory::Recycler;
 use super::pool::{Pool, PoolError};
 use super::rope::Turn;
+use super::stored::StoredWeight;
 use super::tensor::{Blank, Tensor, WeightPart, narrow_all};
 use super::vector::Level;
 use super::{activation, attention, divergence, head, layout, moe, norm, rope, route, sample};
@@ -216,6 +218,11 @@ impl Backend for Cpu {
         self.produce(shape, |to| to.copy_from_slice(&values))
     }
 
+    fn keep(&self, shape: Shape, parts: &[Stored]) -> Result<Tensor> {
+        let stored = StoredWeight::new(shape, parts)?;
+        Ok(Tensor::keep(&self.memory, shape, stored))
+    }
+
     fn put_indices(&self, indices: &[u32]) -> Result<Tensor> {
         let mut block = self.memory.take(size_of_val(indices));
         for (to, from) in block.u32s_mut().iter_mut().zip(indices) {
@@ -271,14 +278,14 @@ impl Backend for Cpu {
 
     fn append(&self, store: &mut Tensor, rows: &Tensor, slots: &[u32]) -> Result<()> {
         check::append(store.shape(), rows.shape(), slots)?;
-        store.expect_numbers("append")?;
+        store.expect_writable("append")?;
         store.write_rows(&rows.floats("append")?, slots);
         Ok(())
     }
 
     fn copy_rows(&self, store: &mut Tensor, from: &[u32], to: &[u32]) -> Result<()> {
         check::copy_rows(store.shape(), from, to)?;
-        store.expect_numbers("copy_rows")?;
+        store.expect_writable("copy_rows")?;
         store.move_rows(from, to);
         Ok(())
     }
@@ -291,9 +298,7 @@ impl Backend for Cpu {
         const OP: &str = "linear";
         let dims = check::linear(x.shape(), w.weight.shape(), w.bias.map(Tensor::shape))?;
         let precision = self.product(w.product);
-        let packed = w
-            .weight
-            .packed(self.gemm(), precision, &WeightPart::Whole)?;
+        let weight = w.weight.weight(self.gemm(), precision)?;
         let bias = w.bias.map(|bias| bias.floats(OP)).transpose()?;
         let values = x.floats(OP)?;
         let mut y = self.blank(Shape::matrix(dims.rows, dims.n))?;
@@ -303,8 +308,8 @@ impl Backend for Cpu {
             bias: bias.as_deref(),
             ..Finish::SET
         };
-        self.gemm()
-            .nt(from, &packed, to, finish)
+        weight
+            .nt(self.gemm(), from, to, finish)
             .map_err(self.refused(OP))?;
         Ok(y.done())
     }
@@ -327,13 +332,13 @@ impl Backend for Cpu {
         const OP: &str = "grouped_linear";
         let dims = check::grouped_linear(xs.shape(), weight.shape(), &moe::shapes(route))?;
         let (_, offsets) = moe::followed(OP, dims.route, route)?;
-        let packed = weight.packed(self.gemm(), self.precision, &WeightPart::Whole)?;
+        let weight = weight.weight(self.gemm(), self.precision)?;
         let (values, slots) = (xs.floats(OP)?, dims.route.slots());
         let mut y = self.blank(Shape::matrix(slots, dims.n))?;
         let from = Mat::dense(&values, slots, dims.k).map_err(self.refused(OP))?;
         let to = MatMut::dense(y.values(), slots, dims.n).map_err(self.refused(OP))?;
-        self.gemm()
-            .grouped_nt(from, offsets, &packed, to, Finish::SET)
+        weight
+            .grouped_nt(self.gemm(), (from, offsets), to, Finish::SET)
             .map_err(self.refused(OP))?;
         Ok(y.done())
     }

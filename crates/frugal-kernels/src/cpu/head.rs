@@ -4,17 +4,15 @@
 //! in the cache, and forgotten: no `[T, V]` is kept. [`row_sums`] is the one softmax of this file, of
 //! [`super::divergence`] and of [`super::sample`], so that a drawn token's log-probability and the trainer's are the same bits
 //! for the same logits. Meaning: `frugal_core::ops::log_prob`.
-use std::sync::Arc;
-
 use frugal_core::backend::{Head, LogProbs};
 use frugal_core::error::Result;
 use frugal_core::ops::check::{self, HeadShapes};
 use frugal_core::shape::Shape;
 
 use super::backend::Cpu;
-use super::gemm::{Finish, Mat, MatMut, PackedWeight, Update};
+use super::gemm::{Finish, Mat, MatMut, Update};
 use super::memory::Block;
-use super::tensor::{Floats, Tensor, WeightPart};
+use super::tensor::{Floats, Tensor, Weight, WeightPart};
 use super::vector::{Lanes, WIDTH, exp, kernel};
 
 /// Logits held at a time: a megabyte.
@@ -107,7 +105,8 @@ pub(super) struct Ready<'a> {
     cpu: &'a Cpu,
     op: &'static str,
     hidden: Floats<'a>,
-    weight: Arc<PackedWeight>,
+    table: &'a Tensor,
+    weight: Weight<'a>,
     width: usize,
     vocabulary: usize,
 }
@@ -118,9 +117,8 @@ impl<'a> Ready<'a> {
             cpu,
             op,
             hidden: head.hidden.floats(op)?,
-            weight: head
-                .weight
-                .packed(cpu.gemm(), cpu.precision, &WeightPart::Whole)?,
+            table: head.weight,
+            weight: head.weight.weight(cpu.gemm(), cpu.precision)?,
             width: head.weight.shape().cols(),
             vocabulary: head.weight.shape().rows(),
         })
@@ -138,9 +136,8 @@ impl<'a> Ready<'a> {
         let refused = self.cpu.refused(self.op);
         let out = MatMut::dense(logits, rows, self.vocabulary).map_err(&refused)?;
         let hidden = self.hidden(first, rows)?;
-        self.cpu
-            .gemm()
-            .nt(hidden, &self.weight, out, Finish::SET)
+        self.weight
+            .nt(self.cpu.gemm(), hidden, out, Finish::SET)
             .map_err(&refused)
     }
 
@@ -160,7 +157,10 @@ impl<'a> Ready<'a> {
         let d_hidden =
             MatMut::dense(d_hidden.unwrap_or_default(), rows, self.width).map_err(&refused)?;
         let gemm = self.cpu.gemm();
-        gemm.nn(d_logits, &self.weight, d_hidden, Finish::SET)
+        let weight = self
+            .table
+            .packed(gemm, self.cpu.precision, &WeightPart::Whole)?;
+        gemm.nn(d_logits, &weight, d_hidden, Finish::SET)
             .map_err(&refused)?;
         let d_weight = MatMut::dense(d_weight, self.vocabulary, self.width).map_err(&refused)?;
         let hidden = self.hidden(first, rows)?;

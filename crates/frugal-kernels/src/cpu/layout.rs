@@ -105,6 +105,14 @@ kernel! {
 
 pub(super) fn gather(cpu: &Cpu, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let dims = check::gather(table.shape(), ids)?;
+    if let Some(stored) = table.stored() {
+        return cpu.produce(Shape::matrix(ids.len(), dims.width), |y| {
+            cpu.pool.for_each_chunk(y, dims.width.max(1), |i, y| {
+                let row = ids.get(i).map_or(0, |id| *id as usize);
+                stored.decode(cpu.level, row, 0, y);
+            });
+        });
+    }
     let values = table.floats("gather")?;
     let values: &[f32] = &values;
     cpu.produce(Shape::matrix(ids.len(), dims.width), |y| {

@@ -1,6 +1,7 @@
 //! The CPU back-end's parts: what the machine can do, its threads, its kernels.
 
 pub mod backend;
+pub mod bandwidth;
 pub mod detect;
 pub mod gemm;
 pub mod pool;
@@ -31,6 +32,7 @@ mod optim;
 mod rope;
 mod route;
 mod sample;
+mod stored;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod vector_x86;

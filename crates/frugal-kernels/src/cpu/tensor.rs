@@ -15,9 +15,12 @@ use frugal_core::error::{Error, Result};
 use frugal_core::shape::Shape;
 use half::bf16;
 
+use super::gemm::{
+    Finish, Gemm, GemmError, Mat, MatMut, PackedWeight, Precision, Stack, StackShape,
+};
 use super::memory::{Block, Recycler};
+use super::stored::StoredWeight;
 use super::vector::kernel;
-use crate::cpu::gemm::{Gemm, PackedWeight, Precision, Stack, StackShape};
 
 /// A tensor on its way: numbers to be written, all of them, before it is [`done`](Self::done).
 #[derive(Debug)]
@@ -48,7 +51,8 @@ impl Blank {
     }
 }
 
-/// A handle on numbers in memory: f32, bf16 or indices. Cloning shares them.
+/// A handle on numbers: f32, bf16 or indices in memory, or a weight in the form of its file. Cloning
+/// shares them.
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -64,6 +68,8 @@ impl fmt::Debug for Tensor {
 struct Body {
     dtype: DType,
     block: Block,
+    /// The numbers in the form of their file; the block is empty then, and nothing may be written.
+    stored: Option<Arc<StoredWeight>>,
     /// Counts writes, so that packed forms know when they are stale.
     version: u64,
     packs: Mutex<Vec<Pack>>,
@@ -105,11 +111,53 @@ pub(super) enum WeightPart {
     },
 }
 
+/// A weight as forward products take it.
+#[derive(Debug)]
+pub(super) enum Weight<'a> {
+    /// In panels.
+    Packed(Arc<PackedWeight>),
+    /// In the form of its file.
+    Stored(&'a StoredWeight, Precision),
+}
+
+impl Weight<'_> {
+    /// `out = a Wᵀ`, finished; see [`Gemm::nt`].
+    pub(super) fn nt(
+        &self,
+        gemm: Gemm<'_>,
+        a: Mat<'_>,
+        out: MatMut<'_>,
+        finish: Finish<'_>,
+    ) -> std::result::Result<(), GemmError> {
+        match self {
+            Self::Packed(weight) => gemm.nt(a, weight, out, finish),
+            Self::Stored(weight, precision) => gemm.stored_nt(a, (weight, *precision), out, finish),
+        }
+    }
+
+    /// One weight a group of rows; see [`Gemm::grouped_nt`].
+    pub(super) fn grouped_nt(
+        &self,
+        gemm: Gemm<'_>,
+        (a, offsets): (Mat<'_>, &[u32]),
+        out: MatMut<'_>,
+        finish: Finish<'_>,
+    ) -> std::result::Result<(), GemmError> {
+        match self {
+            Self::Packed(weight) => gemm.grouped_nt(a, offsets, weight, out, finish),
+            Self::Stored(weight, precision) => {
+                gemm.stored_grouped_nt(a, offsets, (weight, *precision), out, finish)
+            }
+        }
+    }
+}
+
 impl Clone for Body {
     fn clone(&self) -> Self {
         Self {
             dtype: self.dtype,
             block: self.block.duplicate(),
+            stored: self.stored.clone(),
             version: self.version,
             packs: Mutex::default(),
             route: 0,
@@ -141,11 +189,21 @@ impl Tensor {
     /// A tensor over `block`, whose first elements are its numbers.
     pub(super) fn new(shape: Shape, dtype: DType, block: Block) -> Self {
         debug_assert!(shape.elements() * dtype.bytes() <= block.bytes());
+        Self::of(shape, dtype, block, None)
+    }
+
+    /// A weight in the form of its file.
+    pub(super) fn keep(home: &Arc<Recycler>, shape: Shape, stored: StoredWeight) -> Self {
+        Self::of(shape, DType::F32, home.take(0), Some(Arc::new(stored)))
+    }
+
+    fn of(shape: Shape, dtype: DType, block: Block, stored: Option<Arc<StoredWeight>>) -> Self {
         Self {
             shape,
             body: Arc::new(Body {
                 dtype,
                 block,
+                stored,
                 version: 0,
                 packs: Mutex::default(),
                 route: 0,
@@ -211,6 +269,22 @@ impl Tensor {
         self.expect(op, "numbers", self.body.dtype != DType::U32)
     }
 
+    /// Refuses what cannot be written to.
+    pub(super) fn expect_writable(&self, op: &'static str) -> Result<()> {
+        self.expect_numbers(op)?;
+        if self.body.stored.is_some() {
+            let reason =
+                "expected a tensor of its own, got a weight in the form of its file".into();
+            return Err(Error::Setting { op, reason });
+        }
+        Ok(())
+    }
+
+    /// Where the numbers are in the form of their file: those.
+    pub(super) fn stored(&self) -> Option<&StoredWeight> {
+        self.body.stored.as_deref()
+    }
+
     /// Its numbers in f32.
     ///
     /// # Errors
@@ -222,6 +296,13 @@ impl Tensor {
             return Ok(Floats::Own(own));
         }
         let mut block = self.body.block.home().take_f32(len);
+        if let Some(stored) = self.stored() {
+            let level = self.body.block.home().level();
+            let wide = part_mut(block.f32s_mut(), len);
+            for (row, to) in wide.chunks_exact_mut(stored.cols().max(1)).enumerate() {
+                stored.decode(level, row, 0, to);
+            }
+        }
         if let (Some(narrow), Some(wide)) = (self.stored_bf16(), block.f32s_mut().get_mut(..len)) {
             widen_all(self.body.block.home().level(), narrow, wide);
         }
@@ -260,7 +341,7 @@ impl Tensor {
         op: &'static str,
         write: impl FnOnce(&mut [f32]) -> R,
     ) -> Result<R> {
-        self.expect_numbers(op)?;
+        self.expect_writable(op)?;
         let len = self.shape.elements();
         let body = Arc::make_mut(&mut self.body);
         body.touch();
@@ -320,6 +401,17 @@ impl Tensor {
                 part_mut(body.block.bf16s_mut(), len).copy_within(from..from + width, to);
             }
         }
+    }
+
+    /// The weight as products of the given precision take it: packed, or in the form of its file.
+    ///
+    /// # Errors
+    /// As [`Self::packed`].
+    pub(super) fn weight(&self, gemm: Gemm<'_>, precision: Precision) -> Result<Weight<'_>> {
+        Ok(match self.stored() {
+            Some(stored) => Weight::Stored(stored, precision),
+            None => Weight::Packed(self.packed(gemm, precision, &WeightPart::Whole)?),
+        })
     }
 
     /// The weight packed for products of the given precision.

@@ -8,6 +8,7 @@ use frugal_core::backend::{
 };
 use frugal_core::dtype::{DType, Data};
 use frugal_core::error::{Error, Result};
+use frugal_core::stored::Stored;
 use frugal_core::shape::{Rows, Shape};
 
 use super::node::{AttentionNode, DivergenceNode, Node, Op, OwnedKeys, Source};
@@ -99,6 +100,10 @@ impl<B: TrainBackend> Backend for Tape<'_, B> {
 
     fn put(&self, shape: Shape, data: Data<'_>) -> Result<Self::Tensor> {
         self.backend.put(shape, data).map(constant)
+    }
+
+    fn keep(&self, shape: Shape, parts: &[Stored]) -> Result<Self::Tensor> {
+        self.backend.keep(shape, parts).map(constant)
     }
 
     fn put_indices(&self, indices: &[u32]) -> Result<Self::Tensor> {

@@ -38,6 +38,7 @@ pub(crate) mod finish;
 mod operands;
 mod peak;
 mod rows;
+mod stored;
 pub(crate) mod tile;
 mod view;
 mod weight;
@@ -58,10 +59,12 @@ use self::engine::Engine;
 use self::error::expect;
 use self::finish::Output;
 use self::rows::RowProduct;
+use self::stored::StoredProduct;
 use self::view::{Layout, Operand};
 use self::weight::Panels;
 use super::detect::CpuFeatures;
 use super::pool::Pool;
+use super::stored::StoredWeight;
 
 /// What operands are rounded to before they are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +132,38 @@ impl<'p> Gemm<'p> {
             weight.forward(),
             weight,
         )
+    }
+
+    /// As [`Self::nt`] with a weight in the form of its file: the same bits as if it were packed.
+    pub(super) fn stored_nt(
+        &self,
+        a: Mat<'_>,
+        (weight, precision): (&StoredWeight, Precision),
+        out: MatMut<'_>,
+        finish: Finish<'_>,
+    ) -> Result<(), GemmError> {
+        let op = "nt";
+        expect(op, "groups", 1, weight.stacked())?;
+        let all = 0..a.layout.rows;
+        self.stored_product(Rows::of_matrices(op, a, out, finish), weight, precision)?
+            .run(std::iter::once(all));
+        Ok(())
+    }
+
+    /// As [`Self::grouped_nt`] with weights in the form of their file.
+    pub(super) fn stored_grouped_nt(
+        &self,
+        x: Mat<'_>,
+        offsets: &[u32],
+        (weight, precision): (&StoredWeight, Precision),
+        out: MatMut<'_>,
+        finish: Finish<'_>,
+    ) -> Result<(), GemmError> {
+        let op = "grouped_nt";
+        check_offsets(op, offsets, weight.stacked(), x.layout.rows)?;
+        self.stored_product(Rows::of_matrices(op, x, out, finish), weight, precision)?
+            .run(group_rows(offsets));
+        Ok(())
     }
 
     /// `out [M, K] (=|+=) scale · dy [M, N] · W + bias`, with W `[N, K]`.
@@ -373,6 +408,41 @@ impl<'p> Gemm<'p> {
             update: finish.update,
             output: Output::new(output.0, stride, (finish.scale, finish.bias), self.features),
             output_group,
+        })
+    }
+
+    /// Checks a product with a weight in the form of its file.
+    fn stored_product<'a>(
+        &self,
+        rows: Rows<'a>,
+        weight: &'a StoredWeight,
+        precision: Precision,
+    ) -> Result<StoredProduct<'a>, GemmError>
+    where
+        'p: 'a,
+    {
+        let Rows {
+            op,
+            left,
+            output,
+            finish,
+        } = rows;
+        expect(op, "input columns", weight.cols(), left.1.cols)?;
+        expect(op, "output columns", weight.rows(), output.1.cols)?;
+        expect(op, "output rows", left.1.rows, output.1.rows)?;
+        if let Some(bias) = finish.bias {
+            expect(op, "biases", weight.stacked() * weight.rows(), bias.len())?;
+        }
+        let scale = (finish.scale, finish.bias);
+        Ok(StoredProduct {
+            pool: self.pool,
+            features: self.features,
+            precision,
+            left: left.0,
+            left_layout: left.1,
+            right: weight,
+            update: finish.update,
+            output: Output::new(output.0, output.1.row_stride, scale, self.features),
         })
     }
 

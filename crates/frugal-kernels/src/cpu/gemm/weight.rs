@@ -195,7 +195,7 @@ impl PackedWeight {
 }
 
 /// Up to 16 rows to one f32 panel.
-fn pack_single(rect: &Rect<'_>, out: &mut [f32], is_rounded: bool) {
+pub(super) fn pack_single(rect: &Rect<'_>, out: &mut [f32], is_rounded: bool) {
     if rect.rows < LANES {
         out.fill(0.0);
     }
@@ -230,7 +230,7 @@ fn flip_single(pool: &Pool, from: &Panels, to: &mut Panels) {
 
 /// Up to 16 rows to one panel of pairs.
 #[cfg(target_arch = "x86_64")]
-fn pack_pairs(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
+pub(super) fn pack_pairs(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
     super::operands::wide::rows_to_panels(features, rect, out);
 }
 
@@ -271,7 +271,7 @@ fn flip_pairs(
 
 /// Pairs exist only where there are instructions for them.
 #[cfg(not(target_arch = "x86_64"))]
-fn pack_pairs(_: CpuFeatures, rect: &Rect<'_>, _: &mut [u32]) {
+pub(super) fn pack_pairs(_: CpuFeatures, rect: &Rect<'_>, _: &mut [u32]) {
     debug_assert_eq!(rect.rows, 0);
 }
 

@@ -1,0 +1,299 @@
+//! Forward products with a weight in the form of its file.
+//!
+//! The left rows are prepared once for all; then each item decodes a few panels of the weight into
+//! the second cache and multiplies all rows by them. Panels hold what [`super::weight`] would have
+//! packed and the kernels are the same, so the result is that of the packed weight, bit for bit.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::cpu::detect::CpuFeatures;
+use crate::cpu::pool::{DisjointMut, Pool};
+use crate::cpu::stored::{RUN, StoredWeight};
+use crate::cpu::vector::Level;
+
+use super::Precision;
+use super::aligned::Aligned;
+use super::engine::{Engine, Extent, Format, Session, sweep};
+use super::finish::{Block, Output, Update};
+use super::operands::{Left, Operands, Scratch, pair_panel, round_bf16, with_scratch};
+use super::tile::{DEPTH, LANES, Rect, TILE_WORDS};
+use super::view::{Layout, group};
+use super::weight::{pack_pairs, pack_single};
+
+/// Panels decoded at a time: as many as the kernels for few rows take at once.
+const PANELS: usize = 4;
+/// A product whose weight one thread decodes sooner than this is not worth another's attention.
+const ALONE_NUMBERS: usize = 16 * 1024;
+
+/// A product, checked.
+pub(super) struct StoredProduct<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) features: CpuFeatures,
+    pub(super) precision: Precision,
+    pub(super) left: &'a [f32],
+    pub(super) left_layout: Layout,
+    pub(super) right: &'a StoredWeight,
+    pub(super) output: Output<'a>,
+    pub(super) update: Update,
+}
+
+/// The left rows of all groups as the engine takes them.
+#[derive(Debug)]
+struct Prepared {
+    single: Aligned<f32>,
+    pairs: Aligned<u32>,
+}
+
+/// Some panels of one group, for all rows of the group.
+#[derive(Debug)]
+struct Item {
+    group: usize,
+    rows: Range<usize>,
+    /// Where the group's prepared rows begin, in runs of sixteen.
+    run: usize,
+    panels: Range<usize>,
+}
+
+thread_local! {
+    /// Kept for their memory.
+    static PREPARED: RefCell<Option<Prepared>> = const { RefCell::new(None) };
+}
+
+impl StoredProduct<'_> {
+    /// Forms the product; `rows` are those of each group in turn.
+    pub(super) fn run(&self, rows: impl Iterator<Item = Range<usize>> + Clone) {
+        let engine = Engine::choose(self.features, self.precision);
+        let (outputs, depth) = (self.right.rows(), self.right.cols());
+        let mut prepared = PREPARED.take().unwrap_or(Prepared {
+            single: Aligned::new(),
+            pairs: Aligned::new(),
+        });
+        let runs = self.prepare(engine, rows.clone(), &mut prepared);
+        let mut items = Vec::new();
+        let mut run = 0;
+        for (group, rows) in rows.enumerate() {
+            if rows.is_empty() {
+                continue;
+            }
+            for first in (0..outputs.div_ceil(LANES)).step_by(PANELS) {
+                items.push(Item {
+                    group,
+                    rows: rows.clone(),
+                    run,
+                    panels: first..(first + PANELS).min(outputs.div_ceil(LANES)),
+                });
+            }
+            run += rows.len().div_ceil(LANES);
+        }
+        debug_assert_eq!(run, runs);
+        let work = |item: &Item| {
+            let session = Session::begin(engine, self.features);
+            with_scratch(|scratch| self.run_item(engine, item, &prepared, (&session, scratch)));
+        };
+        if items.len() * PANELS * LANES * depth < ALONE_NUMBERS {
+            items.iter().for_each(work);
+        } else {
+            self.pool.run(items.len(), |i| {
+                if let Some(item) = items.get(i) {
+                    work(item);
+                }
+            });
+        }
+        PREPARED.set(Some(prepared));
+    }
+
+    /// Rounds and lays out the left rows, sixteen after another, each group from a fresh sixteen.
+    /// Returns how many sixteens there are.
+    fn prepare(
+        &self,
+        engine: Engine,
+        rows: impl Iterator<Item = Range<usize>>,
+        prepared: &mut Prepared,
+    ) -> usize {
+        let mut runs = Vec::new();
+        for rows in rows {
+            for first in rows.clone().step_by(LANES) {
+                runs.push(first..(first + LANES).min(rows.end));
+            }
+        }
+        let depth = self.right.cols();
+        let rect = |rows: &Range<usize>| {
+            group(self.left, self.left_layout, 0).part((rows.start, rows.len()), (0, depth))
+        };
+        match engine {
+            // Read where it lies.
+            Engine::Single => {}
+            Engine::Rounded => {
+                let out = prepared.single.set_len(runs.len() * LANES * depth);
+                self.pool
+                    .for_each_chunk(out, (LANES * depth).max(1), |i, out| {
+                        let rect = rect(&runs[i]);
+                        for (row, out) in out.chunks_exact_mut(depth).take(rect.rows).enumerate() {
+                            for (place, x) in out.iter_mut().zip(rect.row(row)) {
+                                *place = round_bf16(*x);
+                            }
+                        }
+                    });
+            }
+            #[cfg(target_arch = "x86_64")]
+            Engine::Pairs | Engine::Tiles => {
+                use super::operands::wide::rows_to_pairs;
+                use super::tile::Place;
+                let words = pair_panel(depth);
+                let place = if engine == Engine::Tiles {
+                    Place::left_tiles(words)
+                } else {
+                    Place::rows(depth.div_ceil(DEPTH) * LANES)
+                };
+                let out = DisjointMut::new(prepared.pairs.set_len(runs.len() * words));
+                self.pool.run(runs.len(), |i| {
+                    // SAFETY: each run of rows has words of its own, and each index is run once.
+                    let out = unsafe { out.slice(i * words..(i + 1) * words) };
+                    rows_to_pairs(self.features, &rect(&runs[i]), place, out);
+                });
+            }
+        }
+        runs.len()
+    }
+
+    fn run_item(
+        &self,
+        engine: Engine,
+        item: &Item,
+        prepared: &Prepared,
+        (session, scratch): (&Session, &mut Scratch),
+    ) {
+        let (outputs, depth) = (self.right.rows(), self.right.cols());
+        let Scratch {
+            left_single,
+            right_single,
+            right_pairs,
+            sums,
+            ..
+        } = scratch;
+        let panels = item.panels.len();
+        let decode = |panel: usize, out: Panel<'_>, rows: &mut Aligned<f32>| {
+            let first = (item.panels.start + panel) * LANES;
+            let count = LANES.min(outputs - first);
+            self.decode_panel(item.group * outputs + first, count, out, rows);
+        };
+        let operands = match engine.format() {
+            Format::Single | Format::Rounded => {
+                let words = depth * LANES;
+                let b = right_single.set_len(panels * words);
+                let is_rounded = engine.format() == Format::Rounded;
+                for (i, out) in b.chunks_exact_mut(words.max(1)).enumerate() {
+                    decode(i, Panel::Single(out, is_rounded), left_single);
+                }
+                let rect = group(self.left, self.left_layout, 0)
+                    .part((item.rows.start, item.rows.len()), (0, depth));
+                let left = if is_rounded {
+                    Left {
+                        words: &prepared.single.as_slice()[item.run * LANES * depth..],
+                        row: depth,
+                        step: 1,
+                    }
+                } else {
+                    Left {
+                        words: rect.data,
+                        row: rect.stride,
+                        step: 1,
+                    }
+                };
+                Operands::Single(left, b)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Format::Pairs => {
+                let words = pair_panel(depth);
+                let b = right_pairs.set_len(panels * words);
+                for (i, out) in b.chunks_exact_mut(words.max(1)).enumerate() {
+                    decode(i, Panel::Pairs(out), left_single);
+                }
+                let left = &prepared.pairs.as_slice()[item.run * words..];
+                if engine == Engine::Tiles {
+                    Operands::Tiles(left, b)
+                } else {
+                    let row = depth.div_ceil(DEPTH) * LANES;
+                    Operands::Pairs(
+                        Left {
+                            words: left,
+                            row,
+                            step: 1,
+                        },
+                        b,
+                    )
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Format::Pairs => return,
+        };
+        let extent = Extent {
+            rows: item.rows.len(),
+            panels: 0..panels,
+            depth,
+        };
+        let first = item.rows.start * self.output.stride;
+        sweep(session, &operands, &extent, sums, |done| {
+            if done.sums.is_empty() {
+                return;
+            }
+            let col = (item.panels.start + done.panel) * LANES;
+            let block = Block {
+                acc: done.sums,
+                acc_stride: done.panels * LANES,
+                rows: done.rows,
+                cols: (done.panels * LANES).min(outputs - col),
+                at: first + done.row * self.output.stride + col,
+                bias_at: item.group * outputs + col,
+                update: self.update,
+            };
+            // SAFETY: items share out the columns of a group, and groups have rows of their own
+            // (views and offsets were checked): no two blocks overlap.
+            unsafe { self.output.write(&block) };
+        });
+    }
+
+    /// Decodes up to sixteen rows into one panel.
+    fn decode_panel(&self, first: usize, count: usize, out: Panel<'_>, rows: &mut Aligned<f32>) {
+        let level = Level::of(self.features);
+        let depth = self.right.cols();
+        let rows = rows.set_len(LANES * RUN);
+        let mut out = out;
+        for start in (0..depth).step_by(RUN) {
+            let width = RUN.min(depth - start);
+            for (row, values) in rows.chunks_exact_mut(RUN).take(count).enumerate() {
+                self.right
+                    .decode(level, first + row, start, &mut values[..width]);
+            }
+            let rect = Rect {
+                data: rows,
+                stride: RUN,
+                rows: count,
+                cols: width,
+            };
+            match &mut out {
+                Panel::Single(out, is_rounded) => {
+                    pack_single(
+                        &rect,
+                        &mut out[start * LANES..][..width * LANES],
+                        *is_rounded,
+                    );
+                }
+                Panel::Pairs(out) => {
+                    let words = width.div_ceil(DEPTH) * TILE_WORDS;
+                    let at = start / DEPTH * TILE_WORDS;
+                    pack_pairs(self.features, &rect, &mut out[at..at + words]);
+                }
+            }
+        }
+    }
+}
+
+/// A panel to be written.
+enum Panel<'a> {
+    /// f32, perhaps rounded to bf16.
+    Single(&'a mut [f32], bool),
+    /// Pairs of bf16.
+    Pairs(&'a mut [u32]),
+}

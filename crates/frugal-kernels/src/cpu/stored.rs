@@ -1,0 +1,202 @@
+//! Weights in the form of their file, decoded where they are used.
+//!
+//! Nothing is copied when such a weight is made: a mapped file stays mapped. Products decode some
+//! rows at a time (`gemm::stored`), a gather the rows it is asked for. Read-only by construction.
+
+use frugal_core::dtype::{DType, e4m3_to_f32};
+use frugal_core::error::{Error, Result, expect_count};
+use frugal_core::quant::{self, BlockFormat, Format};
+use frugal_core::shape::Shape;
+use frugal_core::stored::Stored;
+use half::{bf16, f16};
+
+use super::vector::{Level, kernel};
+
+/// Columns that are decoded at a time start at multiples of this: whole blocks of every format.
+pub(super) const RUN: usize = 256;
+
+/// A matrix or a stack of them, each row as its file has it.
+#[derive(Debug)]
+pub(super) struct StoredWeight {
+    /// The whole, or one matrix of the stack each.
+    parts: Vec<Stored>,
+    /// Rows of one part.
+    rows_each: usize,
+    cols: usize,
+    stacked: usize,
+}
+
+impl StoredWeight {
+    /// Checks that every part has the bytes and factors its shape asks for.
+    pub(super) fn new(shape: Shape, parts: &[Stored]) -> Result<Self> {
+        let rows = shape.rows();
+        if parts.len() != 1 {
+            expect_count("keep", "matrices", shape.stacked(), parts.len())?;
+        }
+        let rows_each = rows.checked_div(parts.len()).unwrap_or(0);
+        let each = Shape::matrix(rows_each, shape.cols());
+        for part in parts {
+            check(each, part)?;
+        }
+        Ok(Self {
+            parts: parts.to_vec(),
+            rows_each,
+            cols: shape.cols(),
+            stacked: shape.stacked(),
+        })
+    }
+
+    /// Matrices of the stack.
+    pub(super) fn stacked(&self) -> usize {
+        self.stacked
+    }
+
+    /// Rows of one matrix.
+    pub(super) fn rows(&self) -> usize {
+        (self.rows_each * self.parts.len())
+            .checked_div(self.stacked)
+            .unwrap_or(0)
+    }
+
+    /// Numbers of a row.
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Decodes columns `start..start + to.len()` of a row of the whole stack; `start` is a multiple
+    /// of [`RUN`], and so is the end unless it is the row's.
+    pub(super) fn decode(&self, level: Level, row: usize, start: usize, to: &mut [f32]) {
+        let Some(part) = self.parts.get(row / self.rows_each.max(1)) else {
+            return;
+        };
+        let row = row % self.rows_each.max(1);
+        let at = row * self.cols + start;
+        match part {
+            Stored::Plain { dtype, bytes } => {
+                let width = dtype.bytes();
+                let range = at * width..(at + to.len()) * width;
+                decode_plain(level, *dtype, bytes.get(range).unwrap_or(&[]), to);
+            }
+            Stored::Fp8Blocks {
+                bytes,
+                scales,
+                block: [block_rows, block_cols],
+            } => {
+                let across = self.cols.div_ceil(*block_cols);
+                let scales = scales.get(row / block_rows * across..).unwrap_or(&[]);
+                let bytes = bytes.get(at..at + to.len()).unwrap_or(&[]);
+                decode_plain(level, DType::F8E4M3, bytes, to);
+                scale_runs(level, to, start, *block_cols, scales);
+            }
+            Stored::Blocks { format, bytes } => {
+                let first = at / format.block_values() * format.block_bytes();
+                let len = to.len() / format.block_values() * format.block_bytes();
+                let bytes = bytes.get(first..first + len).unwrap_or(&[]);
+                decode_blocks(level, *format, bytes, to);
+            }
+        }
+    }
+}
+
+fn check(shape: Shape, part: &Stored) -> Result<()> {
+    let format = part.format();
+    let needed = match format {
+        // The factors lie apart.
+        Format::Fp8Blocks([rows, cols]) => {
+            if rows == 0 || cols == 0 {
+                return Err(Error::Setting {
+                    op: "keep",
+                    reason: format!("expected blocks of at least 1x1, got {rows}x{cols}"),
+                });
+            }
+            if let Stored::Fp8Blocks { scales, .. } = part {
+                let grid = shape.rows().div_ceil(rows) * shape.cols().div_ceil(cols);
+                expect_count("keep", "block scales", grid, scales.len())?;
+            }
+            shape.checked_elements()? as u64
+        }
+        Format::Plain(DType::U32) => {
+            return Err(Error::Setting {
+                op: "keep",
+                reason: "expected numbers, got indices".into(),
+            });
+        }
+        _ => format.bytes(shape)?,
+    };
+    let got = part.bytes().len();
+    expect_count(
+        "keep",
+        "bytes",
+        usize::try_from(needed).unwrap_or(usize::MAX),
+        got,
+    )
+}
+
+kernel! {
+    /// Numbers that stand by themselves.
+    fn decode_plain<L>(_l, dtype: DType, bytes: &[u8], to: &mut [f32]) {
+        match dtype {
+            DType::F32 => {
+                for (to, from) in to.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *to = f32::from_le_bytes(*from);
+                }
+            }
+            DType::Bf16 => {
+                for (to, from) in to.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *to = bf16::from_le_bytes(*from).to_f32();
+                }
+            }
+            DType::F16 => {
+                for (to, from) in to.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *to = f16::from_le_bytes(*from).to_f32();
+                }
+            }
+            DType::F8E4M3 => {
+                for (to, from) in to.iter_mut().zip(bytes) {
+                    *to = e4m3_to_f32(*from);
+                }
+            }
+            DType::F8E5M2 => {
+                for (to, from) in to.iter_mut().zip(bytes) {
+                    *to = f16::from_bits(u16::from(*from) << 8).to_f32();
+                }
+            }
+            DType::U32 => to.fill(f32::NAN),
+        }
+    }
+}
+
+kernel! {
+    /// Multiplies columns from `start` on by the factor of their block.
+    fn scale_runs<L>(_l, values: &mut [f32], start: usize, block: usize, scales: &[f32]) {
+        let mut done = 0;
+        while done < values.len() {
+            let index = (start + done) / block;
+            let end = ((index + 1) * block - start).min(values.len());
+            let scale = scales.get(index).copied().unwrap_or(f32::NAN);
+            for value in values.get_mut(done..end).unwrap_or_default() {
+                *value *= scale;
+            }
+            done = end;
+        }
+    }
+}
+
+kernel! {
+    /// Whole blocks.
+    fn decode_blocks<L>(_l, format: BlockFormat, bytes: &[u8], to: &mut [f32]) {
+        match format {
+            BlockFormat::Q4_0 => quant::decode_blocks::<quant::Q4_0, _, _>(bytes, to),
+            BlockFormat::Q4_1 => quant::decode_blocks::<quant::Q4_1, _, _>(bytes, to),
+            BlockFormat::Q5_0 => quant::decode_blocks::<quant::Q5_0, _, _>(bytes, to),
+            BlockFormat::Q5_1 => quant::decode_blocks::<quant::Q5_1, _, _>(bytes, to),
+            BlockFormat::Q8_0 => quant::decode_blocks::<quant::Q8_0, _, _>(bytes, to),
+            BlockFormat::Q2K => quant::decode_blocks::<quant::Q2K, _, _>(bytes, to),
+            BlockFormat::Q3K => quant::decode_blocks::<quant::Q3K, _, _>(bytes, to),
+            BlockFormat::Q4K => quant::decode_blocks::<quant::Q4K, _, _>(bytes, to),
+            BlockFormat::Q5K => quant::decode_blocks::<quant::Q5K, _, _>(bytes, to),
+            BlockFormat::Q6K => quant::decode_blocks::<quant::Q6K, _, _>(bytes, to),
+            BlockFormat::Iq4Nl => quant::decode_blocks::<quant::Iq4Nl, _, _>(bytes, to),
+        }
+    }
+}
