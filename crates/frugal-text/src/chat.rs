@@ -14,21 +14,27 @@
 //!
 //! Departures from Jinja2: a template that glues control tokens together from parts
 //! (`'<|' + role + '|>'`) is refused when it is loaded. A hostile conversation or template is stopped
-//! by limits on its size, steps and depth; the memory of a template that keeps doubling a string is
-//! not bounded, so a template deserves the trust its weights do.
+//! by limits on its size, steps, depth and output; the memory of a template that keeps doubling a
+//! string in a variable is not bounded, so a template deserves the trust its weights do.
 //!
 //! Read next: `chat/marks.rs` for the replacing, `chat/jinja.rs` for what Jinja2 offers that
-//! minijinja does not.
+//! minijinja does not, `chat/source.rs` for which template it is, `chat/builtin.rs` for those that
+//! stand in.
 
+mod builtin;
 mod jinja;
 mod marks;
+mod scan;
+mod source;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+pub use self::builtin::Builtin;
 pub use self::jinja::Moment;
 use self::marks::{Marked, Marks};
+pub use self::source::{Origin, Sources};
 use crate::reasoning::Markup;
 use crate::tokenizer::{Segment, Tokenizer};
 use crate::word_level::{END_THINK, THINK};
@@ -153,9 +159,10 @@ impl Template {
         Ok(marks.cut(&text, |name| self.controls.get(name).copied()))
     }
 
-    /// The ids that tell thinking from answer in what the model generates.
+    /// The ids that tell thinking from answer in what the model generates. A model without marks for
+    /// thinking only answers.
     ///
-    /// *Errors*: the tokenizer has no thinking marks, or the template no end token.
+    /// *Errors*: the tokenizer has one of the marks and not the other, or the template no end token.
     pub fn markup(&self) -> Result<Markup> {
         let id = |name: &str| {
             self.controls
@@ -163,11 +170,15 @@ impl Template {
                 .copied()
                 .ok_or_else(|| Error::NoSuchControl(name.to_string()))
         };
-        Ok(Markup {
-            think: id(THINK)?,
-            end_think: id(END_THINK)?,
-            eos: id(&self.eos)?,
-        })
+        let eos = id(&self.eos)?;
+        match (id(THINK), id(END_THINK)) {
+            (Err(_), Err(_)) => Ok(Markup::without_thinking(eos)),
+            (think, end_think) => Ok(Markup {
+                think: think?,
+                end_think: end_think?,
+                eos,
+            }),
+        }
     }
 
     fn marks_for(&self, conversation: &Conversation<'_>) -> Result<Marks> {

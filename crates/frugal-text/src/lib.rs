@@ -7,7 +7,8 @@
 //! - [`word_level`]: the tokenizer files of the tiny models, one token per word.
 //! - [`chat`]: published Jinja chat templates, rendered to segments instead of to one string, so
 //!   that what a user typed stays text.
-//! - [`reasoning`]: which of the generated ids are thinking and which are the answer.
+//! - [`reasoning`]: which of the generated ids are thinking and which are the answer; [`stops`]: which
+//!   of them end it.
 //!
 //! No files, no clock and no model here: bytes, dates and ids come in as arguments. Read
 //! `tokenizer.rs` first.
@@ -19,8 +20,10 @@ pub mod chat;
 mod error;
 pub mod gguf;
 pub mod reasoning;
+mod stops;
 pub mod tokenizer;
 pub mod word_level;
 
 pub use error::{Error, Result};
-pub use tokenizer::{Segment, Tokenizer};
+pub use stops::stops;
+pub use tokenizer::{Decoder, Segment, Tokenizer};

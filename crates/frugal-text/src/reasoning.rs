@@ -19,6 +19,25 @@ pub struct Markup {
     pub eos: u32,
 }
 
+/// An id that no vocabulary has.
+const NO_TOKEN: u32 = u32::MAX;
+
+impl Markup {
+    /// For a model without marks for thinking, whose whole continuation is an answer.
+    pub fn without_thinking(eos: u32) -> Self {
+        Self {
+            think: NO_TOKEN,
+            end_think: NO_TOKEN,
+            eos,
+        }
+    }
+
+    /// Whether the model can think.
+    pub fn can_think(&self) -> bool {
+        self.think != NO_TOKEN
+    }
+}
+
 /// Where the prompt leaves off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -88,6 +107,7 @@ pub enum State {
 #[derive(Debug, Clone)]
 pub struct Parser {
     markup: Markup,
+    more_ends: Vec<u32>,
     state: State,
     has_answer: bool,
     is_in_form: bool,
@@ -103,10 +123,18 @@ impl Parser {
         };
         Self {
             markup,
+            more_ends: Vec::new(),
             state,
             has_answer: false,
             is_in_form: true,
         }
+    }
+
+    /// The same parser, which takes these ids for ends as well ([`stops`](crate::stops)).
+    #[must_use]
+    pub fn ending_also_at(mut self, ends: &[u32]) -> Self {
+        self.more_ends = ends.to_vec();
+        self
     }
 
     /// Takes the next id and says what it is. Marks out of place (a second `<think>`, a `</think>`
@@ -122,7 +150,7 @@ impl Parser {
                 self.is_in_form = false;
                 return Event::Trailing(id);
             }
-            _ if id == eos => {
+            _ if id == eos || self.more_ends.contains(&id) => {
                 self.is_in_form &= self.has_answer;
                 self.state = State::Finished;
             }
@@ -290,6 +318,37 @@ mod tests {
                 (&[2, 7, 3, 8, 1], None, &[2, 7, 3, 8], true, false),
             ],
         );
+    }
+
+    #[test]
+    fn a_model_that_cannot_think_only_answers() {
+        let markup = Markup::without_thinking(1);
+        assert!(!markup.can_think() && MARKUP.can_think());
+        let mut parser = Parser::new(markup, Start::after(&[Segment::Control(0)], &markup));
+        assert_eq!(
+            [7, 2, 3].map(|id| parser.feed(id)),
+            [7, 2, 3].map(Event::Answer)
+        );
+        parser.feed(1);
+        assert!(parser.is_well_formed());
+    }
+
+    #[test]
+    fn a_continuation_may_have_several_ends() {
+        let mut parser = Parser::new(MARKUP, Start::Thinking).ending_also_at(&[1, 9]);
+        let events = [7, 3, 8, 9, 1].map(|id| parser.feed(id));
+        assert_eq!(
+            events,
+            [
+                Event::Thinking(7),
+                Event::Control(3),
+                Event::Answer(8),
+                Event::Control(9),
+                Event::Trailing(1)
+            ]
+        );
+        let mut parser = Parser::new(MARKUP, Start::Thinking);
+        assert_eq!(parser.feed(9), Event::Thinking(9));
     }
 
     #[test]

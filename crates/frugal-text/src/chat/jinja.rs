@@ -1,8 +1,8 @@
 //! The Jinja2 environment that published templates are written for, on minijinja.
 //!
 //! As transformers sets it up: blocks are trimmed, `raise_exception`, `strftime_now`, `tojson`
-//! without escaping for HTML, Python's string methods. The date is an argument. Bounded: steps and
-//! depth.
+//! without escaping for HTML, Python's string methods. The date is an argument. Bounded: steps,
+//! depth and output, and by the engine the size of ranges and of repeated strings.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
@@ -10,10 +10,13 @@ use minijinja::{Environment, ErrorKind, State, filters};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+use super::scan;
 use crate::{Error, Result};
 
 /// The most instructions of one rendering; a thousand messages of gpt-oss take about 200,000.
-const MAX_STEPS: u64 = 10_000_000;
+const MAX_STEPS: u64 = 2_000_000;
+/// The most text of one rendering, in bytes: a conversation of the largest size, and the template's.
+const MAX_OUTPUT_BYTES: usize = super::MAX_CONVERSATION_BYTES + (16 << 20);
 /// The deepest nesting of macros and blocks.
 const MAX_DEPTH: usize = 64;
 
@@ -44,10 +47,51 @@ pub(super) fn render(
         let now = now.ok_or_else(|| failure("the template asks for the date, none was given"))?;
         now.format(&format)
     });
+    scan::check_depth(source)?;
     let template = env.template_from_str(source)?;
+    let mut output = Bounded::default();
     template
-        .render(minijinja::Value::from(Serde(context)))
-        .map_err(told_apart)
+        .render_captured_to(minijinja::Value::from(Serde(context)), &mut output)
+        .map(drop)
+        .map_err(|error| output.or(told_apart(error)))?;
+    output.into_text()
+}
+
+/// Output that ends at a limit.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    /// How much there would have been, when it was too much.
+    refused: Option<usize>,
+}
+
+impl Bounded {
+    fn or(&self, error: Error) -> Error {
+        let (what, limit) = ("bytes of a rendered conversation", MAX_OUTPUT_BYTES);
+        self.refused
+            .map_or(error, |got| Error::TooLarge { what, limit, got })
+    }
+
+    fn into_text(self) -> Result<String> {
+        String::from_utf8(self.bytes)
+            .map_err(|e| Error::Chat(format!("the template gave no text: {e}")))
+    }
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+        let n_bytes = self.bytes.len() + more.len();
+        if n_bytes > MAX_OUTPUT_BYTES {
+            self.refused = Some(n_bytes);
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 type Outcome<T> = std::result::Result<T, minijinja::Error>;
@@ -300,6 +344,74 @@ mod tests {
             .is_err()
         );
         assert!(run("{% include 'other' %}").is_err());
+    }
+
+    /// Each in bounded time and memory, and each an error.
+    #[test]
+    fn every_way_of_growing_has_an_end() {
+        let nested =
+            |open: &str, close: &str, n: usize| format!("{}x{}", open.repeat(n), close.repeat(n));
+        let rows = [
+            "{{ 'a' * 10**9 }}".to_string(),
+            "{{ ('a' * 10**8) * 10**8 }}".to_string(),
+            "{{ [1] * 10**10 }}".to_string(),
+            "{% for i in range(10**9) %}{% endfor %}".to_string(),
+            "{{ range(10**18)|length }}".to_string(),
+            "{{ 10**10**10 }}".to_string(),
+            "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+                .to_string(),
+            "{% for i in range(90000) %}{{ 'a' * 10**6 }}{% endfor %}".to_string(),
+            "{% for i in range(90000) %}RAW{% endfor %}".replace("RAW", &"raw ".repeat(5000)),
+            "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}"
+                .to_string(),
+            "{% macro m(n) %}{{ m(n + 1) }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}".to_string(),
+            "{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}".to_string(),
+            nested("{% if 1 %}", "{% endif %}", 10_000),
+            nested("{% for i in range(9) %}", "{% endfor %}", 40),
+            format!("{{{{ {} }}}}", nested("[", "]", 20_000)),
+            format!("{{{{ {} }}}}", nested("(not ", ")", 20_000)),
+            format!("{{{{ {}1 }}}}", "-".repeat(50_000)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(50_000)),
+            format!("{{{{ x{} }}}}", "[x".repeat(20_000)),
+            format!("{{{{ 1{} }}}}", " if 1 else 1".repeat(20_000)),
+            format!("{{{{ 1{} }}}}", "+1".repeat(100_000)),
+            format!("{{{{ 1{} }}}}", "~{'a': {}}".repeat(20_000)),
+            format!("{{{{ 1{} }}}}", "|string".repeat(30_000)),
+            format!("{{{{ 1{} }}}}", " is string".repeat(20_000)),
+            format!("{{{{ v{} }}}}", ".b".repeat(100_000)),
+            format!("{{{{ 1{} }}}}", "**1".repeat(80_000)),
+            format!("{{{{ 1{} }}}}", "<1".repeat(80_000)),
+            format!("{{{{ v{} }}}}", "()".repeat(100_000)),
+            format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(20_000)),
+        ];
+        for row in rows {
+            let shown: String = row.chars().take(60).collect();
+            assert!(run(&row).is_err(), "{shown}");
+        }
+    }
+
+    /// As deep as the limits allow, on the two megabytes of stack that a thread has.
+    #[test]
+    fn templates_at_the_limits_fit_on_the_stack() {
+        let rows = [
+            format!("{{{{ {}1 }}}}", "-".repeat(490)),
+            format!("{{{{ {}1 }}}}", "not ".repeat(490)),
+            format!("{{{{ 1{} }}}}", " if 1 else 1".repeat(120)),
+            format!("{{{{ 1{} }}}}", "+1".repeat(240)),
+            format!("{{{{ 1{} }}}}", "|string".repeat(240)),
+            format!("{{{{ 1{} }}}}", " is string".repeat(240)),
+            format!("{{{{ v{} }}}}", ".b".repeat(240)),
+            format!("{{{{ 1{} }}}}", "**1".repeat(160)),
+            format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(200)),
+            format!(
+                "{{% if 1 %}}{}{{% endif %}}",
+                "{% if 1 %}{{ 1 + (1 + (1 + 1)) }}".repeat(60)
+            ),
+        ];
+        for row in rows {
+            // Whatever it says, it comes back.
+            drop(run(&row));
+        }
     }
 
     #[test]

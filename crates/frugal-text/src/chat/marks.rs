@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::scan::Place;
 use crate::tokenizer::Segment;
 
 /// The characters that marks are chosen from: Unicode's plane 15, for private use.
@@ -30,15 +31,6 @@ pub(super) struct Marked {
 enum Piece {
     Source(String),
     Control(String),
-}
-
-/// Where in a template's source a scan is.
-#[derive(Clone, Copy)]
-enum Place {
-    Text,
-    Code { end: &'static str },
-    Comment,
-    Literal { quote: char, end: &'static str },
 }
 
 impl Marked {
@@ -116,32 +108,6 @@ impl Marked {
     }
 }
 
-impl Place {
-    /// The place after the next step, the bytes it takes, and whether a control token may stand here.
-    fn step(self, rest: &str) -> (Self, usize, bool) {
-        let first = rest.chars().next().unwrap_or_default();
-        let one = first.len_utf8();
-        match (self, rest.get(..2).unwrap_or_default()) {
-            (Self::Text, "{{") => (Self::Code { end: "}}" }, 2, false),
-            (Self::Text, "{%") => (Self::Code { end: "%}" }, 2, false),
-            (Self::Text, "{#") => (Self::Comment, 2, false),
-            (Self::Comment, "#}") => (Self::Text, 2, false),
-            (Self::Code { end }, two) if two == end => (Self::Text, 2, false),
-            (Self::Code { end }, _) if matches!(first, '\'' | '"') => {
-                (Self::Literal { quote: first, end }, one, false)
-            }
-            (Self::Literal { quote, end }, _) if first == quote => (Self::Code { end }, one, false),
-            (Self::Literal { .. }, _) if first == '\\' => (
-                self,
-                one + rest.chars().nth(1).map_or(0, char::len_utf8),
-                false,
-            ),
-            (Self::Text | Self::Literal { .. }, _) => (self, one, true),
-            (Self::Code { .. } | Self::Comment, _) => (self, one, false),
-        }
-    }
-}
-
 /// The marks of one rendering.
 #[derive(Debug)]
 pub(super) struct Marks {
@@ -206,6 +172,10 @@ mod tests {
             ),
             (r"{{ '\'<t>' + if }}<t>", r"{{ '\'[1]' + if }}[1]"),
             ("{# <t> ' #}<t>", "{# <t> ' #}[1]"),
+            (
+                "{{ {'a': {'<t>': 1}} | if }}if",
+                "{{ {'a': {'[1]': 1}} | if }}[3]",
+            ),
             ("\n<t>\n", "\n[1]\n"),
         ];
         for (source, expected) in rows {

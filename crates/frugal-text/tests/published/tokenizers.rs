@@ -74,11 +74,11 @@ fn gpt2(folder: &Path) -> GgufVocabulary {
     }
 }
 
-fn deepseek_coder(folder: &Path) -> GgufVocabulary {
+pub(super) fn deepseek_coder(folder: &Path) -> GgufVocabulary {
     gguf_keys::read(&fs::read(folder.join("ggml-vocab-deepseek-coder.gguf")).unwrap())
 }
 
-type Loaded = Option<(GgufVocabulary, Tokenizer)>;
+pub(super) type Loaded = Option<(GgufVocabulary, Tokenizer)>;
 
 fn loaded(vocabulary: fn(&Path) -> GgufVocabulary) -> Loaded {
     let vocabulary = vocabulary(&data("tokenizer")?);
@@ -86,7 +86,7 @@ fn loaded(vocabulary: fn(&Path) -> GgufVocabulary) -> Loaded {
     Some((vocabulary, tokenizer))
 }
 
-static QWEN2: LazyLock<Loaded> = LazyLock::new(|| loaded(qwen2));
+pub(super) static QWEN2: LazyLock<Loaded> = LazyLock::new(|| loaded(qwen2));
 static GPT2: LazyLock<Loaded> = LazyLock::new(|| loaded(gpt2));
 static DEEPSEEK_CODER: LazyLock<Loaded> = LazyLock::new(|| loaded(deepseek_coder));
 
