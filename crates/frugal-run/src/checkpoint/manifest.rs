@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{CheckpointFile, Content, MANIFEST, Position, plain_name};
-use crate::store::{At, StoreError};
+use crate::store::{At, StoreError, hex};
 
 /// The digests of a checkpoint, in `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,15 +134,4 @@ impl Write for Hashing<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.into.flush()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }

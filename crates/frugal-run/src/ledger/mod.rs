@@ -17,8 +17,11 @@ use thiserror::Error;
 use crate::consumption::{process_mark, unix_seconds};
 pub use entry::{Entry, Price, Total, Work};
 
+/// What each version of the file of records adds to the one before. The models' tables are in the
+/// same file, so that one copy of it is a copy of everything.
+const MIGRATIONS: [&str; 2] = [TABLES, crate::models::TABLES];
 /// Version of the tables.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 const TABLES: &str = "
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
@@ -231,13 +234,21 @@ impl Ledger {
         if got > SCHEMA {
             return Err(LedgerError::Newer { path, got });
         }
-        if got == 0 {
-            change.execute_batch(TABLES).map_err(fault)?;
+        let n_done = usize::try_from(got).unwrap_or(0);
+        for tables in MIGRATIONS.iter().skip(n_done) {
+            change.execute_batch(tables).map_err(fault)?;
+        }
+        if got < SCHEMA {
             change
                 .pragma_update(None, "user_version", SCHEMA)
                 .map_err(fault)?;
         }
         change.commit().map_err(fault)
+    }
+
+    /// The open file of records, for the tables of other rooms.
+    pub(crate) fn into_parts(self) -> (PathBuf, Connection) {
+        (self.path, self.database)
     }
 
     fn fault(&self, action: &'static str, source: rusqlite::Error) -> LedgerError {

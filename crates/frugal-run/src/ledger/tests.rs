@@ -169,11 +169,11 @@ fn ledgers_that_are_none_or_newer_are_refused() {
     Ledger::open(home.path())
         .unwrap()
         .database
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .unwrap();
     let error = Ledger::open(home.path()).unwrap_err().to_string();
     assert!(
-        error.ends_with("is of version 2, expected at most 1: a newer program wrote it"),
+        error.ends_with("is of version 3, expected at most 2: a newer program wrote it"),
         "{error}"
     );
     std::fs::write(
