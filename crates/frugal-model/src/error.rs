@@ -74,6 +74,32 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// A file that is no GGUF file.
+    #[error("gguf: byte {at}, {of}: {reason}")]
+    Gguf {
+        /// Where.
+        at: usize,
+        /// The key or tensor that is described there.
+        of: String,
+        /// What was expected and what came.
+        reason: String,
+    },
+    /// A key of a GGUF file that is missing, or has a value that this crate does not follow.
+    #[error("gguf: {key}: expected {expected}, got {got}")]
+    GgufKey {
+        /// The key.
+        key: String,
+        /// What is supported or possible.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// Whoever takes the bytes of a file that is written could not.
+    #[error("writing a checkpoint: {reason}")]
+    Write {
+        /// What it said.
+        reason: String,
+    },
     /// The cache cannot hold what this model computes.
     #[error("expected a {expected} cache for this attention, got {got:?}")]
     CacheKind {

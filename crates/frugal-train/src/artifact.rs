@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 
 use frugal_core::backend::{Backend, TrainBackend};
-use frugal_core::dtype::{DType, Data};
+use frugal_core::dtype::Data;
 use frugal_core::shape::Shape;
-use frugal_model::checkpoint::{self, WriteSettings};
+use frugal_core::stored::SharedBytes;
+use frugal_model::checkpoint::{self, FolderFormat, WriteSettings};
 use frugal_model::config::ModelConfig;
 use frugal_model::init::{InitSettings, init};
 use frugal_model::params::{Params, Spec};
@@ -183,14 +184,14 @@ pub(crate) fn open_as<B: Backend>(
     Ok(frugal_model::checkpoint::load(
         backend,
         &like.config,
-        &[&bytes],
+        &[bytes.into()],
         n_positions,
     )?)
 }
 
 const fn in_one_file() -> WriteSettings {
     WriteSettings {
-        dtype: DType::F32,
+        format: FolderFormat::F32,
         max_file_bytes: usize::MAX,
     }
 }
@@ -224,13 +225,12 @@ pub fn open<B: Backend>(
     let files = checkpoint
         .names()
         .filter(|name| name.starts_with("model") && name.ends_with(".safetensors"))
-        .map(|name| Ok(checkpoint.read(name)?))
-        .collect::<Result<Vec<Vec<u8>>>>()?;
-    let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        .map(|name| Ok(checkpoint.read(name)?.into()))
+        .collect::<Result<Vec<SharedBytes>>>()?;
     Ok(frugal_model::checkpoint::load(
         backend,
         &config,
-        &slices,
+        &files,
         n_positions,
     )?)
 }

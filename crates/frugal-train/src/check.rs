@@ -20,6 +20,7 @@ use core::ops::ControlFlow;
 use frugal_core::backend::{Backend, Head, Sampling, TrainBackend};
 use frugal_core::dtype::Data;
 use frugal_core::shape::{Rows, Shape};
+use frugal_core::stored::SharedBytes;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::config::{AttentionConfig, ModelConfig};
 use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
@@ -42,7 +43,7 @@ pub struct GoldenFolder<'a> {
     /// `config.json`.
     pub config: &'a str,
     /// The safetensors files of the weights.
-    pub weights: &'a [&'a [u8]],
+    pub weights: &'a [SharedBytes],
     /// `golden.safetensors`.
     pub golden: &'a [u8],
 }

@@ -26,7 +26,7 @@ fn read(name: &str) -> (String, Vec<u8>, Vec<u8>) {
 fn check(config: &str, weights: &[u8], golden: &[u8]) -> Result<CheckReport> {
     let folder = GoldenFolder {
         config,
-        weights: &[weights],
+        weights: &[weights.to_vec().into()],
         golden,
     };
     check_golden(&Reference, &folder)

@@ -1,18 +1,18 @@
-//! Reading: safetensors bytes to a tree of [`Stored`] parameters, without copying.
+//! Reading: safetensors bytes to a tree of [`Leaf`]s, without copying.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
-use frugal_core::backend::Backend;
-use frugal_core::dtype::{DType, Data, decode};
+use frugal_core::dtype::DType;
 use frugal_core::shape::Shape;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use frugal_core::stored::{SharedBytes, Stored};
+use safetensors::Dtype;
 
+use super::container::{Container, Held};
+use super::leaf::Leaf;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::params::{Params, Role, Spec};
@@ -20,95 +20,15 @@ use crate::params::{Params, Role, Spec};
 /// How many names an error lists.
 const NAMED: usize = 4;
 
-/// A parameter where it lies in a file's bytes: one tensor, or one for each expert.
-#[derive(Debug, Clone)]
-pub struct Stored<'a> {
-    /// What it is.
-    pub spec: Spec,
-    parts: Vec<Part<'a>>,
-}
-
-#[derive(Clone)]
-struct Part<'a> {
-    dtype: DType,
-    bytes: &'a [u8],
-    blocks: Option<Blocks>,
-}
-
-/// The factors of an e4m3 tensor.
-#[derive(Clone)]
-struct Blocks {
-    scales: Vec<f32>,
-    block: [usize; 2],
-}
-
-impl fmt::Debug for Part<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes of {}", self.bytes.len(), self.dtype)
-    }
-}
-
-impl Part<'_> {
-    fn data(&self) -> Data<'_> {
-        match &self.blocks {
-            Some(Blocks { scales, block }) => Data::Fp8Blocks {
-                bytes: self.bytes,
-                scales,
-                block: *block,
-            },
-            None => Data::Bytes {
-                dtype: self.dtype,
-                bytes: self.bytes,
-            },
-        }
-    }
-}
-
-impl Stored<'_> {
-    /// The numbers, experts one after another.
-    ///
-    /// # Errors
-    /// None that [`read`] has not found before.
-    pub fn values(&self) -> Result<Vec<f32>> {
-        let shape = self.spec.file_shape();
-        let mut values = Vec::with_capacity(self.spec.shape.checked_elements()?);
-        for part in &self.parts {
-            values.extend(decode(shape, part.data())?);
-        }
-        Ok(values)
-    }
-
-    /// The parameter on a back-end.
-    ///
-    /// # Errors
-    /// Those of the back-end.
-    pub fn put<B: Backend>(&self, b: &B) -> Result<B::Tensor> {
-        if let [part] = self.parts.as_slice() {
-            return Ok(b.put(self.spec.shape, part.data())?);
-        }
-        let dtype = self.parts.first().map_or(DType::F32, |part| part.dtype);
-        let is_plain = |part: &Part<'_>| part.dtype == dtype && part.blocks.is_none();
-        if self.parts.iter().all(is_plain) {
-            let bytes: Vec<&[u8]> = self.parts.iter().map(|part| part.bytes).collect();
-            let bytes = &bytes.concat();
-            return Ok(b.put(self.spec.shape, Data::Bytes { dtype, bytes })?);
-        }
-        Ok(b.put(self.spec.shape, Data::F32(&self.values()?))?)
-    }
-}
-
 /// Finds every parameter of a config in the files of a checkpoint.
 ///
 /// Returns the config as well, saying what the files hold: `num_nextn_predict_layers` is 0 where they hold
-/// no such layer, and `weight_block_size` is gone, since the numbers come out dequantised.
+/// no such layer, and `weight_block_size` is gone, since each leaf knows its own form.
 ///
 /// # Errors
 /// [`Error::File`] for bytes that are no safetensors file, [`Error::Tensors`] for missing, unknown
 /// or repeated tensors, [`Error::Tensor`] for one of another shape or format.
-pub fn read<'a>(
-    config: &ModelConfig,
-    files: &[&'a [u8]],
-) -> Result<(ModelConfig, Params<Stored<'a>>)> {
+pub fn read(config: &ModelConfig, files: &[SharedBytes]) -> Result<(ModelConfig, Params<Leaf>)> {
     let mut shelf = Shelf::new(config, files)?;
     let mut config = config.clone();
     let extra = format!("model.layers.{}.", config.num_hidden_layers);
@@ -131,7 +51,7 @@ pub fn read<'a>(
             }
         }
         let spec = spec.clone();
-        Ok::<_, Error>(Stored { spec, parts })
+        Ok::<_, Error>(Leaf { spec, parts })
     })?;
     refuse_names("missing", &missing)?;
     let unknown: Vec<String> = shelf.tensors.into_keys().collect();
@@ -140,26 +60,24 @@ pub fn read<'a>(
 }
 
 /// The tensors of all files that have not been taken yet.
-struct Shelf<'a> {
-    tensors: BTreeMap<String, TensorView<'a>>,
+struct Shelf {
+    tensors: BTreeMap<String, Held>,
     block: Option<[usize; 2]>,
 }
 
-impl<'a> Shelf<'a> {
-    fn new(config: &ModelConfig, files: &[&'a [u8]]) -> Result<Self> {
+impl Shelf {
+    fn new(config: &ModelConfig, files: &[SharedBytes]) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         let mut repeated = Vec::new();
-        for (index, bytes) in files.iter().enumerate() {
-            let file = SafeTensors::deserialize(bytes).map_err(|error| Error::File {
-                index,
-                reason: error.to_string(),
-            })?;
-            for (name, view) in file.tensors() {
+        for (index, file) in files.iter().enumerate() {
+            let container =
+                Container::parse(file).map_err(|reason| Error::File { index, reason })?;
+            for (name, held) in container.tensors {
                 // A buffer that old Llama files carry; it follows from the config.
                 if name.ends_with(".rotary_emb.inv_freq") {
                     continue;
                 }
-                if tensors.insert(name.clone(), view).is_some() {
+                if tensors.insert(name.clone(), held).is_some() {
                     repeated.push(name);
                 }
             }
@@ -188,95 +106,104 @@ impl<'a> Shelf<'a> {
             let Some(copy) = self.tensors.remove(&name) else {
                 continue;
             };
-            let is_equal =
-                |view: &TensorView<'_>| view.dtype() == copy.dtype() && view.data() == copy.data();
+            let is_equal = |held: &Held| {
+                held.dtype == copy.dtype && held.shape == copy.shape && *held.bytes == *copy.bytes
+            };
             if !self.tensors.get(original).is_some_and(is_equal) {
-                return Err(Error::Tensor {
-                    name,
-                    expected: format!("a copy of {original}"),
-                    got: "other numbers".to_owned(),
-                });
+                let expected = format!("a copy of {original}");
+                return Err(refuse(&name, expected, "other numbers"));
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, name: &str, spec: &Spec) -> Result<Option<Part<'a>>> {
-        let Some(view) = self.tensors.remove(name) else {
+    fn take(&mut self, name: &str, spec: &Spec) -> Result<Option<Stored>> {
+        let Some(Held {
+            dtype,
+            shape,
+            bytes,
+        }) = self.tensors.remove(name)
+        else {
             return Ok(None);
         };
-        let shape = spec.file_shape();
-        expect_shape(name, shape.dims(), &view)?;
-        let dtype = match view.dtype() {
+        expect_shape(name, spec.file_shape().dims(), &shape)?;
+        let dtype = match dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::Bf16,
-            Dtype::F8_E4M3 if matches!(spec.role, Role::Matrix | Role::Experts) => DType::F8E4M3,
+            Dtype::F8_E4M3 if matches!(spec.role, Role::Matrix | Role::Experts) => {
+                let (scales, block) = self.scales(name, spec.file_shape())?;
+                return Ok(Some(Stored::Fp8Blocks {
+                    bytes,
+                    scales: scales.into(),
+                    block,
+                }));
+            }
             got => {
-                return Err(Error::Tensor {
-                    name: name.to_owned(),
-                    expected: "f32, f16 or bf16, or e4m3 for a matrix".to_owned(),
-                    got: format!("{got:?}"),
-                });
+                let expected = "f32, f16 or bf16, or e4m3 for a matrix";
+                return Err(refuse(name, expected, format!("{got:?}")));
             }
         };
-        let blocks = match dtype {
-            DType::F8E4M3 => Some(self.scales(name, shape)?),
-            _ => None,
-        };
-        Ok(Some(Part {
-            dtype,
-            bytes: view.data(),
-            blocks,
-        }))
+        Ok(Some(Stored::Plain { dtype, bytes }))
     }
 
-    fn scales(&mut self, name: &str, shape: Shape) -> Result<Blocks> {
-        let refuse = |name: &str, expected: &str, got: &str| Error::Tensor {
-            name: name.to_owned(),
-            expected: expected.to_owned(),
-            got: got.to_owned(),
-        };
+    /// The factors of an e4m3 matrix: f32 as published, or the exponents alone.
+    fn scales(&mut self, name: &str, shape: Shape) -> Result<(Vec<f32>, [usize; 2])> {
         let block = self.block.ok_or_else(|| {
-            refuse(
-                name,
-                "quantization_config.weight_block_size for e4m3",
-                "none in config.json",
-            )
+            let expected = "quantization_config.weight_block_size for e4m3";
+            refuse(name, expected, "none in config.json")
         })?;
         let scale_name = format!("{name}_scale_inv");
-        let view = self.tensors.remove(&scale_name);
-        let view = view.ok_or_else(|| refuse(name, &format!("{scale_name} beside it"), "none"))?;
+        let held = self.tensors.remove(&scale_name);
+        let held = held.ok_or_else(|| refuse(name, format!("{scale_name} beside it"), "none"))?;
         let grid = [
             shape.rows().div_ceil(block[0]),
             shape.cols().div_ceil(block[1]),
         ];
-        expect_shape(&scale_name, &grid, &view)?;
-        if view.dtype() != Dtype::F32 {
-            return Err(refuse(&scale_name, "f32", &format!("{:?}", view.dtype())));
+        expect_shape(&scale_name, &grid, &held.shape)?;
+        let scales: Vec<f32> = match held.dtype {
+            Dtype::F32 => {
+                let numbers = held.bytes.as_chunks::<4>().0.iter();
+                numbers.map(|b| f32::from_le_bytes(*b)).collect()
+            }
+            Dtype::F8_E8M0 => held.bytes.iter().map(|b| exponent(*b)).collect(),
+            other => return Err(refuse(&scale_name, "f32 or e8m0", format!("{other:?}"))),
+        };
+        let is_factor = |scale: &&f32| !(scale.is_finite() && **scale >= 0.0);
+        if let Some(scale) = scales.iter().find(is_factor) {
+            let expected = "finite factors of at least 0";
+            return Err(refuse(&scale_name, expected, format!("{scale}")));
         }
-        let bytes = view.data();
-        let dtype = DType::F32;
-        let scales = decode(
-            Shape::matrix(grid[0], grid[1]),
-            Data::Bytes { dtype, bytes },
-        )?;
-        Ok(Blocks { scales, block })
+        Ok((scales, block))
     }
 }
 
-fn expect_shape(name: &str, expected: &[usize], view: &TensorView<'_>) -> Result<()> {
-    if view.shape() == expected {
+/// The value of an e8m0 byte: 2^(byte - 127), or no number.
+fn exponent(byte: u8) -> f32 {
+    match byte {
+        0 => f32::from_bits(1 << 22),
+        255 => f32::NAN,
+        _ => f32::from_bits(u32::from(byte) << 23),
+    }
+}
+
+pub(super) fn refuse(name: &str, expected: impl Into<String>, got: impl Into<String>) -> Error {
+    Error::Tensor {
+        name: name.to_owned(),
+        expected: expected.into(),
+        got: got.into(),
+    }
+}
+
+pub(super) fn expect_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<()> {
+    if got == expected {
         return Ok(());
     }
-    Err(Error::Tensor {
-        name: name.to_owned(),
-        expected: format!("shape {expected:?}"),
-        got: format!("{:?}", view.shape()),
-    })
+    let expected = format!("shape {expected:?}");
+    Err(refuse(name, expected, format!("{got:?}")))
 }
 
-fn refuse_names(what: &'static str, names: &[String]) -> Result<()> {
+pub(super) fn refuse_names(what: &'static str, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -290,4 +217,23 @@ fn refuse_names(what: &'static str, names: &[String]) -> Result<()> {
         what,
         names: format!("{}{more}", shown.join(", ")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_powers_of_two() {
+        for (byte, value) in [
+            (127, 1.0),
+            (128, 2.0),
+            (120, 1.0 / 128.0),
+            (254, 2f32.powi(127)),
+        ] {
+            assert_eq!(exponent(byte).to_bits(), f32::to_bits(value));
+        }
+        assert_eq!(exponent(0).to_bits(), 2f32.powi(-127).to_bits());
+        assert!(exponent(255).is_nan());
+    }
 }

@@ -1,9 +1,12 @@
 //! Checkpoints: round trips, shards, and files that lie.
 
 use frugal_core::backend::Backend;
-use frugal_core::dtype::{DType, round_bf16};
+use frugal_core::dtype::round_bf16;
 use frugal_core::reference::Reference;
-use frugal_model::checkpoint::{File, WriteSettings, file_names, load, read, save, write};
+use frugal_core::stored::SharedBytes;
+use frugal_model::checkpoint::{
+    File, FolderFormat, WriteSettings, file_names, load, read, save, write,
+};
 use frugal_model::config::ModelConfig;
 use frugal_model::error::Error;
 use frugal_model::params::{Params, Role};
@@ -12,7 +15,7 @@ use proptest::prelude::*;
 use crate::support::{golden, small_qwen3, small_v3, values};
 
 const WHOLE: WriteSettings = WriteSettings {
-    dtype: DType::F32,
+    format: FolderFormat::F32,
     max_file_bytes: usize::MAX,
 };
 
@@ -23,11 +26,11 @@ fn with_extra_layer() -> ModelConfig {
     }
 }
 
-fn weights(files: &[File]) -> Vec<&[u8]> {
+pub(crate) fn weights(files: &[File]) -> Vec<SharedBytes> {
     let weights = files
         .iter()
         .filter(|file| file.name.ends_with(".safetensors"));
-    weights.map(|file| file.bytes.as_slice()).collect()
+    weights.map(|file| file.bytes.clone().into()).collect()
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn bf16_files_hold_rounded_values_and_an_exact_selection_bias() {
         }
     }
     let settings = WriteSettings {
-        dtype: DType::Bf16,
+        format: FolderFormat::Bf16,
         ..WHOLE
     };
     let files = write(&config, &values, &settings).unwrap();
@@ -110,7 +113,7 @@ fn edit(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
 }
 
 fn refusal(config: &ModelConfig, bytes: &[u8]) -> Error {
-    read(config, &[bytes]).unwrap_err()
+    read(config, &[bytes.to_vec().into()]).unwrap_err()
 }
 
 #[test]
@@ -160,7 +163,10 @@ fn files_that_lie_are_refused_with_the_name_of_the_lie() {
         let error = refusal(&config, bytes).to_string();
         assert!(error.contains(told), "case {index}: {error}");
     }
-    let twice = read(&config, &[&bytes, &bytes]).unwrap_err().to_string();
+    let file = SharedBytes::from(bytes.clone());
+    let twice = read(&config, &[file.clone(), file])
+        .unwrap_err()
+        .to_string();
     assert!(twice.contains("repeated"), "{twice}");
     let smaller = ModelConfig {
         num_hidden_layers: 1,
@@ -242,7 +248,7 @@ proptest! {
         if let Some(target) = bytes.get_mut(at) {
             *target = byte;
         }
-        if let Ok((_, stored)) = read(&config, &[&bytes]) {
+        if let Ok((_, stored)) = read(&config, &[bytes.into()]) {
             for leaf in stored.leaves() {
                 prop_assert_eq!(leaf.values().unwrap().len(), leaf.spec.shape.elements());
             }

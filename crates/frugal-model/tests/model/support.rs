@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use frugal_core::backend::Backend;
 use frugal_core::dtype::Data;
 use frugal_core::reference::Reference;
+use frugal_core::stored::SharedBytes;
 use frugal_model::config::{
     Architecture, AttentionConfig, GqaConfig, MlaConfig, ModelConfig, MoeConfig, RopeScaling,
     TopkMethod,
@@ -68,8 +69,11 @@ impl Golden {
     }
 
     pub(crate) fn load(&self) -> Model<Tensor> {
-        let files = [self.weights.as_slice()];
-        frugal_model::checkpoint::load(&Reference, &self.config, &files, 64).unwrap()
+        frugal_model::checkpoint::load(&Reference, &self.config, &self.files(), 64).unwrap()
+    }
+
+    pub(crate) fn files(&self) -> [SharedBytes; 1] {
+        [self.weights.clone().into()]
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode
             .to_string_lossy()
             .into_owned();
         let files = Files::read(path).with_context(|| format!("checkpoint {}", path.display()))?;
-        let weights = [files.weights.as_slice()];
+        let weights = [files.weights.into()];
         let folder = GoldenFolder {
             config: &files.config,
             weights: &weights,
