@@ -193,6 +193,11 @@ pub fn tokenizer_config_json(vocabulary: &GgufVocabulary) -> Result<Vec<u8>> {
     Ok(format!("{:#}\n", Value::Object(config)).into_bytes())
 }
 
+/// The `pre_tokenizer` of a `tokenizer.json`, by its name in GGUF files.
+pub(crate) fn pre_tokenizer_json(name: &str) -> Result<Value> {
+    PreTokenizer::from_name(name).map(PreTokenizer::to_json)
+}
+
 fn check_model(vocabulary: &GgufVocabulary) -> Result<PreTokenizer> {
     match vocabulary.model.as_str() {
         "gpt2" => PreTokenizer::from_name(&vocabulary.pre),

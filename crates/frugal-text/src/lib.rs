@@ -3,6 +3,7 @@
 //! - [`tokenizer`]: a `tokenizer.json` turned into ids, with one law: *text never becomes a control
 //!   token*. Control tokens enter a sequence only by id, through [`Segment::Control`].
 //! - [`gguf`]: a `tokenizer.json` from the keys of a GGUF file, and back.
+//! - [`train`]: a vocabulary of byte pairs from text.
 //! - [`byte_level`]: the alphabet of byte-level vocabularies.
 //! - [`word_level`]: the tokenizer files of the tiny models, one token per word.
 //! - [`chat`]: published Jinja chat templates, rendered to segments instead of to one string, so
@@ -22,6 +23,7 @@ pub mod gguf;
 pub mod reasoning;
 mod stops;
 pub mod tokenizer;
+pub mod train;
 pub mod word_level;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use frugal_text::gguf::{self, GgufVocabulary};
+use frugal_text::train::{self, Training};
 use frugal_text::{Segment, Tokenizer};
 use serde_json::{Value, json};
 use tokenizers::{
@@ -245,4 +246,32 @@ fn published_vocabularies_survive_the_way_through_json() {
             after.pre
         );
     }
+}
+
+/// A vocabulary made of a text by another implementation: all tokens, all merges, in their order.
+#[test]
+fn training_makes_the_expected_vocabulary() {
+    let Some(folder) = data("tokenizer/bpe_train") else {
+        return;
+    };
+    let text = fs::read_to_string(folder.join("corpus.en")).unwrap();
+    let training = Training {
+        pre: "gpt-2",
+        control: &["<|endoftext|>"],
+        n_tokens: 500,
+    };
+    let made = train::byte_pairs(&[&text], &training).unwrap();
+    let merges = fs::read_to_string(folder.join("merges.txt")).unwrap();
+    assert_eq!(made.merges, merges.lines().collect::<Vec<_>>());
+    assert_eq!(made.merges.len(), 243);
+    let expected: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("vocab.json")).unwrap()).unwrap();
+    let tokens: Vec<&str> = expected
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(made.tokens, tokens);
+    assert_eq!(made.tokens.len(), 500);
 }
