@@ -64,7 +64,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// As the checkpoint says it, for example `Qwen2ForCausalLM`.
+    /// The family, for example `Qwen2`.
     pub architecture: String,
     /// All parameters.
     pub parameters: Option<u64>,

@@ -50,6 +50,10 @@ pub(crate) enum Verb {
     Chat(Chat),
     /// Evaluate a checkpoint on a task's held-out problems
     Eval(Eval),
+    /// Fetch a model from the hub, or take a local one, into the store
+    Pull(Pull),
+    /// The models of this home: list, show, rm, verify
+    Models(Models),
     /// Grade answers read from a file, one JSON object a line
     Grade(Grade),
     /// Compare a checkpoint with values recorded from another implementation
@@ -130,6 +134,49 @@ pub(crate) struct Eval {
     /// Samples of each problem
     #[arg(long, default_value_t = 8)]
     pub(crate) samples: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// OWNER/NAME[@REVISION][:FILE] on the hub, or a folder or GGUF file of this machine
+    pub(crate) model: String,
+    /// The name it gets in the store [default: the one it has]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Link the files of a local model in place of copying them
+    #[arg(long)]
+    pub(crate) link: bool,
+    /// Refuse to fetch more than this
+    #[arg(long, value_name = "GB", default_value_t = 3000)]
+    pub(crate) max_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) what: Option<ModelsOf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsOf {
+    /// All models, a line each; the default
+    List,
+    /// One model: what it is, where it is from, its files with their digests
+    Show {
+        /// Its full name, or the whole last part of it
+        model: String,
+    },
+    /// Remove models, or what an unfinished pull left
+    Rm {
+        /// Their names
+        #[arg(required = true)]
+        models: Vec<String>,
+    },
+    /// Compare every file with its recorded digest
+    Verify {
+        /// Their names [default: all]
+        models: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,9 @@
-//! Where Frugal keeps its things: the one reader of the environment.
+//! Where Frugal keeps its things and how it reaches the hub: the one reader of the environment.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use frugal_run::hub::Settings;
 
 use crate::cli::Common;
 use crate::output::Usage;
@@ -27,4 +29,77 @@ pub(crate) fn of(common: &Common) -> Result<PathBuf, Usage> {
     data.map(|data| data.join("frugal")).ok_or_else(|| {
         Usage("expected a home folder, but the environment names none; give one with --home".into())
     })
+}
+
+/// Where the hub is when nobody says otherwise.
+const HUB: &str = "https://huggingface.co";
+
+/// The hub as the variables of its own tools say: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE`,
+/// `HF_HOME`, and those of proxies.
+pub(crate) fn hub() -> Settings {
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+    let cache = variable("HF_HUB_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&variable("HF_HOME")?).join("hub")))
+        .or_else(|| Some(Path::new(&variable("HOME")?).join(".cache/huggingface/hub")));
+    let without = ["NO_PROXY", "no_proxy"]
+        .iter()
+        .find_map(|name| variable(name));
+    let names = if endpoint.starts_with("https:") {
+        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+    } else {
+        ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    };
+    let proxy = names.iter().find_map(|name| variable(name));
+    Settings {
+        token: variable("HF_TOKEN").map(|token| token.trim().to_owned()),
+        cache: cache.filter(|cache| cache.is_dir()),
+        proxy: proxy.filter(|_| !is_without(&endpoint, without.as_deref().unwrap_or_default())),
+        ..Settings::of(&endpoint)
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether a list of hosts says that this endpoint needs no proxy. This machine never does.
+fn is_without(endpoint: &str, list: &str) -> bool {
+    let after = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, after)| after);
+    let authority = after.split('/').next().unwrap_or_default();
+    let host = match authority.split_once(']') {
+        Some((address, _)) => address.trim_start_matches('['),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let own = ["localhost", "127.0.0.1", "::1"];
+    let mut listed = list.split(',').map(str::trim).filter(|l| !l.is_empty());
+    own.contains(&host)
+        || listed.any(|listed| {
+            let listed = listed.trim_start_matches("*.").trim_start_matches('.');
+            let before = host.strip_suffix(listed);
+            listed == "*" || before.is_some_and(|b| b.is_empty() || b.ends_with('.'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_without;
+
+    #[test]
+    fn hosts_without_proxy_are_found_by_whole_names() {
+        for (endpoint, list, expected) in [
+            ("https://huggingface.co", "", false),
+            ("https://huggingface.co", "huggingface.co", true),
+            ("https://hub.corp.example:8443/x", "a, .corp.example", true),
+            ("https://hub.corp.example", "*.corp.example", true),
+            ("https://notcorp.example", "corp.example", false),
+            ("https://huggingface.co", "*", true),
+            ("http://127.0.0.1:80", "", true),
+            ("http://[::1]:80/", "", true),
+        ] {
+            assert_eq!(is_without(endpoint, list), expected, "{endpoint} {list}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod device;
+mod facts;
 mod home;
 mod output;
 mod progress;
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
         Verb::Plan(arguments) => commands::plan::run(common, arguments),
         Verb::Chat(arguments) => commands::chat::run(common, arguments),
         Verb::Eval(arguments) => commands::eval::run(common, arguments),
+        Verb::Pull(arguments) => commands::pull::run(common, arguments),
+        Verb::Models(arguments) => commands::models::run(common, arguments),
         Verb::Grade(arguments) => commands::grade::run(common, arguments),
         Verb::Check(arguments) => commands::check::run(common, arguments),
         Verb::Cost(arguments) => commands::cost::run(common, arguments),

@@ -7,5 +7,7 @@ pub(crate) mod cost;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod grade;
+pub(crate) mod models;
 pub(crate) mod plan;
+pub(crate) mod pull;
 pub(crate) mod run;
