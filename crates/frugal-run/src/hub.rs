@@ -194,6 +194,14 @@ pub enum HubError {
         /// As it came.
         got: String,
     },
+    /// Something small that is not small.
+    #[error("expected at most {most} bytes of {what}, got more")]
+    TooLong {
+        /// What was asked for.
+        what: String,
+        /// What is read of it.
+        most: u64,
+    },
     /// Other bytes than listed.
     #[error("{file}: expected {expected} as listed, got {got}; what came was removed")]
     Digest {
@@ -360,13 +368,7 @@ impl Hub {
         file: &RemoteFile,
         watch: &mut Watch<'_>,
     ) -> Result<Vec<u8>, HubError> {
-        if file.bytes > MAX_SMALL_BYTES {
-            return Err(HubError::Bytes {
-                file: file.name.clone(),
-                expected: MAX_SMALL_BYTES,
-                got: format!("a listing of {}", file.bytes),
-            });
-        }
+        expect_small(file)?;
         let url = self.file_url(listing, &file.name);
         let bytes = self.web.text(&file.name, &url, file.bytes, watch)?;
         let mut hashes = Hashes::of(&file.digest, file.bytes);
@@ -468,6 +470,17 @@ impl Hub {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a file beside the weights that is longer than any.
+pub(crate) fn expect_small(file: &RemoteFile) -> Result<(), HubError> {
+    if file.bytes <= MAX_SMALL_BYTES {
+        return Ok(());
+    }
+    Err(HubError::TooLong {
+        what: file.name.clone(),
+        most: MAX_SMALL_BYTES,
+    })
 }
 
 /// Bytes that an ordinary user may still write where `path` is, where the system tells.

@@ -219,6 +219,31 @@ mod tests {
         assert!(matches!(error, HubError::NotFound(_)), "{error}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_listing_names_stays_inside_or_is_refused(name in "\\PC{0,40}|[./\\\\a\u{0}]{0,12}") {
+            let body = serde_json::json!({ "siblings": [{ "rfilename": name }] }).to_string();
+            if let Ok(listing) = parse(&body) {
+                let root = std::path::Path::new("/root");
+                for name in listing.names() {
+                    let path = root.join(name);
+                    let is_plain = |part: std::path::Component<'_>| {
+                        matches!(part, std::path::Component::Normal(_))
+                    };
+                    proptest::prop_assert!(path.strip_prefix(root).unwrap().components().all(is_plain));
+                    let has_odd = name.contains(['\\', '\u{0}']);
+                    proptest::prop_assert!(!has_odd);
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_listing_or_an_error(body: Vec<u8>) {
+            let read = Listing::parse(&"o/n".parse().unwrap(), &body);
+            proptest::prop_assert!(read.is_err());
+        }
+    }
+
     #[test]
     fn listings_that_cannot_be_right_are_refused() {
         let named = |name: &str| format!(r#"{{"siblings":[{{"rfilename":{name:?}}}]}}"#);

@@ -305,10 +305,9 @@ impl Web {
             .read_to_end(&mut body);
         read.map_err(|error| cut(what, &place, &error.to_string()))?;
         if body.len() as u64 > limit {
-            return Err(Fault::Final(HubError::Bytes {
-                file: what.to_owned(),
-                expected: limit,
-                got: "more".into(),
+            return Err(Fault::Final(HubError::TooLong {
+                what: what.to_owned(),
+                most: limit,
             }));
         }
         Ok(body)

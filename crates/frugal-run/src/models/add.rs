@@ -10,7 +10,7 @@ use super::{Loader, Model, ModelName, ModelsError, Store, card, entries, is_gguf
 use crate::consumption::unix_seconds;
 use crate::hub::{
     Choice, Chosen, Hub, HubError, INDEX, Listing, MAX_SMALL_BYTES, Progress, RemoteFile, Shape,
-    StoredFile, Wanted, Watch, choose, free_bytes, tag,
+    StoredFile, Wanted, Watch, choose, expect_small, free_bytes, tag,
 };
 use crate::store::{At, StoreError, read_text};
 
@@ -86,13 +86,7 @@ impl Store {
             names.iter().map(|name| listing.file(name)).collect()
         };
         let (small, weights) = (files(&chosen.small)?, files(&chosen.weights)?);
-        if let Some(big) = small.iter().find(|file| file.bytes > MAX_SMALL_BYTES) {
-            return Err(ModelsError::Hub(HubError::Bytes {
-                file: big.name.clone(),
-                expected: MAX_SMALL_BYTES,
-                got: format!("a listing of {}", big.bytes),
-            }));
-        }
+        small.iter().try_for_each(expect_small)?;
         let all: Vec<RemoteFile> = small.iter().chain(&weights).cloned().collect();
         let incoming = Incoming::open(&self.root, &name)?;
         if let Some(model) = self.taken(&name, &origin)? {

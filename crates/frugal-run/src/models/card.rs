@@ -239,6 +239,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn values_of_any_text_are_short_and_without_control(head in "(\\PC|\n|\u{1b}|license: |- |\"|'){0,80}") {
+            let card = Card::parse(&format!("---\n{head}\n---\n"));
+            let values = [card.licence, card.method, card.pipeline].into_iter().flatten();
+            for value in values.chain(card.base_models) {
+                proptest::prop_assert!(!value.chars().any(char::is_control));
+                proptest::prop_assert!(value.chars().count() <= MOST_VALUE_CHARS);
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_said_is_not_known() {
         for readme in [

@@ -197,7 +197,11 @@ fn a_stalled_connection_is_left_and_resumed() {
     });
     let home = Home::new();
     let start = std::time::Instant::now();
-    home.pull(settings(&server), NAME).model();
+    let impatient = Settings {
+        stall: Duration::from_millis(300),
+        ..settings(&server)
+    };
+    home.pull(impatient, NAME).model();
     assert!(
         start.elapsed() < Duration::from_secs(3),
         "{:?}",
@@ -215,6 +219,7 @@ fn a_hub_that_never_answers_is_given_up() {
     let home = Home::new();
     let hasty = Settings {
         attempts: 2,
+        stall: Duration::from_millis(150),
         ..settings(&server)
     };
     let start = std::time::Instant::now();

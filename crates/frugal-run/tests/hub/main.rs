@@ -80,11 +80,11 @@ fn checkpoint() -> Repository {
     )
 }
 
-/// Patience of milliseconds.
+/// Short pauses; patience for a machine that does other things too.
 fn settings(server: &Server) -> Settings {
     Settings {
-        connect: Duration::from_secs(2),
-        stall: Duration::from_millis(150),
+        connect: Duration::from_secs(10),
+        stall: Duration::from_secs(10),
         attempts: 4,
         pause: Duration::from_millis(1),
         longest_pause: Duration::from_secs(2),

@@ -272,7 +272,7 @@ fn an_endless_listing_is_not_read() {
     });
     let error = Home::new().pull(settings(&server), NAME).error();
     assert!(
-        error.contains("expected 16777216 bytes as listed, got more"),
+        error.contains("expected at most 16777216 bytes of model deepseek-ai/"),
         "{error}"
     );
     let server = serve(checkpoint(), |request, _| {
@@ -344,6 +344,43 @@ fn a_file_without_a_digest_is_not_taken() {
         "{error}"
     );
     home.expect_nothing();
+}
+
+#[test]
+fn a_small_file_that_is_listed_huge_is_refused() {
+    let mut listing = checkpoint().listing();
+    for file in listing["siblings"].as_array_mut().unwrap() {
+        if file["rfilename"] == "tokenizer.json" {
+            file["size"] = (1_u64 << 30).into();
+        }
+    }
+    let body = listing.to_string();
+    let server = serve(checkpoint(), move |request, _| {
+        request
+            .path
+            .starts_with("/api/")
+            .then(|| Reply::ok(body.clone()))
+    });
+    let error = Home::new().pull(settings(&server), NAME).error();
+    assert!(
+        error.contains("bytes of tokenizer.json, got more"),
+        "{error}"
+    );
+    assert_eq!(server.log().len(), 1);
+}
+
+#[test]
+fn https_means_tls() {
+    let server = serve(checkpoint(), |_, _| None);
+    let secure = Settings {
+        endpoint: server.url().replace("http:", "https:"),
+        token: Some("hf_secret".into()),
+        ..settings(&server)
+    };
+    let error = Home::new().pull(secure, NAME).error();
+    assert!(error.contains("cannot read model "), "{error}");
+    // Nothing that could be read came through, least of all the token.
+    assert!(!format!("{:?}", server.log()).contains("hf_secret"));
 }
 
 #[test]
