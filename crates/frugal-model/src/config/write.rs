@@ -6,7 +6,6 @@ use alloc::string::String;
 use frugal_core::backend::RopePairs;
 use serde_json::{Value, json};
 
-use super::read::ARCHITECTURES;
 use super::{
     Architecture, AttentionConfig, GqaConfig, MlaConfig, ModelConfig, RopeScaling, TopkMethod,
 };
@@ -14,10 +13,7 @@ use super::{
 impl ModelConfig {
     /// Writes the published form, in the older spelling of the rope that every reader knows.
     pub fn to_json(&self) -> String {
-        let (name, kind) = ARCHITECTURES
-            .iter()
-            .find(|(architecture, ..)| *architecture == self.architecture)
-            .map_or(("", ""), |(_, name, kind)| (*name, *kind));
+        let (name, kind) = self.architecture.names();
         let mut out = json!({
             "architectures": [name],
             "model_type": kind,
