@@ -40,6 +40,20 @@ pub enum Architecture {
     Llama,
 }
 
+impl Architecture {
+    /// The name of its class in published configs, for example `Qwen2ForCausalLM`.
+    pub fn class_name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// The names of its class and of its kind.
+    fn names(self) -> (&'static str, &'static str) {
+        let known = read::ARCHITECTURES.iter();
+        let mut found = known.filter(|(architecture, ..)| *architecture == self);
+        found.next().map_or(("", ""), |(_, class, kind)| (*class, *kind))
+    }
+}
+
 /// A model, as its published config describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {

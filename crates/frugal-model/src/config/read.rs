@@ -393,16 +393,14 @@ fn experts(fields: &mut Fields, architecture: Architecture) -> Result<Option<Moe
 }
 
 /// Both spellings: `rope_theta` and `rope_scaling` side by side, or both inside `rope_parameters`.
+/// Files that were written for readers of either have both, which must say the same.
 fn rope(fields: &mut Fields) -> Result<(f64, RopeScaling)> {
     let mut theta = fields.maybe_number("rope_theta")?;
-    let older = fields.object("rope_scaling")?;
-    let newer = fields.object("rope_parameters")?;
-    if let (Some(older), Some(_)) = (&older, &newer) {
-        let got = Value::Object(older.map.clone());
-        return fields.refuse("rope_scaling", "nothing beside rope_parameters", &got);
-    }
-    let mut scaling = RopeScaling::None;
-    if let Some(mut inner) = older.or(newer) {
+    let mut scaling = None;
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(mut inner) = fields.object(name)? else {
+            continue;
+        };
         let inner_theta = inner.maybe_number("rope_theta")?;
         if let Some(outer) = theta {
             inner
@@ -411,11 +409,16 @@ fn rope(fields: &mut Fields) -> Result<(f64, RopeScaling)> {
             inner.only("rope_theta", &json!(outer))?;
         }
         theta = theta.or(inner_theta);
-        scaling = rope_scaling(&mut inner)?;
+        let got = Value::Object(inner.map.clone());
+        let found = rope_scaling(&mut inner)?;
         inner.finish()?;
+        if *scaling.get_or_insert(found) != found {
+            return fields.refuse(name, "the same as in rope_scaling", &got);
+        }
     }
     // Llama's files of 2023 do not state the base their code has built in.
-    Ok((theta.unwrap_or(10_000.0), scaling))
+    let theta = theta.unwrap_or(10_000.0);
+    Ok((theta, scaling.unwrap_or(RopeScaling::None)))
 }
 
 fn rope_scaling(inner: &mut Fields) -> Result<RopeScaling> {

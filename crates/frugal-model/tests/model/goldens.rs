@@ -11,26 +11,28 @@ use frugal_core::backend::{Backend, Sampling};
 use frugal_core::reference::Reference;
 use frugal_core::shape::Rows;
 use frugal_model::cache::{CacheKind, CacheSettings};
-use frugal_model::config::AttentionConfig;
+use frugal_model::checkpoint::load_stored;
+use frugal_model::config::{AttentionConfig, ModelConfig};
 use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
 use frugal_model::mtp;
-use frugal_model::transformer::{Step, hidden, logits};
+use frugal_model::transformer::{Model, Step, hidden, logits};
 
-use crate::support::{GOLDENS, Golden, golden, relative_error};
+use serde_json::Value;
+
+use crate::support::{GOLDENS, Golden, Tensor, golden, relative_error, shared, whole};
 
 const TOLERANCE: f32 = 1e-4;
 
-fn check_logits(name: &str, golden: &Golden) {
-    let model = golden.load();
+fn check_logits(name: &str, golden: &Golden, model: &Model<Tensor>) {
     let ids = golden.ids("input_ids");
     let rows = Rows::packed(&[48, 48]).unwrap();
     let step = Step {
         ids: &ids,
         rows: &rows,
     };
-    let hidden = hidden(&Reference, &model, &step, None).unwrap();
+    let hidden = hidden(&Reference, model, &step, None).unwrap();
     let got = Reference
-        .get(&logits(&Reference, &model, &hidden).unwrap())
+        .get(&logits(&Reference, model, &hidden).unwrap())
         .unwrap();
     let error = relative_error(&got, &golden.f32("logits"));
     assert!(error < TOLERANCE, "{name}: logits differ by {error}");
@@ -39,7 +41,10 @@ fn check_logits(name: &str, golden: &Golden) {
 #[test]
 fn logits_are_those_of_transformers() {
     for name in GOLDENS {
-        check_logits(name, &golden(name));
+        let golden = golden(name);
+        check_logits(name, &golden, &golden.load());
+        let kept = load_stored(&Reference, &golden.config, &golden.files(), 64).unwrap();
+        check_logits(name, &golden, &kept);
     }
 }
 
@@ -130,4 +135,50 @@ fn a_file_without_the_extra_layer_gives_a_model_without_one() {
     let model = golden.load();
     assert_eq!(model.config.num_nextn_predict_layers, 0);
     assert!(model.params.mtp.is_none());
+}
+
+#[test]
+fn tiny_models_of_others_give_their_recorded_logits() {
+    let open = |name: &str| {
+        let config = shared(&format!("tiny-models/{name}/config.json"))?;
+        let weights = shared(&format!("tiny-models/{name}/model.safetensors"))?;
+        let config = ModelConfig::from_json(core::str::from_utf8(&config).unwrap()).unwrap();
+        load_stored(&Reference, &config, &[weights.into()], 32).ok()
+    };
+    let numbers = |value: &Value| -> Vec<f32> { serde_json::from_value(value.clone()).unwrap() };
+    let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
+    let (Some(tiny), Some(digits)) = (open("tiny_llama"), open("digits_llama")) else {
+        return;
+    };
+    let recorded = shared("tiny-models/tiny_llama/golden.json").unwrap();
+    let recorded: Value = serde_json::from_slice(&recorded).unwrap();
+    let mut n_rows = 0;
+    for case in recorded["cases"].as_object().unwrap().values() {
+        let rows = case["input_ids"].as_array().unwrap();
+        let logits: Vec<f32> = rows
+            .iter()
+            .flat_map(|row| whole(&tiny, &ids(row)))
+            .collect();
+        let error = relative_error(&logits, &numbers(&case["logits"]));
+        assert!(error < TOLERANCE, "tiny_llama differs by {error}");
+        n_rows += rows.len();
+    }
+    let recorded = shared("tiny-models/digits_llama/golden.jsonl").unwrap();
+    for line in core::str::from_utf8(&recorded).unwrap().lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let logits = whole(&digits, &ids(&row["input_ids"]));
+        let last = &logits[logits.len() - 16..];
+        let error = relative_error(last, &numbers(&row["logits_last"]));
+        assert!(error < TOLERANCE, "digits_llama differs by {error}");
+        let best = logits.chunks(16).map(|row| {
+            let largest = row.iter().copied().fold(f32::MIN, f32::max);
+            row.iter()
+                .position(|x| x.to_bits() == largest.to_bits())
+                .unwrap()
+        });
+        let best: Vec<u32> = best.map(|id| u32::try_from(id).unwrap()).collect();
+        assert_eq!(best, ids(&row["argmax_each"]));
+        n_rows += 1;
+    }
+    assert_eq!(n_rows, 3 + 4);
 }

@@ -14,19 +14,11 @@ use frugal_model::params::{FeedForward, Params};
 use frugal_model::transformer::{Model, Step, hidden, logits};
 use proptest::prelude::*;
 
-use crate::support::{Tensor, model, put, relative_error, small_qwen3, small_v3, values};
+use crate::support::{Tensor, model, put, relative_error, small_qwen3, small_v3, values, whole};
 
 /// Equal sums in another order: f32 rounding of a few dozen products of width under 32, each
 /// sqrt(32) * 6e-8, with room for the norms to enlarge them.
 const ROUNDING: f32 = 2e-5;
-
-fn whole(model: &Model<Tensor>, ids: &[u32]) -> Vec<f32> {
-    let rows = Rows::packed(&[u32::try_from(ids.len()).unwrap()]).unwrap();
-    let hidden = hidden(&Reference, model, &Step { ids, rows: &rows }, None).unwrap();
-    Reference
-        .get(&logits(&Reference, model, &hidden).unwrap())
-        .unwrap()
-}
 
 /// The same through a cache, in the given pieces.
 fn in_pieces(

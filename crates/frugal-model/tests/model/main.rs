@@ -8,6 +8,10 @@ mod checkpoints;
 #[cfg(test)]
 mod configs;
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
+mod gguf;
+#[cfg(test)]
 mod goldens;
 #[cfg(test)]
 mod laws;

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use frugal_core::backend::Backend;
 use frugal_core::dtype::Data;
 use frugal_core::reference::Reference;
+use frugal_core::shape::Rows;
 use frugal_core::stored::SharedBytes;
 use frugal_model::config::{
-    Architecture, AttentionConfig, GqaConfig, MlaConfig, ModelConfig, MoeConfig, RopeScaling,
-    TopkMethod,
+    Architecture, AttentionConfig, GqaConfig, Llama3, MlaConfig, ModelConfig, MoeConfig,
+    RopeScaling, TopkMethod, Yarn,
 };
 use frugal_model::init::{Deviation, InitSettings, OutputInit, init};
 use frugal_model::params::Params;
-use frugal_model::transformer::Model;
+use frugal_model::transformer::{Model, Step, hidden, logits};
 use safetensors::SafeTensors;
 
 pub(crate) type Tensor = <Reference as Backend>::Tensor;
@@ -75,6 +76,110 @@ impl Golden {
     pub(crate) fn files(&self) -> [SharedBytes; 1] {
         [self.weights.clone().into()]
     }
+}
+
+/// A file of the shared data, or none, said aloud.
+pub(crate) fn shared(path: &str) -> Option<Vec<u8>> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data")
+        .join(path);
+    let bytes = std::fs::read(&path).ok();
+    if bytes.is_none() {
+        std::eprintln!("skipped: no {}", path.display());
+    }
+    bytes
+}
+
+/// Logits of a sequence from position 0.
+pub(crate) fn whole(model: &Model<Tensor>, ids: &[u32]) -> Vec<f32> {
+    let rows = Rows::packed(&[u32::try_from(ids.len()).unwrap()]).unwrap();
+    let step = Step { ids, rows: &rows };
+    let hidden = hidden(&Reference, model, &step, None).unwrap();
+    Reference
+        .get(&logits(&Reference, model, &hidden).unwrap())
+        .unwrap()
+}
+
+/// One tiny config of each family and each form: experts, tied and biased.
+pub(crate) fn families() -> Vec<ModelConfig> {
+    let v3 = small_v3();
+    let moe = v3.moe.unwrap();
+    let softmax = |topk_method, n_group, topk_group| MoeConfig {
+        topk_method,
+        n_group,
+        topk_group,
+        norm_topk_prob: false,
+        routed_scaling_factor: 1.0,
+        ..moe
+    };
+    let plain_query = AttentionConfig::Mla(MlaConfig {
+        q_lora_rank: None,
+        kv_lora_rank: 5,
+        qk_nope_head_dim: 6,
+        qk_rope_head_dim: 4,
+        v_head_dim: 5,
+    });
+    let yarn = RopeScaling::Yarn(Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original_max_position_embeddings: 16,
+        mscale: Some([0.707, 0.707]),
+        attention_factor: None,
+    });
+    let grouped = |head_dim, attention_bias| {
+        AttentionConfig::Gqa(GqaConfig {
+            num_key_value_heads: 2,
+            head_dim,
+            attention_bias,
+        })
+    };
+    let qwen3 = small_qwen3();
+    vec![
+        ModelConfig {
+            architecture: Architecture::DeepseekV2,
+            attention: plain_query,
+            moe: Some(softmax(TopkMethod::Greedy, 1, 1)),
+            rope_scaling: yarn,
+            ..v3.clone()
+        },
+        ModelConfig {
+            architecture: Architecture::DeepseekV2,
+            moe: Some(softmax(TopkMethod::GroupLimitedGreedy, 3, 2)),
+            ..v3.clone()
+        },
+        ModelConfig {
+            moe: None,
+            ..v3.clone()
+        },
+        v3,
+        ModelConfig {
+            architecture: Architecture::Qwen2,
+            attention: grouped(6, false),
+            tie_word_embeddings: true,
+            eos_token_id: vec![1, 2],
+            ..qwen3.clone()
+        },
+        ModelConfig {
+            architecture: Architecture::Llama,
+            attention: grouped(6, true),
+            rope_scaling: RopeScaling::Linear { factor: 2.0 },
+            ..qwen3.clone()
+        },
+        ModelConfig {
+            architecture: Architecture::Llama,
+            attention: grouped(16, false),
+            rope_theta: 500_000.0,
+            rope_scaling: RopeScaling::Llama3(Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 64,
+            }),
+            ..qwen3.clone()
+        },
+        qwen3,
+    ]
 }
 
 /// The largest difference, relative to the largest expected value.

@@ -239,13 +239,10 @@ impl<'a, L: Numbers> GgufPlan<'a, L> {
         if let RopeScaling::Llama3(scaling) = rope::active_scaling(config) {
             let width = config.rope_width();
             let factors = stretch::factors(scaling, width, config.rope_theta);
-            if stretch::recover(&factors, width, config.rope_theta)
-                != Some(RopeScaling::Llama3(scaling))
-            {
+            if stretch::recover(&factors, width, config.rope_theta).is_none() {
                 return Err(Error::Config {
                     field: "rope_scaling".to_owned(),
-                    expected: "parameters that follow from their factors, as the published ones"
-                        .to_owned(),
+                    expected: "a stretch that its factors tell, as the published ones".to_owned(),
                     got: format!("{scaling:?}"),
                 });
             }
