@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use super::parts;
 use super::{MAX_ADDED, MAX_FILE_BYTES, MAX_SPELLING_BYTES, MAX_VOCABULARY};
 use crate::{Error, Result};
 
@@ -71,6 +72,7 @@ pub(super) fn settle(bytes: &[u8], plain: Plain<'_>) -> Result<Settled> {
     let what = "tokenizer file";
     let mut root: Map<String, Value> =
         serde_json::from_slice(bytes).map_err(|source| Error::Json { what, source })?;
+    parts::check(&root)?;
     let (added, kept) = match root.remove("added_tokens") {
         Some(Value::Array(entries)) => read_added(entries, plain)?,
         None | Some(Value::Null) => (BTreeMap::new(), Vec::new()),
@@ -251,8 +253,7 @@ pub(super) fn is_never_in_text(letter: char) -> bool {
 fn refuse_affixes(model: &Map<String, Value>) -> Result<()> {
     for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
         let affix = model.get(name).unwrap_or(&Value::Null);
-        let is_word_piece = model.get("type").is_some_and(|name| name == "WordPiece");
-        if !(affix.is_null() || affix == "" || is_word_piece) {
+        if !(affix.is_null() || affix == "") {
             return Err(inconsistent(format!("expected no {name}, got {affix}")));
         }
     }

@@ -8,6 +8,7 @@
 
 mod controls;
 mod gguf_keys;
+mod hostile;
 mod tiktoken;
 mod tokenizers;
 
