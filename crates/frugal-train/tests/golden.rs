@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use frugal_core::reference::Reference;
-use frugal_train::check::{CheckReport, GoldenFolder, check_golden};
+use frugal_model::checkpoint;
+use frugal_model::config::ModelConfig;
+use frugal_train::check::{CheckReport, Closeness, Recorded, check_golden};
 use frugal_train::error::Result;
 
 fn folder(name: &str) -> PathBuf {
@@ -24,12 +26,14 @@ fn read(name: &str) -> (String, Vec<u8>, Vec<u8>) {
 }
 
 fn check(config: &str, weights: &[u8], golden: &[u8]) -> Result<CheckReport> {
-    let folder = GoldenFolder {
-        config,
-        weights: &[weights.to_vec().into()],
+    let config = ModelConfig::from_json(config)?;
+    let (config, leaves) = checkpoint::read(&config, &[weights.to_vec().into()])?;
+    let recorded = Recorded {
+        config: &config,
+        leaves: &leaves,
         golden,
     };
-    check_golden(&Reference, &folder)
+    check_golden(&Reference, &recorded, Closeness::F32)
 }
 
 /// The model of a folder is that of transformers; returns how many gradients were compared.

@@ -44,12 +44,18 @@ pub(crate) struct Common {
 pub(crate) enum Verb {
     /// Run a recipe: train, evaluate, report, bill
     Run(Run),
-    /// Show what a recipe would do, without doing it
+    /// Show what a recipe would do, or what a model would need here, without doing it
     Plan(PlanOf),
-    /// Talk to a model of a run
+    /// Talk to a model
     Chat(Chat),
-    /// Evaluate a checkpoint on a task's held-out problems
+    /// Evaluate a model on a task's held-out problems
     Eval(Eval),
+    /// Write a model in another format: a folder, or a GGUF file
+    Export(Export),
+    /// Write a model in fewer bits and measure what was lost
+    Quantize(Quantize),
+    /// Text to token ids
+    Tokenize(Tokenize),
     /// Fetch a model from the hub, or take a local one, into the store
     Pull(Pull),
     /// The models of this home: list, show, rm, verify
@@ -69,7 +75,7 @@ pub(crate) enum Verb {
 /// Which recipe, and what of it is set otherwise.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Chosen {
-    /// A recipe's name (r1-tiny, cups) or its file
+    /// A recipe's name (r1-tiny, cups) or its file; for plan also a model
     pub(crate) recipe: String,
     /// Minutes of this machine; sizes and steps follow from it [default: the recipe's]
     #[arg(long, value_name = "MINUTES")]
@@ -101,39 +107,143 @@ pub(crate) struct Run {
 pub(crate) struct PlanOf {
     #[command(flatten)]
     pub(crate) chosen: Chosen,
+    /// For a model: the tokens a conversation may have
+    #[arg(long, value_name = "TOKENS", default_value_t = 4096)]
+    pub(crate) context: usize,
+}
+
+/// Which model.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// A folder with config.json, a GGUF file, a run's folder, or the name of a model that was pulled
+    pub(crate) model: String,
+    /// The stage of a run whose model is meant [default: r1, else the last]
+    #[arg(long)]
+    pub(crate) stage: Option<String>,
+}
+
+/// In which precision products are formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Products {
+    /// Operands rounded to bf16, sums in f32
+    Bf16,
+    /// All in f32
+    F32,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    /// A run's folder, or one of its checkpoints
-    pub(crate) model: PathBuf,
-    /// The stage whose model to talk to [default: r1, else the last]
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Ask this and end; otherwise standard input is asked
+    pub(crate) message: Option<String>,
+    /// Sampling temperature; 0 takes the likeliest [default: the model's, else 0.6]
     #[arg(long)]
-    pub(crate) stage: Option<String>,
-    /// Sampling temperature; 0 takes the likeliest
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) temperature: f32,
-    /// Most tokens of an answer
-    #[arg(long, default_value_t = 256)]
+    pub(crate) temperature: Option<f32>,
+    /// Draw from the likeliest tokens up to this mass [default: the model's, else 0.95]
+    #[arg(long)]
+    pub(crate) top_p: Option<f32>,
+    /// Most tokens of an answer, thinking included
+    #[arg(long, default_value_t = 4096)]
     pub(crate) max_tokens: usize,
+    /// Tokens a conversation may have
+    #[arg(long, value_name = "TOKENS", default_value_t = 16384)]
+    pub(crate) context: usize,
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Whether the model is to think, where its template knows how to ask
+    #[arg(long, value_enum)]
+    pub(crate) think: Option<Switch>,
+    /// A chat template to use instead of the model's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) template: Option<PathBuf>,
+    /// Continue the text as it is, without a chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// Seed of the sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Precision of products
+    #[arg(long, value_enum, default_value_t = Products::Bf16)]
+    pub(crate) products: Products,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
-    /// A run's folder
-    pub(crate) run: PathBuf,
-    /// The stage whose checkpoint to evaluate
-    #[arg(long, default_value = "r1")]
-    pub(crate) stage: String,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The task [default: a run's own]
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// The rows of a task that has them (countdown-hard, game24)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
     /// Held-out problems
     #[arg(long, default_value_t = 500)]
     pub(crate) problems: u32,
     /// Samples of each problem
     #[arg(long, default_value_t = 8)]
     pub(crate) samples: u32,
+    /// Most tokens of an answer, thinking included
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Where to: a new folder, or a file that ends in .gguf
+    pub(crate) out: PathBuf,
+    /// f32, f16, bf16, fp8 (folders); f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k, q4_k_m (GGUF) [default: as stored]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Where to: a file that ends in .gguf, or a new folder for fp8
+    pub(crate) out: PathBuf,
+    /// q8_0, q6_k, q5_k, q4_k_m, q4_k, q4_0, or fp8
+    #[arg(long, value_name = "FORMAT", default_value = "q4_k_m")]
+    pub(crate) to: String,
+    /// A text to measure the loss on [default: for a run's model lines of its task]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// Most tokens of the text that are used
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) tokens: usize,
+    /// Also measure accuracy and length of thinking on this task
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// Problems of the task
+    #[arg(long, default_value_t = 64)]
+    pub(crate) problems: u32,
+    /// Most tokens of an answer to one
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_tokens: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokenize {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The text; - or nothing for standard input
+    pub(crate) text: Option<String>,
+    /// Numbers in: print the text of token ids
+    #[arg(long)]
+    pub(crate) decode: bool,
 }
 
 #[derive(Debug, Args)]
@@ -190,7 +300,7 @@ pub(crate) struct Grade {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Folders with config.json, model.safetensors and golden.safetensors
+    /// Folders with a model and golden.safetensors
     #[arg(required = true)]
     pub(crate) folders: Vec<PathBuf>,
     /// Which back-end to check
@@ -206,6 +316,28 @@ pub(crate) enum CheckOn {
     Reference,
     /// The fast back-end in f32
     Cpu,
+    /// The fast back-end with products in bf16, the logits alone
+    CpuBf16,
+}
+
+impl CheckOn {
+    /// One by one.
+    pub(crate) fn back_ends(self) -> Vec<Self> {
+        match self {
+            Self::Both => vec![Self::Reference, Self::Cpu],
+            one => vec![one],
+        }
+    }
+
+    /// Its name in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Reference => "reference",
+            Self::Cpu => "cpu",
+            Self::CpuBf16 => "cpu, bf16",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

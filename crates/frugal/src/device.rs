@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
+use frugal_kernels::cpu::bandwidth::measure_bandwidth;
 use frugal_kernels::cpu::detect::Isa;
 pub(crate) use frugal_kernels::cpu::gemm::Precision;
 use frugal_kernels::cpu::gemm::measure_peak;
@@ -36,6 +37,12 @@ pub(crate) fn threads(common: &Common) -> Result<usize, Usage> {
 pub(crate) fn peak(device: &Device, precision: Precision) -> f64 {
     let (pool, features) = device.machine();
     measure_peak(pool, features, precision)
+}
+
+/// Bytes per second that are read from memory, measured in about a second.
+pub(crate) fn bandwidth(device: &Device) -> f64 {
+    let (pool, features) = device.machine();
+    measure_bandwidth(pool, features)
 }
 
 fn isa_named(name: &str) -> Result<Isa, Usage> {

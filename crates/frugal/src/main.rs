@@ -3,13 +3,18 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after a clean checkpoint.
 #![forbid(unsafe_code)]
 
+mod card;
 mod cli;
 mod commands;
 mod device;
+mod export;
+mod forecast;
 mod facts;
 mod home;
+mod models;
 mod output;
 mod progress;
+mod speaker;
 
 use std::process::ExitCode;
 
@@ -34,6 +39,9 @@ fn main() -> ExitCode {
         Verb::Plan(arguments) => commands::plan::run(common, arguments),
         Verb::Chat(arguments) => commands::chat::run(common, arguments),
         Verb::Eval(arguments) => commands::eval::run(common, arguments),
+        Verb::Export(arguments) => commands::export::run(common, arguments),
+        Verb::Quantize(arguments) => commands::quantize::run(common, arguments),
+        Verb::Tokenize(arguments) => commands::tokenize::run(common, arguments),
         Verb::Pull(arguments) => commands::pull::run(common, arguments),
         Verb::Models(arguments) => commands::models::run(common, arguments),
         Verb::Grade(arguments) => commands::grade::run(common, arguments),

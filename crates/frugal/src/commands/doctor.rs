@@ -14,6 +14,7 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<ExitCode> {
     let device = device::open(common, Precision::Bf16)?;
     let bf16 = device::peak(&device, Precision::Bf16);
     let f32 = device::peak(&device, Precision::F32);
+    let bandwidth = device::bandwidth(&device);
     let home = home::of(common)?;
     let ledger = Ledger::open(&home);
     if common.json {
@@ -23,6 +24,7 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<ExitCode> {
             "threads": device.threads(),
             "peak_bf16_flops": bf16,
             "peak_f32_flops": f32,
+            "bytes_per_second": bandwidth,
             "home": home,
             "ledger": ledger.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned()),
         }))?;
@@ -31,6 +33,7 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<ExitCode> {
         say(format!("threads        {}", device.threads()));
         say(format!("bf16 products  {}FLOP/s", metric(bf16)));
         say(format!("f32 products   {}FLOP/s", metric(f32)));
+        say(format!("memory         {}B/s read", metric(bandwidth)));
         say(format!("home           {}", home.display()));
         match &ledger {
             Ok(_) => say("ledger         ok"),

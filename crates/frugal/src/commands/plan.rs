@@ -1,4 +1,7 @@
-//! `frugal plan`: a recipe resolved for a budget, nothing run. Also what `run` resolves with.
+//! `frugal plan`: a recipe resolved for a budget, nothing run; or what a model needs here, nothing
+//! loaded. Also what `run` resolves with.
+
+mod model;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,6 +19,13 @@ const SHIPPED: [(&str, &str); 2] = [
     ("r1-tiny", include_str!("../../../../recipes/r1-tiny.toml")),
     ("cups", include_str!("../../../../recipes/cups.toml")),
 ];
+
+/// Whether a person means a recipe: one that comes with the program, or a TOML file.
+fn is_recipe(name: &str) -> bool {
+    let path = Path::new(name);
+    SHIPPED.iter().any(|(shipped, _)| *shipped == name)
+        || path.extension().is_some_and(|end| end == "toml")
+}
 
 /// The plan that the flags ask for.
 pub(crate) fn of(chosen: &Chosen) -> anyhow::Result<Plan> {
@@ -47,6 +57,9 @@ pub(crate) fn of(chosen: &Chosen) -> anyhow::Result<Plan> {
 }
 
 pub(crate) fn run(common: &Common, arguments: &PlanOf) -> anyhow::Result<ExitCode> {
+    if !is_recipe(&arguments.chosen.recipe) {
+        return model::run(common, arguments);
+    }
     let plan = of(&arguments.chosen)?;
     if common.json {
         say_json(&json!({ "event": "plan", "recipe": plan.recipe.to_toml()? }))?;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::{DisjointMut, Pool};
 use crate::cpu::stored::{RUN, StoredWeight};
-use crate::cpu::vector::Level;
+use crate::cpu::vector::{Level, kernel};
 
 use super::Precision;
 use super::aligned::Aligned;
@@ -274,17 +274,36 @@ impl StoredProduct<'_> {
             };
             match &mut out {
                 Panel::Single(out, is_rounded) => {
-                    pack_single(
-                        &rect,
-                        &mut out[start * LANES..][..width * LANES],
-                        *is_rounded,
-                    );
+                    let out = &mut out[start * LANES..][..width * LANES];
+                    if *is_rounded || count < LANES || !width.is_multiple_of(LANES) {
+                        pack_single(&rect, out, *is_rounded);
+                    } else {
+                        turn(level, rows, out);
+                    }
                 }
                 Panel::Pairs(out) => {
                     let words = width.div_ceil(DEPTH) * TILE_WORDS;
                     let at = start / DEPTH * TILE_WORDS;
                     pack_pairs(self.features, &rect, &mut out[at..at + words]);
                 }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Sixteen whole rows, [`RUN`] apart, to one f32 panel: as many columns as the panel has.
+    fn turn<L>(l, rows: &[f32], out: &mut [f32]) {
+        let (squares, _) = out.as_chunks_mut::<{ LANES * LANES }>();
+        for (i, square) in squares.iter_mut().enumerate() {
+            let column = |row: usize| match rows[row * RUN + i * LANES..].first_chunk() {
+                Some(numbers) => l.load(numbers),
+                None => l.splat(0.0),
+            };
+            let turned = l.transpose(std::array::from_fn(column));
+            let (places, _) = square.as_chunks_mut::<LANES>();
+            for (place, vector) in places.iter_mut().zip(turned) {
+                l.store(vector, place);
             }
         }
     }

@@ -1,0 +1,242 @@
+//! Models written as folders or GGUF files: beside their place first, then moved there, so that no
+//! reader ever sees a part.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use frugal_core::dtype::DType;
+use frugal_core::quant::{Format, fp8};
+use frugal_model::checkpoint::gguf::{GgufPlan, GgufSettings, Mixture, TokenizerKeys, Value};
+use frugal_model::checkpoint::{FolderFormat, FolderPlan, WriteSettings};
+use frugal_model::error::Error as ModelError;
+use frugal_model::params::Role;
+use frugal_text::gguf::{GgufVocabulary, vocabulary};
+
+use crate::models::{Opened, Text};
+use crate::output::{Usage, tell};
+
+/// Bytes of a file of a folder, as published checkpoints have them.
+const SHARD_BYTES: usize = 5 << 30;
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Target {
+    /// A folder of safetensors.
+    Folder(FolderFormat),
+    /// One GGUF file.
+    Gguf(Mixture),
+}
+
+impl Target {
+    /// What `--format` and the path ask for; without a format what the model is stored in.
+    pub(crate) fn of(
+        opened: &Opened,
+        out: &Path,
+        format: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let is_gguf = out.extension().is_some_and(|end| end == "gguf");
+        let stored = stored_in(opened);
+        let name = match format {
+            Some(name) => name.to_ascii_lowercase(),
+            None => match (stored, is_gguf) {
+                (Format::Plain(dtype), _) => dtype.to_string(),
+                (Format::Blocks(format), true) => format.name().to_ascii_lowercase(),
+                (Format::Fp8Blocks(_), false) => "fp8".to_owned(),
+                _ => "bf16".to_owned(),
+            },
+        };
+        let unknown = |known: &str| {
+            let out = out.display();
+            Usage(format!("expected --format {known} for {out}, got {name}"))
+        };
+        if is_gguf {
+            let known = "f32, f16, bf16, q8_0, q6_k, q5_k, q4_k_m, q4_k, q4_0 or another block format";
+            let mixture = Mixture::from_name(&name).ok_or_else(|| unknown(known))?;
+            return Ok(Self::Gguf(mixture));
+        }
+        Ok(Self::Folder(match name.as_str() {
+            "f32" => FolderFormat::F32,
+            "f16" => FolderFormat::F16,
+            "bf16" => FolderFormat::Bf16,
+            "fp8" => FolderFormat::Fp8(fp8::Scales::Float),
+            _ => return Err(unknown("f32, f16, bf16 or fp8").into()),
+        }))
+    }
+
+    /// Its name in the field.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Folder(FolderFormat::F32) => "F32",
+            Self::Folder(FolderFormat::F16) => "F16",
+            Self::Folder(FolderFormat::Bf16) => "BF16",
+            Self::Folder(FolderFormat::Fp8(_)) => "FP8",
+            Self::Gguf(mixture) => mixture.name(),
+        }
+    }
+}
+
+/// What most of a model's matrices are stored in.
+pub(crate) fn stored_in(opened: &Opened) -> Format {
+    let mut most = (0, Format::Plain(DType::F32));
+    let mut counts: Vec<(Format, usize)> = Vec::new();
+    for leaf in opened.leaves.leaves() {
+        if !matches!(leaf.spec.role, Role::Matrix | Role::Experts) {
+            continue;
+        }
+        let Some(format) = leaf.parts.first().map(|part| part.format()) else {
+            continue;
+        };
+        match counts.iter_mut().find(|(known, _)| *known == format) {
+            Some((_, count)) => *count += leaf.spec.shape.elements(),
+            None => counts.push((format, leaf.spec.shape.elements())),
+        }
+    }
+    for (format, count) in counts {
+        if count > most.0 {
+            most = (count, format);
+        }
+    }
+    most.1
+}
+
+/// Writes a model to `out`, which must not exist yet. `card` goes with a folder as `README.md`, and
+/// beside a file.
+pub(crate) fn write(opened: &Opened, out: &Path, target: Target) -> anyhow::Result<u64> {
+    anyhow::ensure!(
+        !out.exists(),
+        "expected a place for something new, {} exists",
+        out.display()
+    );
+    let partial = beside(out, "partial");
+    let written = match target {
+        Target::Folder(format) => folder(opened, &partial, format),
+        Target::Gguf(mixture) => gguf(opened, &partial, mixture),
+    };
+    let moved = written.and_then(|bytes| {
+        fs::rename(&partial, out).with_context(|| format!("cannot write {}", out.display()))?;
+        Ok(bytes)
+    });
+    if moved.is_err() {
+        // Whatever was begun is of no use to anyone.
+        drop(fs::remove_file(&partial));
+        drop(fs::remove_dir_all(&partial));
+    }
+    moved.with_context(|| format!("export of {}", opened.name))
+}
+
+/// A path with one more ending.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+fn folder(opened: &Opened, to: &Path, format: FolderFormat) -> anyhow::Result<u64> {
+    let settings = WriteSettings {
+        format,
+        max_file_bytes: SHARD_BYTES,
+    };
+    let plan = FolderPlan::new(&opened.config, &opened.leaves, &settings)?;
+    fs::create_dir_all(to).with_context(|| format!("cannot write {}", to.display()))?;
+    let mut total = 0;
+    for file in plan.files() {
+        stream(&to.join(&file.name), &mut |sink| plan.write(file, sink))?;
+        total += file.bytes;
+    }
+    if let Some(index) = plan.index()? {
+        small(&to.join(index.name), &index.bytes)?;
+    }
+    small(&to.join("config.json"), plan.config_json().as_bytes())?;
+    if let Some(text) = &opened.text {
+        small(&to.join("tokenizer.json"), &text.tokenizer_json)?;
+        small(&to.join("tokenizer_config.json"), &text.tokenizer_config)?;
+    }
+    Ok(total)
+}
+
+fn gguf(opened: &Opened, to: &Path, mixture: Mixture) -> anyhow::Result<u64> {
+    let tokenizer = opened.text.as_ref().map(|text| keys_of(text, opened));
+    let tokenizer = match tokenizer.transpose() {
+        Ok(keys) => keys,
+        Err(error) => {
+            tell(format!(
+                "the file will have no tokenizer, so that it runs by token ids only: {error:#}"
+            ));
+            None
+        }
+    };
+    let settings = GgufSettings {
+        mixture,
+        tokenizer,
+        metadata: vec![("general.name".to_owned(), Value::String(opened.name.clone()))],
+    };
+    let plan = GgufPlan::new(&opened.config, &opened.leaves, &settings)?;
+    stream(to, &mut |sink| plan.write(sink))?;
+    Ok(plan.bytes())
+}
+
+/// A model's tokenizer as GGUF files have it.
+fn keys_of(text: &Text, opened: &Opened) -> anyhow::Result<TokenizerKeys> {
+    let vocabulary = vocabulary(&text.tokenizer_json, Some(&text.tokenizer_config))?;
+    let GgufVocabulary {
+        model,
+        pre,
+        tokens,
+        token_types,
+        merges,
+        bos,
+        eos,
+        pad,
+        unk,
+        add_bos,
+        chat_template,
+    } = vocabulary.padded(opened.config.vocab_size)?;
+    Ok(TokenizerKeys {
+        model,
+        pre,
+        tokens,
+        token_types,
+        merges,
+        bos: bos.or(opened.config.bos_token_id),
+        eos: eos.or(opened.config.eos_token_id.first().copied()),
+        pad,
+        unk,
+        add_bos,
+        chat_template,
+    })
+}
+
+type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), ModelError>;
+
+/// Writes a file piece by piece and makes it durable.
+fn stream(
+    path: &Path,
+    write: &mut dyn FnMut(Sink<'_>) -> Result<(), ModelError>,
+) -> anyhow::Result<()> {
+    let at = || format!("cannot write {}", path.display());
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).with_context(at)?);
+    let mut failed = None;
+    let written = write(&mut |bytes| {
+        out.write_all(bytes).map_err(|error| {
+            failed = Some(error);
+            ModelError::Interrupted
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error).with_context(at);
+    }
+    written?;
+    let file = out.into_inner().map_err(|error| error.into_error());
+    file.and_then(|file| file.sync_all()).with_context(at)
+}
+
+fn small(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let at = || format!("cannot write {}", path.display());
+    let mut file = File::create(path).with_context(at)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(at)
+}

@@ -1,0 +1,234 @@
+//! How fast a model will be here, before it is loaded: what the meter counts of a step, over what
+//! this machine was measured to do with weights of that format.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use frugal_core::backend::{Backend, Linear, Product};
+use frugal_core::dtype::{DType, Data};
+use frugal_core::meter::{Ghost, Meter, Price};
+use frugal_core::quant::Format;
+use frugal_core::shape::{Rows, Shape};
+use frugal_core::stored::{SharedBytes, Stored};
+use frugal_model::cache::{Cache, CacheKind, CacheSettings, Cached};
+use frugal_model::config::ModelConfig;
+use frugal_model::params::{Params, Role, Spec};
+use frugal_model::transformer::{self, Model, Step};
+use frugal_run::consumption::Stopwatch;
+
+use crate::device::{self, Device, Precision};
+
+/// Rows of a cache page; the last page of a sequence is half empty on average.
+const PAGE_ROWS: usize = 16;
+/// Prompt tokens computed together.
+const PROMPT: usize = 512;
+/// The trial weight: more than the second cache holds.
+const TRIAL: [usize; 2] = [8192, 2048];
+/// Times that a trial is repeated; the best counts, since other work only slows.
+const TRIALS: usize = 3;
+
+/// What a model needs and how fast it will be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forecast {
+    /// Bytes of its weights.
+    pub(crate) weight_bytes: u64,
+    /// Bytes of the cache for one token of a conversation.
+    pub(crate) cache_bytes_per_token: u64,
+    /// Tokens of a prompt per second.
+    pub(crate) prompt_tokens_per_second: f64,
+    /// Tokens of an answer per second, in the middle of a conversation.
+    pub(crate) answer_tokens_per_second: f64,
+}
+
+/// What this machine was measured to do.
+pub(crate) struct Machine<'a> {
+    device: &'a Device,
+    /// Bytes per second that are read from memory.
+    bandwidth: f64,
+    /// FLOPs per second of bf16 products.
+    peak: f64,
+    /// Seconds for a byte of a weight of some format, at one row and at a prompt's.
+    rates: BTreeMap<String, [f64; 2]>,
+}
+
+impl<'a> Machine<'a> {
+    /// Measures the memory and the products, in about a second.
+    pub(crate) fn measure(device: &'a Device) -> Self {
+        Self {
+            device,
+            bandwidth: device::bandwidth(device),
+            peak: device::peak(device, Precision::Bf16),
+            rates: BTreeMap::new(),
+        }
+    }
+
+    /// Seconds that a byte of a weight in this format takes with one row, and with a prompt's.
+    fn seconds_per_byte(&mut self, format: Format) -> anyhow::Result<[f64; 2]> {
+        let name = format.to_string();
+        if let Some(rates) = self.rates.get(&name) {
+            return Ok(*rates);
+        }
+        let [n, k] = TRIAL;
+        let shape = Shape::matrix(n, k);
+        let bytes = format.bytes(shape)?;
+        let weight = self.device.keep(shape, &[zeros(format, shape)?])?;
+        let mut rates = [f64::INFINITY; 2];
+        for (rows, rate) in [1, PROMPT].into_iter().zip(&mut rates) {
+            let x = vec![1.0; rows * k];
+            let x = self.device.put(Shape::matrix(rows, k), Data::F32(&x))?;
+            for _ in 0..TRIALS {
+                let watch = Stopwatch::start();
+                let linear = Linear {
+                    weight: &weight,
+                    bias: None,
+                    product: Product::Policy,
+                };
+                self.device.linear(&x, linear)?;
+                *rate = rate.min(watch.seconds() / bytes as f64);
+            }
+        }
+        self.rates.insert(name, rates);
+        Ok(rates)
+    }
+
+    /// The forecast for a model whose parameters are stored in `formats`, in a conversation of
+    /// `context` tokens.
+    pub(crate) fn forecast(
+        &mut self,
+        config: &ModelConfig,
+        formats: &Params<(Spec, Format)>,
+        context: usize,
+    ) -> anyhow::Result<Forecast> {
+        let meter = Meter::new();
+        let params = formats.try_map(|(spec, format)| meter.hold(spec.shape, *format))?;
+        let weight_bytes = meter.live_bytes();
+        let model = Model::new(&meter, config.clone(), params, context.max(PROMPT))?;
+        let mut cache = Cache::new(&meter, config, settings(config, context))?;
+        let before = meter.live_bytes();
+        let held = (context / 2).max(1);
+        let prompt = step(&meter, &model, &mut cache, held)?;
+        let cache_bytes = meter.live_bytes().saturating_sub(before);
+        let token = step(&meter, &model, &mut cache, 1)?;
+        let experts = Share::of(config);
+        let (mut at_one, mut at_many) = (0.0, 0.0);
+        for (spec, format) in formats.leaves() {
+            // A look-up reads a row of the table, not the table.
+            let is_table = spec.role == Role::Embedding && !config.tie_word_embeddings;
+            let is_extra = spec
+                .name
+                .starts_with(&format!("model.layers.{}.", config.num_hidden_layers));
+            if is_table || is_extra {
+                continue;
+            }
+            let bytes = format.bytes(spec.shape)? as f64;
+            let [one, many] = self.seconds_per_byte(*format)?;
+            let is_expert = spec.role == Role::Experts;
+            at_one += bytes * one * if is_expert { experts.of_one } else { 1.0 };
+            at_many += bytes * many * if is_expert { experts.rows_of_each } else { 1.0 };
+        }
+        // The cache is read at the speed of memory, other work done at that of products.
+        let rest = |price: &Price| price.attention_flops as f64 / self.peak;
+        let cache_read = cache_bytes as f64 / self.bandwidth;
+        let of_prompt = at_many / PROMPT as f64 + rest(&prompt) / held as f64;
+        Ok(Forecast {
+            weight_bytes,
+            cache_bytes_per_token: cache_bytes / held as u64,
+            prompt_tokens_per_second: 1.0 / of_prompt,
+            answer_tokens_per_second: 1.0 / (at_one + cache_read + rest(&token)),
+        })
+    }
+}
+
+/// How much of a layer's experts takes part.
+struct Share {
+    /// Share of the experts that one token reads.
+    of_one: f64,
+    /// Rows of a prompt that each expert sees, as a share of the prompt: all of them read, each
+    /// multiplied by fewer rows.
+    rows_of_each: f64,
+}
+
+impl Share {
+    fn of(config: &ModelConfig) -> Self {
+        let share = config.moe.map_or(1.0, |moe| {
+            moe.num_experts_per_tok as f64 / moe.n_routed_experts.max(1) as f64
+        });
+        Self {
+            of_one: share,
+            // Decoding an expert's weights costs the same for one row as for many.
+            rows_of_each: share.max(0.5),
+        }
+    }
+}
+
+fn settings(config: &ModelConfig, context: usize) -> CacheSettings {
+    CacheSettings {
+        kind: CacheKind::smallest(config),
+        page_rows: PAGE_ROWS,
+        max_pages: context.div_ceil(PAGE_ROWS) + 1,
+    }
+}
+
+/// The price of the next `n` tokens of one sequence.
+fn step(
+    meter: &Meter,
+    model: &Model<Ghost>,
+    cache: &mut Cache<Ghost>,
+    n: usize,
+) -> anyhow::Result<Price> {
+    let sequence = cache.open()?;
+    let length = u32::try_from(n).context("a conversation of so many tokens")?;
+    let rows = Rows::packed(&[length])?;
+    meter.reset();
+    let cached = Cached {
+        cache,
+        sequences: &[sequence],
+    };
+    let ids = vec![0; n];
+    let step = Step {
+        ids: &ids,
+        rows: &rows,
+    };
+    transformer::hidden(meter, model, &step, Some(cached))?;
+    Ok(meter.price())
+}
+
+/// Some weight of a format.
+fn zeros(format: Format, shape: Shape) -> anyhow::Result<Stored> {
+    let elements = shape.elements();
+    let bytes = |n: usize| SharedBytes::from(vec![0u8; n]);
+    Ok(match format {
+        Format::Plain(dtype) => Stored::Plain {
+            dtype,
+            bytes: bytes(elements * dtype.bytes()),
+        },
+        Format::Blocks(format) => Stored::Blocks {
+            format,
+            bytes: bytes(format.bytes_of(elements).context("whole blocks")?),
+        },
+        Format::Fp8Blocks(block) => {
+            let grid = shape.rows().div_ceil(block[0]) * shape.cols().div_ceil(block[1]);
+            Stored::Fp8Blocks {
+                bytes: bytes(elements),
+                scales: vec![1.0; grid].into(),
+                block,
+            }
+        }
+    })
+}
+
+/// Every parameter in the format that a model would have: matrices in `wanted` where their rows
+/// fill its blocks, else in f16; the rest in f32.
+pub(crate) fn all_in(config: &ModelConfig, wanted: Format) -> anyhow::Result<Params<(Spec, Format)>> {
+    Ok(Params::<Spec>::spec(config)?.map(|spec| {
+        let format = match spec.role {
+            Role::Norm | Role::Router | Role::RouterBias | Role::Bias => Format::Plain(DType::F32),
+            Role::Embedding | Role::Head if matches!(wanted, Format::Fp8Blocks(_)) => {
+                Format::Plain(DType::Bf16)
+            }
+            _ if wanted.bytes(spec.shape).is_ok() => wanted,
+            _ => Format::Plain(DType::F16),
+        };
+        (spec.clone(), format)
+    }))
+}
