@@ -2,7 +2,7 @@
 //! older one.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use super::Gguf;
 use super::config::{common, scaling, tensor};
@@ -10,6 +10,9 @@ use super::fields::Fields;
 use super::value::shortest;
 use crate::config::{Architecture, AttentionConfig, MlaConfig, ModelConfig, MoeConfig, TopkMethod};
 use crate::error::Result;
+
+const KEY_LENGTH: &str = "attention.key_length";
+const VALUE_LENGTH: &str = "attention.value_length";
 
 /// Groups of experts and those kept, of published models whose older files do not state them: by
 /// scoring (softmax 1, sigmoid 2) and number of experts. *Source*: `n_group` and `topk_group` of the
@@ -56,8 +59,8 @@ fn attention(keys: &mut Fields<'_>) -> Result<MlaConfig> {
     let kv_lora_rank = keys.count("attention.kv_lora_rank")?;
     let qk_rope_head_dim = keys.count("rope.dimension_count")?;
     let stated = [
-        keys.maybe_count("attention.key_length")?,
-        keys.maybe_count("attention.value_length")?,
+        keys.maybe_count(KEY_LENGTH)?,
+        keys.maybe_count(VALUE_LENGTH)?,
     ];
     // Newer files state the widths of the one shared head, and those of the real ones beside them.
     let real = [
@@ -68,17 +71,13 @@ fn attention(keys: &mut Fields<'_>) -> Result<MlaConfig> {
     let [key, value] = if is_split { real } else { stated };
     let refuse = |key: &str, expected: String, got: usize| Err(keys.refuse(key, expected, &got));
     if is_split {
-        let shared = [kv_lora_rank.saturating_add(qk_rope_head_dim), kv_lora_rank];
-        for (index, name) in ["attention.key_length", "attention.value_length"]
-            .iter()
-            .enumerate()
-        {
-            let expected = shared.get(index).copied();
-            match stated.get(index).copied().flatten() {
-                Some(got) if Some(got) != expected => {
-                    return refuse(name, format!("{}", expected.unwrap_or(0)), got);
-                }
-                _ => {}
+        let shared = [
+            (KEY_LENGTH, kv_lora_rank.saturating_add(qk_rope_head_dim)),
+            (VALUE_LENGTH, kv_lora_rank),
+        ];
+        for ((key, expected), got) in shared.into_iter().zip(stated) {
+            if let Some(got) = got.filter(|got| *got != expected) {
+                return refuse(key, expected.to_string(), got);
             }
         }
     }
