@@ -76,7 +76,7 @@ fn gpt2(folder: &Path) -> GgufVocabulary {
 }
 
 pub(super) fn deepseek_coder(folder: &Path) -> GgufVocabulary {
-    gguf_keys::read(&fs::read(folder.join("ggml-vocab-deepseek-coder.gguf")).unwrap())
+    gguf_keys::read(&folder.join("ggml-vocab-deepseek-coder.gguf"))
 }
 
 pub(super) type Loaded = Option<(GgufVocabulary, Tokenizer)>;
