@@ -382,12 +382,27 @@ impl Squares {
         let over = 1.0 / determinant;
         let minimum = (self.qx * self.q - self.qq * self.x) * over;
         let factor = (self.qx * self.one - self.q * self.x) * over;
-        let alone = self.qx * inverse(self.qq);
-        // Levels that are all the same, or the same one by one but for rounding, leave it open.
+        // Levels that are all the same, or the same one by one but for rounding, leave it open: then
+        // either number by itself, the one that takes more of the error away.
         let both = determinant > 1e-6 * self.qq * self.one && minimum > 0.0;
+        let alone = self.qx * inverse(self.qq);
+        let below = bound(-self.x * inverse(self.one), [0.0, f32::INFINITY]);
+        let is_flat = -self.x * below > self.qx * alone;
         [
-            if both { factor } else { alone },
-            if both { minimum } else { 0.0 },
+            if both {
+                factor
+            } else if is_flat {
+                0.0
+            } else {
+                alone
+            },
+            if both {
+                minimum
+            } else if is_flat {
+                below
+            } else {
+                0.0
+            },
         ]
     }
 }

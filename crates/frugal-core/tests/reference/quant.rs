@@ -316,6 +316,23 @@ fn zeros_ones_and_outliers_are_kept() {
     }
 }
 
+/// Formats with a minimum once made zeros of them: levels that are all the same left the line open.
+#[test]
+fn numbers_that_are_all_the_same_do_not_vanish() {
+    for format in BlockFormat::ALL {
+        let n = format.block_values();
+        for same in [-1.0f32, -13.25, 92.75] {
+            for apart in [0.0, 1e-4] {
+                let values: Vec<f32> = (0..n)
+                    .map(|i| same * (1.0 + apart * (i % 3) as f32))
+                    .collect();
+                let error = relative_error(&values, &coded(format, &values));
+                assert!(error < 0.01, "{format} loses {error} of {same}");
+            }
+        }
+    }
+}
+
 #[test]
 fn numbers_near_the_least_factor_do_not_vanish() {
     // Of deviation 1e-5 a factor of a whole block is below the smallest f16, yet groups can have one.
