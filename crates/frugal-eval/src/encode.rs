@@ -108,8 +108,8 @@ impl Codec {
         Ok((file, codec))
     }
 
-    /// The codec of a chat model with marks for its thinking: a problem is `instruction` and the
-    /// question in one turn of the user's.
+    /// The codec of a chat model: a problem is `instruction` and the question in one turn of the
+    /// user's. A model without marks for its thinking can be asked, but not taught to think.
     pub fn for_chat(
         tokenizer: Tokenizer,
         template: Template,
@@ -138,12 +138,12 @@ impl Codec {
                 let id = |word: &str| ids.get(word).copied().ok_or_else(|| unknown(word));
                 text.split_whitespace().map(id).collect()
             }
-            Form::Chat(chat) => Ok(chat.tokenizer.encode_segments(&self.segments(text))?),
+            Form::Chat(chat) => Ok(chat.tokenizer.encode_segments(&self.segments(text)?)?),
         }
     }
 
     /// Text with spelled marks as segments, its words separated by single spaces.
-    fn segments(&self, text: &str) -> Vec<Segment> {
+    fn segments(&self, text: &str) -> Result<Vec<Segment>, EncodeError> {
         let mut segments = Vec::new();
         let mut run: Vec<&str> = Vec::new();
         let flush = |run: &mut Vec<&str>, segments: &mut Vec<Segment>| {
@@ -161,18 +161,21 @@ impl Codec {
                     continue;
                 }
             };
+            if !self.markup.can_think() {
+                return Err(frugal_text::Error::NoSuchControl(word.to_owned()).into());
+            }
             flush(&mut run, &mut segments);
             segments.push(Segment::Control(mark));
         }
         flush(&mut run, &mut segments);
-        segments
+        Ok(segments)
     }
 
     /// The text of ids, control tokens spelled.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
         match &self.form {
             Form::Words { .. } => Ok(self.words(ids)?.join(" ")),
-            Form::Chat(chat) => Ok(chat.tokenizer.decode(ids)?),
+            Form::Chat(chat) => chat.text(ids),
         }
     }
 
@@ -181,7 +184,7 @@ impl Codec {
         let names = match &self.form {
             Form::Words { names, .. } => names,
             Form::Chat(chat) => {
-                let text = chat.tokenizer.decode(ids)?;
+                let text = chat.text(ids)?;
                 return Ok(text.split_whitespace().map(str::to_owned).collect());
             }
         };
@@ -253,6 +256,21 @@ impl Codec {
 }
 
 impl Chat {
+    /// The text of ids. A published embedding may have more rows than its tokenizer has tokens; what
+    /// a model says with one of these stands for nothing.
+    fn text(&self, ids: &[u32]) -> Result<String, EncodeError> {
+        let is_known = |id: &u32| self.tokenizer.token_name(*id).is_some();
+        let mut text = String::new();
+        for run in ids.chunk_by(|a, b| is_known(a) == is_known(b)) {
+            if run.first().is_some_and(is_known) {
+                text.push_str(&self.tokenizer.decode(run)?);
+            } else {
+                text.extend(run.iter().map(|_| char::REPLACEMENT_CHARACTER));
+            }
+        }
+        Ok(text)
+    }
+
     /// A user's turn, and what makes the assistant speak.
     fn turn(&self, question: &str) -> Result<Vec<Segment>, EncodeError> {
         let text = format!("{}\n{question}", self.instruction);

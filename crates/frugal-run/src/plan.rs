@@ -201,6 +201,12 @@ fn work(settings: &StageSettings) -> String {
         format!("{steps} steps x {prompts} prompts x {each} = {total} samples")
     };
     match settings {
+        StageSettings::Import(s) => {
+            format!(
+                "imports {}, used at {} positions",
+                s.checkpoint, s.positions
+            )
+        }
         StageSettings::Pretrain(s) => tokens(s.steps, s.tokens_per_step),
         StageSettings::Sft(s) => tokens(s.steps, s.tokens_per_step),
         StageSettings::Grpo(s) => samples(s.steps, s.prompts_per_step, s.group_size),

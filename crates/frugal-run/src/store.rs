@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Why a run folder, a checkpoint or a journal could not be written or read.
@@ -98,6 +99,17 @@ impl<T> At<T> for io::Result<T> {
             source,
         })
     }
+}
+
+/// The SHA-256 of some parts in their order, each behind its length, in hexadecimal digits.
+#[must_use]
+pub fn digest_of(parts: &[&[u8]]) -> String {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update((part.len() as u64).to_le_bytes());
+        sha.update(part);
+    }
+    hex(&sha.finalize())
 }
 
 /// Bytes as hexadecimal digits.

@@ -38,13 +38,48 @@ pub struct Companions {
     pub tokenizer: Vec<u8>,
     /// `tokenizer_config.json`, the chat template in it.
     pub tokenizer_config: Vec<u8>,
+    /// Further files that came with an imported model.
+    pub others: Vec<File>,
+}
+
+/// The ids that a model of a run knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Rows of the embedding; a published model may have more than its tokenizer has ids.
+    pub size: usize,
+    /// The token that begins a text, where there is one.
+    pub bos: Option<u32>,
+    /// The tokens that end one.
+    pub eos: Vec<u32>,
+}
+
+impl Vocabulary {
+    /// That of a task's own words, whose first ids are the control tokens.
+    #[must_use]
+    pub fn of_words(size: usize) -> Self {
+        Self {
+            size,
+            bos: Some(0),
+            eos: vec![1],
+        }
+    }
+
+    /// That of a model.
+    #[must_use]
+    pub fn of_model(config: &ModelConfig) -> Self {
+        Self {
+            size: config.vocab_size,
+            bos: config.bos_token_id,
+            eos: config.eos_token_id.clone(),
+        }
+    }
 }
 
 /// The config of a recipe's shape over a vocabulary, by the published names.
 ///
 /// # Errors
 /// If the model refuses the shape.
-pub fn config_of(shape: &ModelShape, vocabulary: usize) -> Result<ModelConfig> {
+pub fn config_of(shape: &ModelShape, vocabulary: &Vocabulary) -> Result<ModelConfig> {
     let (class, model_type) = match shape.architecture {
         Architecture::DeepseekV3 => ("DeepseekV3ForCausalLM", "deepseek_v3"),
         Architecture::DeepseekV2 => ("DeepseekV2ForCausalLM", "deepseek_v2"),
@@ -55,7 +90,7 @@ pub fn config_of(shape: &ModelShape, vocabulary: usize) -> Result<ModelConfig> {
     let mut config = json!({
         "architectures": [class],
         "model_type": model_type,
-        "vocab_size": vocabulary,
+        "vocab_size": vocabulary.size,
         "hidden_size": shape.hidden_size,
         "num_hidden_layers": shape.num_hidden_layers,
         "num_attention_heads": shape.num_attention_heads,
@@ -66,8 +101,8 @@ pub fn config_of(shape: &ModelShape, vocabulary: usize) -> Result<ModelConfig> {
         "rms_norm_eps": shape.rms_norm_eps,
         "tie_word_embeddings": shape.tie_word_embeddings,
         "hidden_act": "silu",
-        "bos_token_id": 0,
-        "eos_token_id": 1,
+        "bos_token_id": vocabulary.bos,
+        "eos_token_id": vocabulary.eos,
     });
     let special = if shape.architecture.is_mla() {
         let mut special = json!({
@@ -145,14 +180,26 @@ pub fn finished<B: Backend>(
     companions: &Companions,
     card: String,
 ) -> Result<Vec<File>> {
-    let mut files = weights(backend, model)?;
+    let weights = checkpoint::save(backend, model, &in_shards())?;
+    Ok(folder(&model.config, weights, companions, card))
+}
+
+/// A published folder of weights that are bytes already.
+pub(crate) fn folder(
+    config: &ModelConfig,
+    weights: Vec<checkpoint::File>,
+    companions: &Companions,
+    card: String,
+) -> Vec<File> {
+    let mut files = with_config(config, weights);
     files.push(("tokenizer.json".into(), companions.tokenizer.clone()));
     files.push((
         "tokenizer_config.json".into(),
         companions.tokenizer_config.clone(),
     ));
+    files.extend(companions.others.iter().cloned());
     files.push(("README.md".into(), card.into_bytes()));
-    Ok(files)
+    files
 }
 
 /// Another model of the same config in the state: its weights in one file of another name.
@@ -196,16 +243,18 @@ const fn in_one_file() -> WriteSettings {
     }
 }
 
-fn weights<B: Backend>(backend: &B, model: &Model<B::Tensor>) -> Result<Vec<File>> {
-    // Shards past 5 GB, as published checkpoints have them.
-    let settings = WriteSettings {
+/// Shards past 5 GB, as published checkpoints have them.
+pub(crate) const fn in_shards() -> WriteSettings {
+    WriteSettings {
         max_file_bytes: 5 << 30,
         ..in_one_file()
-    };
-    let written = checkpoint::save(backend, model, &settings)?;
-    let mut files = vec![(CONFIG.to_owned(), model.config.to_json().into_bytes())];
-    files.extend(written.into_iter().map(|file| (file.name, file.bytes)));
-    Ok(files)
+    }
+}
+
+fn with_config(config: &ModelConfig, weights: Vec<checkpoint::File>) -> Vec<File> {
+    let mut files = vec![(CONFIG.to_owned(), config.to_json().into_bytes())];
+    files.extend(weights.into_iter().map(|file| (file.name, file.bytes)));
+    files
 }
 
 /// Reads a model that a stage left or saved.
@@ -240,7 +289,9 @@ pub fn open<B: Backend>(
 /// # Errors
 /// If the back-end cannot give the numbers back.
 pub fn saved<B: TrainBackend>(backend: &B, learner: &Learner<'_, B>) -> Result<Vec<File>> {
-    let mut files = weights(backend, learner.model())?;
+    let model = learner.model();
+    let weights = checkpoint::save(backend, model, &in_shards())?;
+    let mut files = with_config(&model.config, weights);
     let state = learner.optimizer().state(backend)?;
     files.push((MOMENTS.to_owned(), moments(&state)?));
     Ok(files)
@@ -349,8 +400,16 @@ mod tests {
             Architecture::Qwen3,
             Architecture::Llama,
         ] {
-            let config = config_of(&ModelShape::of(architecture), 200).unwrap();
-            assert_eq!(config.vocab_size, 200, "{architecture:?}");
+            let words = Vocabulary::of_words(200);
+            let config = config_of(&ModelShape::of(architecture), &words).unwrap();
+            assert_eq!(Vocabulary::of_model(&config), words, "{architecture:?}");
+            let several = Vocabulary {
+                bos: None,
+                eos: vec![7, 9],
+                ..words
+            };
+            let other = config_of(&ModelShape::of(architecture), &several).unwrap();
+            assert_eq!(Vocabulary::of_model(&other), several, "{architecture:?}");
             let again = ModelConfig::from_json(&config.to_json()).unwrap();
             assert_eq!(again, config);
         }

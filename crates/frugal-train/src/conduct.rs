@@ -15,15 +15,16 @@ use frugal_run::recipe::{
     EvalSettings, ModelShape, Precision, Recipe, Stage as Written, StageSettings,
 };
 
-use crate::artifact::{self, Companions};
+use crate::artifact::{self, Companions, Vocabulary};
 use crate::data::Sample;
 use crate::distill::{Distill, Pupil};
 use crate::error::{Error, Result};
 use crate::exam::{Exam, Examined};
 use crate::grpo::Grpo;
+use crate::import::{Import, Imported};
 use crate::pretrain::Pretrain;
 use crate::reject::Reject;
-use crate::room::Room;
+use crate::room::{Origin, Room};
 use crate::sft::Sft;
 use crate::stage::{Books, Limit, Name, Stage, Start, Watcher, drive, work_of};
 use crate::traces;
@@ -41,6 +42,26 @@ pub struct Ensemble<'a, B> {
     pub codec: &'a Codec,
     /// What goes with every model.
     pub companions: &'a Companions,
+    /// The published checkpoint of the recipe's import; `codec` and `companions` are then its own.
+    pub imported: Option<&'a Imported>,
+}
+
+impl<'a, B> Ensemble<'a, B> {
+    /// What the recipe imports, if it imports.
+    fn imported(&self, recipe: &Recipe) -> Result<Option<&'a Imported>> {
+        let Some((stage, settings)) = recipe.import() else {
+            return Ok(None);
+        };
+        let imported = self.imported.ok_or_else(|| Error::Setting {
+            place: "run",
+            reason: format!(
+                "expected the checkpoint that stage {} imports, got none",
+                stage.name
+            ),
+        })?;
+        imported.check(settings.positions as usize)?;
+        Ok(Some(imported))
+    }
 }
 
 /// Runs every stage of a plan that is not done yet.
@@ -54,6 +75,7 @@ pub fn conduct<B: TrainBackend>(
     watcher: &mut dyn Watcher,
 ) -> Result<()> {
     let recipe = &plan.recipe;
+    let imported = ensemble.imported(recipe)?;
     let mut left: Vec<(&Written, Checkpoint)> = Vec::new();
     let mut is_made_anew = false;
     for written in &recipe.stages {
@@ -64,6 +86,9 @@ pub fn conduct<B: TrainBackend>(
             books.latest(&written.name, watcher)?
         };
         if let Some(done) = state.as_ref().filter(|state| state.is_final()) {
+            if let (StageSettings::Import(_), Some(imported)) = (&written.settings, imported) {
+                imported.expect_same(done)?;
+            }
             left.push((written, done.clone()));
             continue;
         }
@@ -72,6 +97,7 @@ pub fn conduct<B: TrainBackend>(
         let before = Before {
             recipe,
             left: &left,
+            imported,
         };
         let mut stage = stage_of(&room, written, &before)?;
         let limit = match &written.match_compute {
@@ -122,6 +148,7 @@ pub fn examine<B: TrainBackend>(
     let none = Companions {
         tokenizer: Vec::new(),
         tokenizer_config: Vec::new(),
+        others: Vec::new(),
     };
     let room = Room {
         backend,
@@ -133,6 +160,8 @@ pub fn examine<B: TrainBackend>(
         stage: "eval".to_owned(),
         n_positions: backend.shape(&model.rope).rows(),
         companions: &none,
+        vocabulary: Vocabulary::of_model(&model.config),
+        origin: Origin::Nothing,
         glance_steps: 0,
         glance_problems: 0,
     };
@@ -145,6 +174,7 @@ pub fn examine<B: TrainBackend>(
 struct Before<'a> {
     recipe: &'a Recipe,
     left: &'a [(&'a Written, Checkpoint)],
+    imported: Option<&'a Imported>,
 }
 
 impl Before<'_> {
@@ -202,9 +232,25 @@ fn room_for<'a, B: TrainBackend>(
         stage: written.name.clone(),
         n_positions: recipe.n_positions(),
         companions: ensemble.companions,
+        vocabulary: match ensemble.imported {
+            Some(imported) => Vocabulary::of_model(&imported.config),
+            None => Vocabulary::of_words(ensemble.codec.vocab_size()),
+        },
+        origin: origin_of(recipe, written, ensemble.imported),
         glance_steps: u64::from(recipe.run.evaluate_steps),
         glance_problems: recipe.run.evaluate_problems as usize,
     })
+}
+
+fn origin_of(recipe: &Recipe, written: &Written, imported: Option<&Imported>) -> Origin {
+    let Some(imported) = imported else {
+        return Origin::Nothing;
+    };
+    let root = recipe.root_of(written).map(|root| &root.settings);
+    match root {
+        Some(StageSettings::Import(_)) => Origin::Imported(imported.name.clone()),
+        _ => Origin::WordsOf(imported.name.clone()),
+    }
 }
 
 fn precision_of(settings: &StageSettings) -> Precision {
@@ -213,6 +259,8 @@ fn precision_of(settings: &StageSettings) -> Precision {
         StageSettings::Sft(settings) => settings.precision,
         StageSettings::Grpo(settings) => settings.precision,
         StageSettings::Distill(settings) => settings.precision,
+        // Nothing is computed.
+        StageSettings::Import(_) => Precision::F32,
         StageSettings::Reject(_) | StageSettings::Eval(_) => Precision::Bf16,
     }
 }
@@ -220,7 +268,7 @@ fn precision_of(settings: &StageSettings) -> Precision {
 fn stage_of<'r, B: TrainBackend>(
     room: &'r Room<'r, B>,
     written: &Written,
-    before: &Before<'_>,
+    before: &Before<'r>,
 ) -> Result<Box<dyn Stage + 'r>> {
     let start = || -> Result<Model<B::Tensor>> {
         match before.model(room, written.from.as_ref())? {
@@ -229,6 +277,13 @@ fn stage_of<'r, B: TrainBackend>(
         }
     };
     Ok(match &written.settings {
+        StageSettings::Import(_) => {
+            let imported = before.imported.ok_or_else(|| Error::Setting {
+                place: "run",
+                reason: "expected a checkpoint to import, got none".into(),
+            })?;
+            Box::new(Import::new(room, imported))
+        }
         StageSettings::Pretrain(settings) => Box::new(Pretrain::new(
             room,
             before.shape(written)?,

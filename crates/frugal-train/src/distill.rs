@@ -229,7 +229,7 @@ impl<B: TrainBackend> Stage for Distill<'_, B> {
             "distilled: {} steps on the teacher's answers, {} on its own",
             self.settings.sequence_steps, self.settings.on_policy_steps
         );
-        let card = card::of(self.room, model, &how)?;
+        let card = card::of(self.room, &model.config, &how)?;
         artifact::finished(self.room.backend, model, self.room.companions, card)
     }
 }

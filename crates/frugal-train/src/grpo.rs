@@ -492,7 +492,7 @@ impl<B: TrainBackend> Stage for Grpo<'_, B> {
             "reinforcement learning for {} steps of {} prompts x {} samples",
             self.settings.steps, self.settings.prompts_per_step, self.settings.group_size
         );
-        let card = card::of(self.room, model, &how)?;
+        let card = card::of(self.room, &model.config, &how)?;
         artifact::finished(self.room.backend, model, self.room.companions, card)
     }
 }

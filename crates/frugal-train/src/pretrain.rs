@@ -79,7 +79,7 @@ impl<B: TrainBackend> Stage for Pretrain<'_, B> {
         let n_rows = self.settings.tokens_per_step as usize;
         let stream = Stream::new(&self.room.key("corpus"), n_rows, |rng| {
             let line = corpus::line(*task, rng, level, mix)?;
-            Ok(Sample::plain(codec.line(&line)?.ids))
+            self.room.fitting(Sample::plain(codec.line(&line)?.ids))
         });
         let rate = self.schedule.at(step);
         let batch = [stream.step(step)?];
@@ -106,7 +106,7 @@ impl<B: TrainBackend> Stage for Pretrain<'_, B> {
     fn finish(&mut self) -> Result<Vec<File>> {
         let model = self.learner.model();
         let how = format!("pretrained from nothing for {} steps", self.settings.steps);
-        let card = card::of(self.room, model, &how)?;
+        let card = card::of(self.room, &model.config, &how)?;
         artifact::finished(self.room.backend, model, self.room.companions, card)
     }
 }

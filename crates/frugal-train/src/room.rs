@@ -16,9 +16,9 @@ use frugal_model::transformer::Model;
 use frugal_run::ledger::Work;
 use frugal_run::recipe::{ModelShape, OptimSettings, Optimizer as Rule, Schedule as Shape};
 
-use crate::artifact::{self, Companions, config_of};
+use crate::artifact::{self, Companions, Vocabulary, config_of};
 use crate::data::{Sample, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::learner::{LearnerSettings, Learnt};
 use crate::optim::{MuonSettings, Settings};
 use crate::rollout::{Cached, Draw, Prompt, Roller};
@@ -50,10 +50,25 @@ pub struct Room<'a, B> {
     pub n_positions: usize,
     /// What goes with every model.
     pub companions: &'a Companions,
+    /// The ids that a new model is to know.
+    pub vocabulary: Vocabulary,
+    /// What the stage's model descends from.
+    pub origin: Origin,
     /// A look at the model is journaled every so many steps; 0 for never.
     pub glance_steps: u64,
     /// Problems of such a look.
     pub glance_problems: usize,
+}
+
+/// What a model descends from, for its card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It began from nothing, in the words of its task.
+    Nothing,
+    /// The published model of that name.
+    Imported(String),
+    /// It began from nothing, in the words of the published model of that name.
+    WordsOf(String),
 }
 
 impl<B: TrainBackend> Room<'_, B> {
@@ -64,7 +79,7 @@ impl<B: TrainBackend> Room<'_, B> {
 
     /// A model of a recipe's shape, from nothing.
     pub(crate) fn new_model(&self, shape: &ModelShape) -> Result<Model<B::Tensor>> {
-        let config = config_of(shape, self.codec.vocab_size())?;
+        let config = config_of(shape, &self.vocabulary)?;
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
         let matrices = match shape.initializer_range {
             range if range > 0.0 => Deviation::Fixed(range as f32),
@@ -106,6 +121,22 @@ impl<B: TrainBackend> Room<'_, B> {
         Ok(drawn.into_iter().unzip())
     }
 
+    /// Refuses a sample that is longer than the models of the run can read.
+    pub(crate) fn fitting(&self, sample: Sample) -> Result<Sample> {
+        if sample.n_rows() <= self.n_positions {
+            return Ok(sample);
+        }
+        Err(Error::Setting {
+            place: "corpus",
+            reason: format!(
+                "expected lines of at most {} tokens, the positions that the run's models are used \
+                 at, got one of {}",
+                self.n_positions,
+                sample.n_rows()
+            ),
+        })
+    }
+
     /// Whether this step ends with a look at the model.
     pub(crate) fn is_glance(&self, step: u64, n_steps: u64) -> bool {
         self.glance_steps > 0
@@ -138,7 +169,13 @@ impl<B: TrainBackend> Room<'_, B> {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let rollout = roller.sample(model, &prompts, &self.draw(1.0, max_new_tokens))?;
+        let longest = prompts.iter().map(|prompt| prompt.ids.len()).max();
+        let space = self.n_positions.saturating_sub(longest.unwrap_or(0));
+        if space == 0 {
+            return Ok(());
+        }
+        let draw = self.draw(1.0, max_new_tokens.min(space));
+        let rollout = roller.sample(model, &prompts, &draw)?;
         let (mut correct, mut in_form, mut thinking) = (0usize, 0usize, 0usize);
         for (problem, samples) in problems.iter().zip(&rollout.samples) {
             for sample in samples {

@@ -104,7 +104,7 @@ impl<'a, B: TrainBackend> Sft<'a, B> {
                 let stream = Stream::new(&self.room.key("corpus"), n_rows, |rng| {
                     let line = codec.line(&corpus::line(*task, rng, level, mix)?)?;
                     let (prompt, completion) = line.ids.split_at(line.n_prompt);
-                    Ok(Sample::continued(prompt, completion))
+                    self.room.fitting(Sample::continued(prompt, completion))
                 });
                 stream.step(step).map(Some)
             }
@@ -184,7 +184,7 @@ impl<B: TrainBackend> Stage for Sft<'_, B> {
             Source::Traces { .. } => "kept traces",
             Source::Corpus => "the base corpus",
         };
-        let card = card::of(self.room, model, &format!("fine-tuned on {on}"))?;
+        let card = card::of(self.room, &model.config, &format!("fine-tuned on {on}"))?;
         artifact::finished(self.room.backend, model, self.room.companions, card)
     }
 }

@@ -46,6 +46,14 @@ pub(crate) enum Verb {
     Run(Run),
     /// Show what a recipe would do, or what a model would need here, without doing it
     Plan(PlanOf),
+    /// Fine-tune a model on a task's worked answers
+    Sft(Improve),
+    /// Improve a model by reinforcement learning on a task
+    Grpo(Improve),
+    /// Sample a model on a task and keep what is right
+    Reject(Improve),
+    /// Let a model teach a new, small one on a task
+    Distill(Distill),
     /// Talk to a model
     Chat(Chat),
     /// Evaluate a model on a task's held-out problems
@@ -120,6 +128,67 @@ pub(crate) struct Which {
     /// The stage of a run whose model is meant [default: r1, else the last]
     #[arg(long)]
     pub(crate) stage: Option<String>,
+}
+
+/// One stage on a model.
+#[derive(Debug, Args)]
+pub(crate) struct Improve {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The task it learns
+    #[arg(long, default_value = "countdown")]
+    pub(crate) task: String,
+    /// Folder of the run [default: runs/VERB-MODEL, the next free one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with the run that was stopped, as it was started
+    #[arg(long, conflicts_with_all = ["overrides", "budget", "seed"])]
+    pub(crate) resume: bool,
+    /// Minutes of training; steps follow from a forecast of this machine [default: the stated steps]
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) budget: Option<f64>,
+    /// Override any number of the stage, or of another, for example steps=50, evaluation.problems=200
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Seed of all random numbers
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Tokens that a prompt with its answer may have, at most the model's
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    pub(crate) positions: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Distill {
+    #[command(flatten)]
+    pub(crate) improve: Improve,
+    /// Family of the new model; its sizes are model.student.FIELD of --set
+    #[arg(long, value_enum, default_value_t = Student::Qwen3)]
+    pub(crate) student: Student,
+}
+
+/// Family of a new model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Student {
+    DeepseekV3,
+    DeepseekV2,
+    Qwen2,
+    Qwen3,
+    Llama,
+}
+
+impl Student {
+    /// Its name in recipes.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::DeepseekV3 => "deepseek_v3",
+            Self::DeepseekV2 => "deepseek_v2",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Llama => "llama",
+        }
+    }
 }
 
 /// In which precision products are formed.

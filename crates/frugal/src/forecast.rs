@@ -102,7 +102,7 @@ impl<'a> Machine<'a> {
         let meter = Meter::new();
         let params = formats.try_map(|(spec, format)| meter.hold(spec.shape, *format))?;
         let weight_bytes = meter.live_bytes();
-        let model = Model::new(&meter, config.clone(), params, context.max(PROMPT))?;
+        let model = Model::new(&meter, config.clone(), params, context.max(2))?;
         let mut cache = Cache::new(&meter, config, settings(config, context))?;
         let before = meter.live_bytes();
         let held = (context / 2).max(1);

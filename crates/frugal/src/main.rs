@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Verb};
+use crate::commands::improve::Deed;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
     let result = match &cli.verb {
         Verb::Run(arguments) => commands::run::run(common, arguments),
         Verb::Plan(arguments) => commands::plan::run(common, arguments),
+        Verb::Sft(arguments) => commands::improve::run(common, arguments, Deed::Sft),
+        Verb::Grpo(arguments) => commands::improve::run(common, arguments, Deed::Grpo),
+        Verb::Reject(arguments) => commands::improve::run(common, arguments, Deed::Reject),
+        Verb::Distill(arguments) => commands::improve::distill(common, arguments),
         Verb::Chat(arguments) => commands::chat::run(common, arguments),
         Verb::Eval(arguments) => commands::eval::run(common, arguments),
         Verb::Export(arguments) => commands::export::run(common, arguments),

@@ -78,6 +78,8 @@ pub(crate) struct Text {
     pub(crate) tokenizer_config: Vec<u8>,
     /// How the model's makers sample, where they say.
     pub(crate) generation: Generation,
+    /// The file that says so.
+    pub(crate) generation_config: Option<Vec<u8>>,
 }
 
 /// `generation_config.json`, as far as it is used.
@@ -116,9 +118,12 @@ pub(crate) fn at(path: &Path) -> anyhow::Result<Source> {
     let full = path
         .canonicalize()
         .with_context(|| format!("cannot read {}", path.display()))?;
+    // What a stage leaves is called as the stage is.
+    let stage = full.parent().filter(|_| full.ends_with("final"));
     let name = full
         .file_stem()
         .filter(|_| full.is_file())
+        .or_else(|| stage.and_then(Path::file_name))
         .or_else(|| full.file_name())
         .unwrap_or_default()
         .to_string_lossy()
@@ -196,6 +201,20 @@ fn of_run(folder: &Path, stage: Option<&str>) -> anyhow::Result<Source> {
 }
 
 impl Source {
+    /// The folder or file that it is.
+    pub(crate) fn path(&self) -> &Path {
+        match &self.place {
+            Place::Folder(path) | Place::Gguf(path) => path,
+        }
+    }
+
+    /// The run it came from, where it has that run's task for a language: a model that a run made
+    /// from nothing. One that a run imported speaks through its chat template.
+    pub(crate) fn run_of_words(&self) -> Option<&Recipe> {
+        let recipe = self.recipe.as_ref();
+        recipe.filter(|recipe| recipe.import().is_none())
+    }
+
     /// Maps and checks the files.
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         match &self.place {
@@ -299,11 +318,16 @@ fn text_of_folder(folder: &Path) -> anyhow::Result<Option<Text>> {
         }
         None => config,
     };
-    let generation = match optional(folder, "generation_config.json")? {
-        Some(bytes) => Generation::read(&bytes)?,
+    let generation_config = optional(folder, "generation_config.json")?;
+    let generation = match &generation_config {
+        Some(bytes) => Generation::read(bytes)?,
         None => Generation::default(),
     };
-    Text::new(tokenizer, config, generation).map(Some)
+    let text = Text::new(tokenizer, config, generation)?;
+    Ok(Some(Text {
+        generation_config,
+        ..text
+    }))
 }
 
 impl Text {
@@ -317,6 +341,7 @@ impl Text {
             tokenizer_json,
             tokenizer_config,
             generation,
+            generation_config: None,
         })
     }
 

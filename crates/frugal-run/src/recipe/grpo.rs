@@ -25,6 +25,10 @@ pub enum Preset {
     Gspo,
     /// CISPO: the ratio is a truncated constant weight, every token keeps its gradient.
     Cispo,
+    /// Plain policy gradient: no ratio, no clip, the mean of the group as baseline.
+    Reinforce,
+    /// DeepSeek-V3.2: the KL estimate weighted by the ratio, stale answers without merit masked.
+    DeepseekV32,
 }
 
 /// What is subtracted from and divided out of the rewards of a group.
@@ -67,6 +71,18 @@ pub enum Surrogate {
     Clip,
     /// The truncated ratio as a constant weight of the log-probability (CISPO).
     Weight,
+    /// The advantage times the log-probability, without a ratio.
+    Reinforce,
+}
+
+/// How a token's estimate of the KL is weighted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlWeight {
+    /// As it is.
+    Plain,
+    /// Times the ratio, which makes it unbiased on samples of an older policy.
+    Ratio,
 }
 
 /// What happens to a sample that reached `max_new_tokens` without ending.
@@ -119,6 +135,11 @@ pub struct GrpoSettings {
     pub clip_high: f64,
     /// Weight of the per-token KL to the reference policy; 0 keeps no reference.
     pub kl_beta: f64,
+    /// How a token's estimate of that KL is weighted.
+    pub kl_weight: KlWeight,
+    /// Answers with a negative advantage whose mean log-probability fell by more than this since
+    /// they were sampled lose their gradient; 0 for none. Without effect on policy.
+    pub stale_limit: f64,
     /// Every so many steps the reference becomes the current policy; 0 for never.
     pub reference_refresh_steps: u32,
     /// Centre, or also divide by the deviation.
@@ -169,6 +190,8 @@ impl Default for GrpoSettings {
             clip_low: 0.2,
             clip_high: 0.28,
             kl_beta: 0.0,
+            kl_weight: KlWeight::Plain,
+            stale_limit: 0.0,
             reference_refresh_steps: 0,
             advantage: Advantage::Center,
             normaliser: Normaliser::TokenBudget,
@@ -191,7 +214,8 @@ impl Default for GrpoSettings {
 
 impl GrpoSettings {
     /// The defaults with the loss of `preset`. Sources: DeepSeek-R1 (Nature version) sections 2.1
-    /// and 3.2.1; arXiv 2503.20783, 2503.14476, 2507.18071, 2506.13585.
+    /// and 3.2.1; arXiv 2503.20783, 2503.14476, 2507.18071, 2506.13585, 2512.02556 (which prints
+    /// neither the factor of its KL, here R1's, nor the limit of its mask, here TRL's).
     #[must_use]
     pub fn with_preset(preset: Preset) -> Self {
         let plain = Self {
@@ -234,6 +258,19 @@ impl GrpoSettings {
                 clip_low: 1.0,
                 clip_high: 5.0,
                 normaliser: Normaliser::PerToken,
+                ..plain
+            },
+            Preset::Reinforce => Self {
+                surrogate: Surrogate::Reinforce,
+                advantage: Advantage::Center,
+                normaliser: Normaliser::PerToken,
+                ..plain
+            },
+            Preset::DeepseekV32 => Self {
+                advantage: Advantage::Center,
+                kl_beta: 1e-3,
+                kl_weight: KlWeight::Ratio,
+                stale_limit: 0.5,
                 ..plain
             },
         }

@@ -43,14 +43,16 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use error::RecipeError;
-pub use grpo::{Advantage, GrpoSettings, Level, Normaliser, Overlong, Preset, Reward, Surrogate};
+pub use grpo::{
+    Advantage, GrpoSettings, KlWeight, Level, Normaliser, Overlong, Preset, Reward, Surrogate,
+};
 pub use model::{Architecture, ModelShape};
 pub use optim::{OptimSettings, Optimizer, Schedule};
 pub use stage::{Stage, StageSettings};
 use stage::{StageOut, stage_schema};
 pub use stages::{
-    DistillSettings, Divergence, EvalSettings, Keep, Precision, PretrainSettings, RejectSettings,
-    SftSettings,
+    DistillSettings, Divergence, EvalSettings, ImportSettings, Keep, Precision, PretrainSettings,
+    RejectSettings, SftSettings,
 };
 pub use task::{RunSettings, TaskSettings};
 
@@ -211,28 +213,42 @@ impl Recipe {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// The stage that imports a published checkpoint, with its settings.
+    #[must_use]
+    pub fn import(&self) -> Option<(&Stage, &ImportSettings)> {
+        self.stages.iter().find_map(|stage| match &stage.settings {
+            StageSettings::Import(settings) => Some((stage, settings)),
+            _ => None,
+        })
+    }
+
     /// Positions that every model of the recipe has: the fewest of any.
     #[must_use]
     pub fn n_positions(&self) -> usize {
-        let positions = self
-            .models
-            .values()
-            .map(|shape| shape.max_position_embeddings);
-        positions.min().unwrap_or(0) as usize
+        let shapes = self.models.values();
+        let positions = shapes.map(|shape| shape.max_position_embeddings);
+        let imported = self.import().map(|(_, settings)| settings.positions);
+        positions.chain(imported).min().unwrap_or(0) as usize
     }
 
     /// The shape of the model that `stage` works on: its own, or that of the stage it starts from.
+    /// None for an imported one.
     #[must_use]
-    pub fn model_of<'a>(&'a self, mut stage: &'a Stage) -> Option<(&'a str, &'a ModelShape)> {
+    pub fn model_of<'a>(&'a self, stage: &'a Stage) -> Option<(&'a str, &'a ModelShape)> {
+        let name = self.root_of(stage)?.model.as_ref()?;
+        let (name, shape) = self.models.get_key_value(name)?;
+        Some((name, shape))
+    }
+
+    /// The stage at which the model of `stage` begins: one that makes or imports it.
+    #[must_use]
+    pub fn root_of<'a>(&'a self, mut stage: &'a Stage) -> Option<&'a Stage> {
         // A stage starts from an earlier one, so this ends after at most all of them.
         for _ in 0..=self.stages.len() {
-            if let Some(name) = &stage.model {
-                return self
-                    .models
-                    .get_key_value(name)
-                    .map(|(name, shape)| (name.as_str(), shape));
+            match &stage.from {
+                Some(name) => stage = self.stage(name)?,
+                None => return Some(stage),
             }
-            stage = self.stage(stage.from.as_deref()?)?;
         }
         None
     }

@@ -36,7 +36,8 @@ pub struct OptimSettings {
     pub optimizer: Optimizer,
     /// Peak learning rate of AdamW.
     pub learning_rate: f64,
-    /// Peak learning rate of matrices under Muon; unused by `adamw`.
+    /// Peak learning rate of matrices under Muon, whose updates are scaled to the size of AdamW's;
+    /// unused by `adamw`.
     pub muon_learning_rate: f64,
     /// Momentum of Muon; unused by `adamw`.
     pub muon_momentum: f64,
@@ -67,7 +68,7 @@ impl OptimSettings {
         Self {
             optimizer: Optimizer::Adamw,
             learning_rate: 2e-3,
-            muon_learning_rate: 0.02,
+            muon_learning_rate: 2e-3,
             muon_momentum: 0.95,
             beta1: 0.9,
             beta2: 0.95,
@@ -86,6 +87,7 @@ impl OptimSettings {
     pub(crate) fn sft() -> Self {
         Self {
             learning_rate: 1.6e-3,
+            muon_learning_rate: 1.6e-3,
             warmup_steps: 0,
             decay_share: 0.5,
             ..Self::pretrain()
@@ -97,7 +99,7 @@ impl OptimSettings {
     pub(crate) fn grpo() -> Self {
         Self {
             learning_rate: 2e-4,
-            muon_learning_rate: 0.002,
+            muon_learning_rate: 2e-4,
             weight_decay: 0.0,
             warmup_steps: 10,
             schedule: Schedule::Linear,

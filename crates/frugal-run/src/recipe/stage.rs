@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::{
-    DistillSettings, EvalSettings, GrpoSettings, OptimSettings, Preset, PretrainSettings,
-    RecipeError, RejectSettings, SftSettings, schema,
+    DistillSettings, EvalSettings, GrpoSettings, ImportSettings, OptimSettings, Preset,
+    PretrainSettings, RecipeError, RejectSettings, SftSettings, schema,
 };
 
 /// One stage: checkpoint in, checkpoint (or kept traces, or scores) out.
@@ -35,6 +35,8 @@ pub struct Stage {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum StageSettings {
+    /// A published checkpoint as a start.
+    Import(ImportSettings),
     /// Base training from nothing.
     Pretrain(PretrainSettings),
     /// Supervised fine-tuning.
@@ -54,6 +56,7 @@ impl StageSettings {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Import(_) => "import",
             Self::Pretrain(_) => "pretrain",
             Self::Sft(_) => "sft",
             Self::Grpo(_) => "grpo",
@@ -73,6 +76,7 @@ impl StageSettings {
     pub(super) fn defaults(written: &Table, place: &str) -> Result<Self, RecipeError> {
         let text = |key| written.get(key).and_then(Value::as_str);
         Ok(match text("kind") {
+            Some("import") => Self::Import(ImportSettings::default()),
             Some("pretrain") => Self::Pretrain(PretrainSettings::default()),
             Some("sft") => Self::Sft(SftSettings::default()),
             Some("grpo") => {
@@ -93,7 +97,8 @@ impl StageSettings {
                 return Err(RecipeError::bad(
                     place,
                     format!(
-                        "expected a kind of pretrain, sft, grpo, reject, distill or eval, got {got}"
+                        "expected a kind of import, pretrain, sft, grpo, reject, distill or eval, \
+                         got {got}"
                     ),
                 ));
             }
@@ -103,6 +108,7 @@ impl StageSettings {
     /// The same kind, read from a complete table.
     fn read_as(&self, table: Table, place: &str) -> Result<Self, RecipeError> {
         Ok(match self {
+            Self::Import(_) => Self::Import(schema::from_table(table, place)?),
             Self::Pretrain(_) => Self::Pretrain(schema::from_table(table, place)?),
             Self::Sft(_) => Self::Sft(schema::from_table(table, place)?),
             Self::Grpo(_) => Self::Grpo(Box::new(schema::from_table(table, place)?)),
@@ -148,7 +154,7 @@ impl StageSettings {
                     &mut s.min_on_policy_steps,
                 ),
             ],
-            Self::Eval(_) => Vec::new(),
+            Self::Import(_) | Self::Eval(_) => Vec::new(),
         }
     }
 
@@ -162,7 +168,7 @@ impl StageSettings {
                 &mut s.optim,
                 s.sequence_steps.saturating_add(s.on_policy_steps),
             )),
-            Self::Reject(_) | Self::Eval(_) => None,
+            Self::Import(_) | Self::Reject(_) | Self::Eval(_) => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of every kind of stage but GRPO (see [`super::grpo`]): pretraining, supervised
+//! Settings of every kind of stage but GRPO (see [`super::grpo`]): import, pretraining, supervised
 //! fine-tuning, rejection sampling, distillation, evaluation. Defaults are those for models below
 //! 5M parameters. What the stages do with them is the trainer's business.
 
@@ -15,6 +15,26 @@ pub enum Precision {
     F32,
     /// Operands of products rounded to bf16.
     Bf16,
+}
+
+/// A published checkpoint that later stages start from: its weights in f32, its words as they came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImportSettings {
+    /// A folder with `config.json`, a GGUF file, a run's folder, or the name of a model that was
+    /// pulled. A relative path is relative to the current folder.
+    pub checkpoint: String,
+    /// Positions that the models of the run are used at, at most as many as the checkpoint has.
+    pub positions: u32,
+}
+
+impl Default for ImportSettings {
+    fn default() -> Self {
+        Self {
+            checkpoint: String::new(),
+            positions: 512,
+        }
+    }
 }
 
 /// Next-token training on the task's base corpus, from nothing.

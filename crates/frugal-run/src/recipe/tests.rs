@@ -158,7 +158,7 @@ fn values_that_do_not_fit_are_refused_in_a_sentence() {
             "preset = \"dapo\"",
             "preset = \"dap\"",
             "stage `r1-zero`, field `preset`: unknown variant `dap`, expected one of `frugal`, \
-             `grpo`, `dr_grpo`, `dapo`, `gspo`, `cispo`",
+             `grpo`, `dr_grpo`, `dapo`, `gspo`, `cispo`, `reinforce`, `deepseek_v32`",
         ),
         (
             "clip_high = 0.5",
@@ -168,14 +168,14 @@ fn values_that_do_not_fit_are_refused_in_a_sentence() {
         (
             "kind = \"eval\"",
             "kind = \"evaluate\"",
-            "stage `scores`: expected a kind of pretrain, sft, grpo, reject, distill or eval, got \
-             `evaluate`",
+            "stage `scores`: expected a kind of import, pretrain, sft, grpo, reject, distill or \
+             eval, got `evaluate`",
         ),
         (
             "kind = \"eval\"",
             "",
-            "stage `scores`: expected a kind of pretrain, sft, grpo, reject, distill or eval, got \
-             none",
+            "stage `scores`: expected a kind of import, pretrain, sft, grpo, reject, distill or \
+             eval, got none",
         ),
         (
             "traces = \"kept\"",
@@ -308,6 +308,83 @@ fn impossible_sizes_are_refused_with_the_arithmetic() {
     ] {
         let message = refusal(RECIPE, &[&format!("model.student.{set}")]);
         assert_eq!(message, format!("model `student`: {expected}"));
+    }
+}
+
+#[test]
+fn an_imported_checkpoint_is_a_start_and_limits_positions() {
+    const IMPORT: &str = r#"
+name = "import"
+[model.student]
+architecture = "qwen3"
+[[stage]]
+name = "start"
+kind = "import"
+checkpoint = "models/tiny"
+positions = 300
+[[stage]]
+name = "tuned"
+kind = "sft"
+from = "start"
+[[stage]]
+name = "rl"
+kind = "grpo"
+from = "tuned"
+preset = "deepseek_v32"
+[[stage]]
+name = "small"
+kind = "distill"
+model = "student"
+teacher = "rl"
+sequence_steps = 0
+optim.warmup_steps = 2
+"#;
+    let recipe = read(IMPORT);
+    assert_eq!(read(&recipe.to_toml().unwrap()), recipe);
+    assert_eq!(recipe.n_positions(), 300);
+    let root = |name| &recipe.root_of(recipe.stage(name).unwrap()).unwrap().name;
+    assert_eq!(
+        [root("rl"), root("start"), root("small")],
+        ["start", "start", "small"]
+    );
+    assert!(recipe.model_of(recipe.stage("rl").unwrap()).is_none());
+    let rl = grpo(&recipe, "rl");
+    assert_eq!((rl.kl_weight, rl.stale_limit), (KlWeight::Ratio, 0.5));
+    let plan = crate::plan::Plan::resolve(&recipe, 8.0, crate::plan::Controls::Skip).unwrap();
+    let row = "imports models/tiny, used at 300 positions";
+    assert!(plan.to_string().contains(row), "{plan}");
+    let second = "name = \"tuned\"\nkind = \"import\"\ncheckpoint = \"other\"";
+    for (from, to, expected) in [
+        (
+            "checkpoint = \"models/tiny\"",
+            "",
+            "stage `start`: expected a checkpoint to import (a folder, a GGUF file or a model's \
+             name), got none",
+        ),
+        (
+            "name = \"tuned\"\nkind = \"sft\"\nfrom = \"start\"",
+            second,
+            "stage `tuned`: a run starts from one published checkpoint, but stage `start` imports \
+             one already",
+        ),
+        (
+            "positions = 300",
+            "positions = 256",
+            "stage `rl`: max_new_tokens must be below the positions 256 of stage `start`, since \
+             the prompt needs room, got 256",
+        ),
+        (
+            "positions = 300",
+            "positions = 300\nmodel = \"student\"",
+            "stage `start`: an import stage takes no `model`, got `student`",
+        ),
+        (
+            "preset = \"deepseek_v32\"",
+            "match_compute = \"start\"",
+            "stage `rl`: match_compute names `start`, expected one of tuned",
+        ),
+    ] {
+        assert_eq!(refusal(&IMPORT.replacen(from, to, 1), &[]), expected);
     }
 }
 
@@ -509,7 +586,7 @@ fn presets_are_the_published_ones() {
         Surrogate,
         bool,
     );
-    let rows: [Row; 6] = [
+    let rows: [Row; 8] = [
         (
             Preset::Frugal,
             0.2,
@@ -582,6 +659,30 @@ fn presets_are_the_published_ones() {
             Surrogate::Weight,
             false,
         ),
+        (
+            Preset::Reinforce,
+            0.2,
+            0.2,
+            0.0,
+            0,
+            Advantage::Center,
+            Normaliser::PerToken,
+            Level::Token,
+            Surrogate::Reinforce,
+            false,
+        ),
+        (
+            Preset::DeepseekV32,
+            0.2,
+            0.2,
+            1e-3,
+            0,
+            Advantage::Center,
+            Normaliser::PerSequence,
+            Level::Token,
+            Surrogate::Clip,
+            false,
+        ),
     ];
     for (preset, low, high, beta, refresh, advantage, normaliser, level, surrogate, drop) in rows {
         let s = GrpoSettings::with_preset(preset);
@@ -635,7 +736,9 @@ proptest! {
 #[test]
 fn no_kind_has_a_field_of_the_head() {
     let head = schema::table_of(&stage::StageHead::default(), "head").unwrap();
-    for kind in ["pretrain", "sft", "grpo", "reject", "distill", "eval"] {
+    for kind in [
+        "import", "pretrain", "sft", "grpo", "reject", "distill", "eval",
+    ] {
         let written = format!("kind = \"{kind}\"").parse().unwrap();
         let settings = StageSettings::defaults(&written, kind).unwrap();
         let fields = schema::table_of(&settings, kind).unwrap();

@@ -7,7 +7,8 @@
 //! [`Objective::is_same_on_policy`] says which coincide then, so that nobody compares noise.
 
 use frugal_run::recipe::{
-    Advantage as AdvantageSetting, GrpoSettings, Level, Normaliser, Surrogate as SurrogateSetting,
+    Advantage as AdvantageSetting, GrpoSettings, KlWeight, Level, Normaliser,
+    Surrogate as SurrogateSetting,
 };
 
 use super::advantage::Advantage;
@@ -43,11 +44,15 @@ impl Objective {
                     dual: None,
                 },
                 SurrogateSetting::Weight => Surrogate::Cispo { low, high },
+                SurrogateSetting::Reinforce => Surrogate::Reinforce,
             },
             kl: (settings.kl_beta > 0.0).then_some(Penalty {
                 beta: settings.kl_beta,
                 estimator: Estimator::K3,
-                weight: Weight::Plain,
+                weight: match settings.kl_weight {
+                    KlWeight::Plain => Weight::Plain,
+                    KlWeight::Ratio => Weight::Ratio,
+                },
             }),
             aggregation: match settings.normaliser {
                 Normaliser::PerToken => Aggregation::TokenMean,
@@ -56,7 +61,7 @@ impl Objective {
                     max_length: settings.max_new_tokens as usize,
                 },
             },
-            stale_limit: None,
+            stale_limit: (settings.stale_limit > 0.0).then_some(settings.stale_limit),
         };
         let advantage = match settings.advantage {
             AdvantageSetting::Center => Advantage::Centered,
@@ -85,13 +90,15 @@ mod tests {
     use super::super::policy::{Advantages, Batch, Totals};
     use super::*;
 
-    const PRESETS: [Preset; 6] = [
+    const PRESETS: [Preset; 8] = [
         Preset::Frugal,
         Preset::Grpo,
         Preset::DrGrpo,
         Preset::Dapo,
         Preset::Gspo,
         Preset::Cispo,
+        Preset::Reinforce,
+        Preset::DeepseekV32,
     ];
 
     /// The gradient of an on-policy batch: two groups of two answers.
@@ -144,5 +151,9 @@ mod tests {
         };
         assert_eq!(policy(Preset::Cispo).surrogate, cispo);
         assert_eq!(policy(Preset::Dapo).aggregation, Aggregation::TokenMean);
+        assert_eq!(policy(Preset::Reinforce).surrogate, Surrogate::Reinforce);
+        let masked = policy(Preset::DeepseekV32);
+        assert_eq!(masked.stale_limit, Some(0.5));
+        assert_eq!(masked.kl.map(|kl| kl.weight), Some(Weight::Ratio));
     }
 }

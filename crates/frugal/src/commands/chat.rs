@@ -165,7 +165,7 @@ fn sampling(arguments: &Chat, opened: &Opened, is_run: bool) -> Sampling {
 
 /// A run's task, to tell right from wrong.
 fn checker(source: &Source, opened: &Opened) -> anyhow::Result<Option<Checker>> {
-    let Some(recipe) = &source.recipe else {
+    let Some(recipe) = source.run_of_words() else {
         return Ok(None);
     };
     let task = tasks::by_name(&recipe.task.name, None)?;

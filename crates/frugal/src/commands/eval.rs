@@ -108,7 +108,8 @@ impl Examiner {
             .transpose()?;
         let task = tasks::by_name(name, rows.as_deref())?;
         let text = opened.text()?;
-        let codec = if own == Some(name) {
+        let of_words = source.run_of_words().map(|recipe| recipe.task.name.as_str());
+        let codec = if of_words == Some(name) {
             Codec::new(&text.tokenizer)?
         } else {
             Codec::for_chat(text.tokenizer.clone(), text.template()?, task.instruction())

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod grade;
+pub(crate) mod improve;
 pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod pull;

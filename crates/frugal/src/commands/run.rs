@@ -1,20 +1,19 @@
-//! `frugal run`: a recipe from its first stage to its report.
+//! `frugal run`: a recipe from its first stage to its report. Also what the verbs that build a small
+//! recipe run it with.
 
 mod findings;
+mod start;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frugal_eval::encode::Codec;
 use frugal_eval::tasks;
 use frugal_run::folder::RunFolder;
 use frugal_run::ledger::{Ledger, Outcome, Price, RunStart};
 use frugal_run::plan::Plan;
 use frugal_run::recipe::Recipe;
-use frugal_text::word_level;
-use frugal_train::artifact::Companions;
 use frugal_train::conduct::{Ensemble, conduct};
 use frugal_train::error::Error as TrainError;
 use frugal_train::stage::{Books, Terms};
@@ -26,26 +25,52 @@ use crate::home;
 use crate::output::{Usage, say};
 use crate::progress::Teller;
 
+use findings::Ran;
+use start::Beginning;
+
 /// Where runs are put unless `--out` says otherwise.
 const RUNS: &str = "runs";
 
 /// Runs of one recipe that are numbered by themselves.
 const MOST_RUNS: u32 = 100_000;
 
+/// The folder of a run, and whether it is there already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// A new one, where said or the next free one.
+    New(Option<&'a Path>),
+    /// One to go on with, where said or the last one.
+    Old(Option<&'a Path>),
+}
+
 pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> {
-    let mut teller = Teller::new(common)?;
     let plan = plan::of(&arguments.chosen)?;
+    let out = arguments.out.as_deref();
+    let place = if arguments.resume {
+        Place::Old(out)
+    } else {
+        Place::New(out)
+    };
+    follow(common, &plan, place)
+}
+
+/// Runs a plan from where it stands to its report.
+pub(crate) fn follow(common: &Common, plan: &Plan, place: Place<'_>) -> anyhow::Result<ExitCode> {
+    let mut teller = Teller::new(common)?;
+    let task = tasks::by_name(&plan.recipe.task.name, None)?;
+    // Whatever is wrong with a model is said before a folder is made for its run.
+    let beginning = Beginning::of(common, &plan.recipe, task.as_ref())?;
     let recipe_toml = plan.recipe.to_toml()?;
-    let folder = open_folder(&plan, &recipe_toml, arguments)?;
+    let folder = open_folder(plan, &recipe_toml, place)?;
     if !common.quiet && !common.json {
-        say(&plan);
+        say(plan);
         say(format!("into {}\n", folder.path().display()));
     }
     let bf16 = device::open(common, Precision::Bf16)?;
     let f32 = device::open(common, Precision::F32)?;
     let peak = device::peak(&bf16, Precision::Bf16);
     let ledger = Ledger::open(&home::of(common)?)?;
-    let run = begin(&ledger, &plan, &folder)?;
+    let run = begin(&ledger, plan, &folder)?;
     let terms = Terms {
         run,
         checkpoint_steps: u64::from(plan.recipe.run.checkpoint_steps),
@@ -58,21 +83,16 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
         threads: bf16.threads(),
         peak_flops_per_second: peak,
     };
-    let task = tasks::by_name(&plan.recipe.task.name, None)?;
-    let (tokenizer, codec) = Codec::for_task(task.as_ref())?;
-    let companions = Companions {
-        tokenizer,
-        tokenizer_config: word_level::tokenizer_config_json(plan.recipe.n_positions()),
-    };
     let ensemble = Ensemble {
         bf16: &bf16,
         f32: &f32,
         task: task.as_ref(),
-        codec: &codec,
-        companions: &companions,
+        codec: &beginning.codec,
+        companions: &beginning.companions,
+        imported: beginning.imported.as_ref(),
     };
     let mut books = Books::open(&folder, &ledger, terms)?;
-    let conducted = conduct(&plan, &ensemble, &mut books, &mut teller);
+    let conducted = conduct(plan, &ensemble, &mut books, &mut teller);
     drop(books);
     let outcome = match &conducted {
         Ok(()) => Outcome::Done,
@@ -88,7 +108,15 @@ pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> 
         bf16.threads(),
         crate::output::metric(peak)
     );
-    findings::publish(common, &plan, &folder, &ledger, run, machine)
+    let ran = Ran {
+        plan,
+        folder: &folder,
+        ledger: &ledger,
+        run,
+        machine,
+        imported: beginning.imported.as_ref(),
+    };
+    findings::publish(common, &ran)
 }
 
 /// The run's number in the ledger: a new one, or that of the run that is continued.
@@ -110,23 +138,29 @@ fn begin(ledger: &Ledger, plan: &Plan, folder: &RunFolder) -> anyhow::Result<i64
 }
 
 /// `--out`, else the next free folder of the recipe's name; with `--resume` the last one.
-fn open_folder(plan: &Plan, recipe_toml: &str, arguments: &Run) -> anyhow::Result<RunFolder> {
+fn open_folder(plan: &Plan, recipe_toml: &str, place: Place<'_>) -> anyhow::Result<RunFolder> {
     let name = &plan.recipe.name;
-    if arguments.resume {
-        let path = match &arguments.out {
-            Some(path) => path.clone(),
-            None => last_folder(name).ok_or_else(|| {
-                Usage(format!(
-                    "expected a run of {name} under {RUNS}/ to resume, found none"
-                ))
-            })?,
-        };
-        let folder = RunFolder::open(&path)?;
-        folder.expect_recipe(recipe_toml)?;
-        return Ok(folder);
+    match place {
+        Place::New(out) => {
+            let path = out.map_or_else(|| free_folder(name), Path::to_owned);
+            Ok(RunFolder::create(&path, recipe_toml)?)
+        }
+        Place::Old(out) => {
+            let folder = RunFolder::open(&old_folder(name, out)?)?;
+            folder.expect_recipe(recipe_toml)?;
+            Ok(folder)
+        }
     }
-    let path = arguments.out.clone().unwrap_or_else(|| free_folder(name));
-    Ok(RunFolder::create(&path, recipe_toml)?)
+}
+
+/// The folder of a run to go on with: where said, else the last of its name.
+pub(crate) fn old_folder(name: &str, out: Option<&Path>) -> Result<PathBuf, Usage> {
+    let found = out.map(Path::to_owned).or_else(|| last_folder(name));
+    found.ok_or_else(|| {
+        Usage(format!(
+            "expected a run of {name} under {RUNS}/ to resume, found none"
+        ))
+    })
 }
 
 fn numbered(name: &str, number: u32) -> PathBuf {

@@ -5,11 +5,14 @@ mod model;
 mod place;
 
 use super::{
-    DistillSettings, EvalSettings, GrpoSettings, Level, OptimSettings, Overlong, Recipe,
-    RejectSettings, RunSettings, Schedule, Stage, StageSettings, Surrogate,
+    DistillSettings, EvalSettings, GrpoSettings, ImportSettings, Level, OptimSettings, Overlong,
+    Recipe, RejectSettings, RunSettings, Schedule, Stage, StageSettings, Surrogate,
 };
 use model::model;
 use place::{At, Checked, Need};
+
+/// Most positions of an imported model that are used: above any published model's.
+const MAX_POSITIONS: u32 = 1 << 24;
 
 /// Words that overrides read as sections.
 const RESERVED: [&str; 8] = [
@@ -93,6 +96,7 @@ fn run(run: &RunSettings) -> Checked {
 fn references(recipe: &Recipe, earlier: &[Stage], stage: &Stage, at: At<'_>) -> Checked {
     use Need::{May, Must, No};
     let (from, teacher, traces, model) = match &stage.settings {
+        StageSettings::Import(_) => (No, No, No, No),
         StageSettings::Pretrain(_) => (No, No, No, Must),
         StageSettings::Sft(_) => (Must, No, May, No),
         StageSettings::Grpo(_) | StageSettings::Reject(_) => (Must, No, No, No),
@@ -129,7 +133,8 @@ fn references(recipe: &Recipe, earlier: &[Stage], stage: &Stage, at: At<'_>) -> 
     )?;
     at.reference("traces", stage.traces.as_deref(), traces, &kept, kind)?;
     at.reference("model", stage.model.as_deref(), model, &models, kind)?;
-    let matched = if stage.settings.leaves_checkpoint() {
+    let is_import = |stage: &Stage| matches!(stage.settings, StageSettings::Import(_));
+    let matched = if stage.settings.leaves_checkpoint() && !is_import(stage) {
         May
     } else {
         No
@@ -138,7 +143,7 @@ fn references(recipe: &Recipe, earlier: &[Stage], stage: &Stage, at: At<'_>) -> 
         "match_compute",
         stage.match_compute.as_deref(),
         matched,
-        &names(&|_| true),
+        &names(&|other| !is_import(other)),
         kind,
     )?;
     let leans_on = [
@@ -163,6 +168,7 @@ fn references(recipe: &Recipe, earlier: &[Stage], stage: &Stage, at: At<'_>) -> 
 
 fn settings(recipe: &Recipe, stage: &Stage, at: At<'_>) -> Checked {
     match &stage.settings {
+        StageSettings::Import(s) => import(recipe, stage, at, s),
         StageSettings::Pretrain(s) => {
             at.floor("steps", s.steps, "min_steps", s.min_steps)?;
             at.at_least("steps", s.steps, 1)?;
@@ -201,6 +207,23 @@ fn settings(recipe: &Recipe, stage: &Stage, at: At<'_>) -> Checked {
     }
 }
 
+fn import(recipe: &Recipe, stage: &Stage, at: At<'_>, s: &ImportSettings) -> Checked {
+    if s.checkpoint.trim().is_empty() {
+        return at.refuse(
+            "expected a checkpoint to import (a folder, a GGUF file or a model's name), got none",
+        );
+    }
+    at.within("positions", s.positions, 2, MAX_POSITIONS)?;
+    // The run has one codec, that of the model it imports.
+    match recipe.import() {
+        Some((first, _)) if first.name != stage.name => at.refuse(format!(
+            "a run starts from one published checkpoint, but stage `{}` imports one already",
+            first.name
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn grpo(at: At<'_>, s: &GrpoSettings) -> Checked {
     at.floor("steps", s.steps, "min_steps", s.min_steps)?;
     at.at_least("steps", s.steps, 1)?;
@@ -235,6 +258,7 @@ fn grpo(at: At<'_>, s: &GrpoSettings) -> Checked {
     at.not_negative("clip_low", s.clip_low)?;
     at.above_zero("clip_high", s.clip_high)?;
     at.not_negative("kl_beta", s.kl_beta)?;
+    at.not_negative("stale_limit", s.stale_limit)?;
     at.share("min_solve_rate", s.min_solve_rate)?;
     at.share("min_forced_accuracy", s.min_forced_accuracy)?;
     at.at_least("gate_problems", s.gate_problems, 1)?;
@@ -244,8 +268,8 @@ fn grpo(at: At<'_>, s: &GrpoSettings) -> Checked {
     if s.overlong == Overlong::Penalty {
         at.within("overlong_tokens", s.overlong_tokens, 1, s.max_new_tokens)?;
     }
-    if s.surrogate == Surrogate::Weight && s.level == Level::Sequence {
-        return at.refuse("surrogate `weight` is defined per token, expected level `token`");
+    if s.surrogate != Surrogate::Clip && s.level == Level::Sequence {
+        return at.refuse("only surrogate `clip` is defined per sequence, expected level `token`");
     }
     optim(at, &s.optim, s.steps.saturating_mul(s.updates_per_batch))
 }

@@ -95,17 +95,25 @@ impl At<'_> {
         stage: &Stage,
         max_new_tokens: u32,
     ) -> Checked {
-        let Some((name, shape)) = recipe.model_of(stage) else {
-            return Ok(());
-        };
-        if max_new_tokens < shape.max_position_embeddings {
-            return Ok(());
+        if let Some((name, shape)) = recipe.model_of(stage) {
+            let positions = shape.max_position_embeddings;
+            if max_new_tokens >= positions {
+                return self.refuse(format!(
+                    "max_new_tokens must be below the max_position_embeddings {positions} of model \
+                     `{name}`, since the prompt needs room, got {max_new_tokens}"
+                ));
+            }
         }
-        self.refuse(format!(
-            "max_new_tokens must be below the max_position_embeddings {} of model `{name}`, since \
-             the prompt needs room, got {max_new_tokens}",
-            shape.max_position_embeddings
-        ))
+        match recipe.import() {
+            Some((import, settings)) if max_new_tokens >= settings.positions => {
+                self.refuse(format!(
+                    "max_new_tokens must be below the positions {} of stage `{}`, since the prompt \
+                     needs room, got {max_new_tokens}",
+                    settings.positions, import.name
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn reference(
@@ -123,12 +131,17 @@ impl At<'_> {
                 known.join(", ")
             }
         };
+        let article = if kind.starts_with(['e', 'i']) {
+            "an"
+        } else {
+            "a"
+        };
         match (name, need) {
-            (Some(name), Need::No) => {
-                self.refuse(format!("a {kind} stage takes no `{role}`, got `{name}`"))
-            }
+            (Some(name), Need::No) => self.refuse(format!(
+                "{article} {kind} stage takes no `{role}`, got `{name}`"
+            )),
             (None, Need::Must) => self.refuse(format!(
-                "a {kind} stage needs `{role}`, expected one of {}, got none",
+                "{article} {kind} stage needs `{role}`, expected one of {}, got none",
                 list()
             )),
             (Some(name), _) if !known.contains(&name) => Err(RecipeError::UnknownName {

@@ -7,35 +7,46 @@ use frugal_eval::report::{
     self, Checkpoint as Row, Controls, Followed, FollowedAnswer, HomeTotal, ModelLine, Report,
     Timing,
 };
+use frugal_model::config::ModelConfig;
 use frugal_model::params::{Params, Spec};
 use frugal_run::folder::RunFolder;
 use frugal_run::journal::read_records;
 use frugal_run::ledger::{Bill, Ledger};
 use frugal_run::plan::Plan;
 use frugal_run::recipe::StageSettings;
-use frugal_train::artifact::config_of;
+use frugal_train::artifact::{Vocabulary, config_of};
 use frugal_train::exam::{self, Examined};
+use frugal_train::import::Imported;
 use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::commands::cost;
 use crate::output::{grouped, say, say_json, table};
 
+/// A run that came to its end.
+pub(super) struct Ran<'a> {
+    /// What it was to do.
+    pub(super) plan: &'a Plan,
+    /// Where it did it.
+    pub(super) folder: &'a RunFolder,
+    /// Where it is billed.
+    pub(super) ledger: &'a Ledger,
+    /// Its number there.
+    pub(super) run: i64,
+    /// On what it ran.
+    pub(super) machine: String,
+    /// What it started from.
+    pub(super) imported: Option<&'a Imported>,
+}
+
 /// Writes the report and says what the run found.
-pub(crate) fn publish(
-    common: &Common,
-    plan: &Plan,
-    folder: &RunFolder,
-    ledger: &Ledger,
-    run: i64,
-    machine: String,
-) -> anyhow::Result<ExitCode> {
-    let bill = ledger.bill(run)?;
-    let examined = examined(plan, folder)?;
-    let report = assemble(plan, folder, ledger, &bill, &examined, machine)?;
-    let path = folder.write_report(&report::render(&report))?;
+pub(super) fn publish(common: &Common, ran: &Ran<'_>) -> anyhow::Result<ExitCode> {
+    let bill = ran.ledger.bill(ran.run)?;
+    let examined = examined(ran.plan, ran.folder)?;
+    let report = assemble(ran, &bill, &examined)?;
+    let path = ran.folder.write_report(&report::render(&report))?;
     if common.json {
-        return results(plan, &bill, &report, &path);
+        return results(ran.plan, &bill, &report, &path);
     }
     say("");
     if !report.checkpoints.is_empty() {
@@ -87,28 +98,21 @@ fn row(examined: &Examined) -> Row {
     }
 }
 
-fn assemble(
-    plan: &Plan,
-    folder: &RunFolder,
-    ledger: &Ledger,
-    bill: &Bill,
-    exams: &Exams,
-    machine: String,
-) -> anyhow::Result<Report> {
-    let recipe = &plan.recipe;
+fn assemble(ran: &Ran<'_>, bill: &Bill, exams: &Exams) -> anyhow::Result<Report> {
+    let (recipe, folder) = (&ran.plan.recipe, ran.folder);
     let records = |path: &Path| -> anyhow::Result<Vec<Value>> {
         Ok(read_records(path)?.collect::<Result<_, _>>()?)
     };
     let journal = records(folder.journal()?.path())?;
     let samples = records(folder.samples()?.path())?;
     let timings: Vec<Timing> = read_records(folder.timings()?.path())?.collect::<Result<_, _>>()?;
-    let (bills, total) = ledger.everything()?;
+    let (bills, total) = ran.ledger.everything()?;
     let task = frugal_eval::tasks::by_name(&recipe.task.name, None)?;
     Ok(Report {
         about: recipe.about.clone(),
         task: recipe.task.name.clone(),
-        machine,
-        models: models(plan)?,
+        machine: ran.machine.clone(),
+        models: models(ran)?,
         journal,
         timings,
         checkpoints: exams.main.iter().map(row).collect(),
@@ -129,29 +133,36 @@ fn assemble(
     })
 }
 
-fn models(plan: &Plan) -> anyhow::Result<Vec<ModelLine>> {
-    let task = frugal_eval::tasks::by_name(&plan.recipe.task.name, None)?;
-    // Control tokens stand before the words.
-    let vocabulary = task.words().len() + frugal_text::word_level::CONTROL.len();
-    plan.recipe
+fn models(ran: &Ran<'_>) -> anyhow::Result<Vec<ModelLine>> {
+    let recipe = &ran.plan.recipe;
+    let vocabulary = if let Some(imported) = ran.imported {
+        Vocabulary::of_model(&imported.config)
+    } else {
+        let task = frugal_eval::tasks::by_name(&recipe.task.name, None)?;
+        // Control tokens stand before the words.
+        Vocabulary::of_words(task.words().len() + frugal_text::word_level::CONTROL.len())
+    };
+    let imported = ran.imported.map(|i| line(&i.name, &i.config));
+    let new = recipe
         .models
         .iter()
-        .map(|(name, shape)| {
-            let config = config_of(shape, vocabulary)?;
-            let count = Params::<Spec>::spec(&config)?.count(&config);
-            Ok(ModelLine {
-                name: name.clone(),
-                description: format!(
-                    "{:?}, {} layers of {}, {} parameters ({} active)",
-                    shape.architecture,
-                    shape.num_hidden_layers,
-                    shape.hidden_size,
-                    grouped(count.total + count.mtp),
-                    grouped(count.active)
-                ),
-            })
-        })
-        .collect()
+        .map(|(name, shape)| line(name, &config_of(shape, &vocabulary)?));
+    imported.into_iter().chain(new).collect()
+}
+
+fn line(name: &str, config: &ModelConfig) -> anyhow::Result<ModelLine> {
+    let count = Params::<Spec>::spec(config)?.count(config);
+    Ok(ModelLine {
+        name: name.to_owned(),
+        description: format!(
+            "{:?}, {} layers of {}, {} parameters ({} active)",
+            config.architecture,
+            config.num_hidden_layers,
+            config.hidden_size,
+            grouped(count.total + count.mtp),
+            grouped(count.active)
+        ),
+    })
 }
 
 /// The questions that every exam shows, with each checkpoint's answer.

@@ -1,0 +1,350 @@
+//! A published checkpoint is fine-tuned, reinforced and made to teach, end to end: a tiny model of
+//! Qwen2's shape with byte pairs and a chat template, as other tools would leave it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint's exception for tests does not see"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use frugal_eval::task::Task;
+use frugal_eval::tasks;
+use frugal_model::checkpoint::{FolderFormat, WriteSettings, write};
+use frugal_model::config::ModelConfig;
+use frugal_model::init::{Deviation, InitSettings, OutputInit, init};
+use frugal_text::gguf::tokenizer_json;
+use frugal_text::train::{Training, byte_pairs};
+use serde_json::{Value, json};
+
+const TASK: &str = "cups";
+/// A Qwen-like template: turns between marks, the assistant's turn opened at the end.
+const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n\
+    {{ message['content'] }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+const CONTROL: [&str; 5] = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+];
+/// Rows of the embedding, more than the tokenizer has tokens, as published ones have.
+const ROWS: usize = 448;
+/// Three cups and a few swaps: a blurted answer is right every third time.
+const EASY: [&str; 8] = [
+    "--set",
+    "task.difficulty.largest=3",
+    "--set",
+    "task.difficulty.size_min=2",
+    "--set",
+    "task.difficulty.size_max=4",
+    "--set",
+    "run.evaluate_problems=4",
+];
+
+/// A folder as it is published.
+fn publish(folder: &Path, control: &[&str]) {
+    let task = tasks::by_name(TASK, None).unwrap();
+    let text = sample_text(task.as_ref());
+    let training = Training {
+        pre: "qwen2",
+        control,
+        n_tokens: 400,
+    };
+    let mut vocabulary = byte_pairs(&[&text], &training).unwrap();
+    vocabulary.eos = (control.len() > 2).then_some(2);
+    let config = json!({
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": ROWS,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 64,
+        "max_position_embeddings": 512,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": true,
+        "hidden_act": "silu",
+        "eos_token_id": 2,
+    });
+    let config = ModelConfig::from_json(&config.to_string()).unwrap();
+    let deviation = Deviation::PerRootWidth(1.0);
+    let settings = InitSettings {
+        matrices: deviation,
+        embedding: deviation,
+        head: deviation,
+        outputs: OutputInit::Zero,
+    };
+    let weights = init(&config, 5, &settings).unwrap();
+    let settings = WriteSettings {
+        format: FolderFormat::Bf16,
+        max_file_bytes: usize::MAX,
+    };
+    fs::create_dir_all(folder).unwrap();
+    for file in write(&config, &weights, &settings).unwrap() {
+        fs::write(folder.join(file.name), file.bytes).unwrap();
+    }
+    let tokenizer_config = json!({
+        "tokenizer_class": "Qwen2Tokenizer",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "chat_template": TEMPLATE,
+    });
+    let generation = json!({ "eos_token_id": [2, 0], "temperature": 0.6 });
+    for (name, bytes) in [
+        ("config.json", config.to_json().into_bytes()),
+        ("tokenizer.json", tokenizer_json(&vocabulary).unwrap()),
+        ("tokenizer_config.json", tokenizer_config.to_string().into()),
+        ("generation_config.json", generation.to_string().into()),
+    ] {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// What the vocabulary is trained on: the task's words.
+fn sample_text(task: &dyn Task) -> String {
+    let mut rng = frugal_core::rng::Rng::derive(&[9]);
+    let (level, mix) = (task.level(), task.mix());
+    let lines = (0..40).map(|_| {
+        let line = frugal_eval::corpus::line(task, &mut rng, &level, &mix).unwrap();
+        [task.instruction(), &line.prompt, &line.continuation].join("\n")
+    });
+    format!("user\nassistant\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// With the published model in `model`.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        publish(&folder.path().join("model"), &CONTROL);
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frugal"));
+        command
+            .args(arguments)
+            .args(["--home", "home", "--quiet"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn frugal(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Must succeed; its standard output.
+    fn run(&self, arguments: &[&str]) -> String {
+        let done = self.frugal(arguments);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{arguments:?}: {told}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Must fail; what it complains of.
+    fn refusal(&self, arguments: &[&str]) -> String {
+        let done = self.frugal(arguments);
+        assert!(!done.status.success(), "{arguments:?}");
+        String::from_utf8(done.stderr).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The journal's lines of a stage.
+    fn journal(&self, run: &str, stage: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.bytes(&format!("{run}/journal.jsonl"))).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["stage"] == stage)
+            .collect()
+    }
+}
+
+fn number(line: &Value, name: &str) -> f64 {
+    line[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{name} in {line}"))
+}
+
+fn sft<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let own = [
+        "sft",
+        "model",
+        "--task",
+        TASK,
+        "--out",
+        out,
+        "--positions=320",
+    ];
+    let sizes = [
+        "--set=steps=60",
+        "--set=tokens_per_step=1000",
+        "--set=learning_rate=8e-3",
+        "--set=evaluation.problems=4",
+        "--set=evaluation.max_new_tokens=40",
+    ];
+    [&own[..], &sizes, &EASY, more].concat()
+}
+
+/// Slow: ten processes, about fifteen seconds in a debug build.
+#[test]
+fn a_published_model_is_fine_tuned_reinforced_and_made_to_teach() {
+    let place = Place::new();
+    place.run(&sft("tuned", &[]));
+    let import = &place.journal("tuned", "start")[0];
+    assert_eq!(
+        (&import["model"], &import["kind"]),
+        (&json!("model"), &json!("import"))
+    );
+    let steps = place.journal("tuned", "sft");
+    let (first, last) = (number(&steps[0], "loss"), number(&steps[59], "loss"));
+    eprintln!("loss {first:.3} to {last:.3}");
+    assert!(first > 5.0 && last < 1.0, "{first} to {last}");
+
+    // What is left is published again: words as they came, weights under the same names.
+    let left = "tuned/checkpoints/sft/final";
+    for name in [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+    ] {
+        let same = place.bytes(&format!("{left}/{name}")) == place.bytes(&format!("model/{name}"));
+        assert!(same, "{name}");
+    }
+    let config = |path: &str| -> Value {
+        serde_json::from_slice(&place.bytes(&format!("{path}/config.json"))).unwrap()
+    };
+    assert_eq!(config(left), config("model"));
+    let card = String::from_utf8(place.bytes(&format!("{left}/README.md"))).unwrap();
+    assert!(card.contains("base_model: \"model\""), "{card}");
+    let scores = place.run(&["eval", "tuned", "--task", TASK, "--problems=4", "--json"]);
+    let scores: Value = serde_json::from_str(scores.lines().last().unwrap()).unwrap();
+    assert_eq!(scores["checkpoint"], "sft");
+    let question = "c1 i01 c1 c2 i02 c1 c2 ?";
+    place.run(&["chat", left, question, "--max-tokens=16"]);
+
+    let sizes = [
+        "--set=steps=2",
+        "--set=warmup_steps=0",
+        "--set=prompts_per_step=8",
+        "--set=group_size=8",
+        "--set=max_new_tokens=40",
+        "--set=evaluation.problems=4",
+        "--set=evaluation.max_new_tokens=40",
+    ];
+    let common = ["--task", TASK, "--positions=320"];
+    let rl = ["grpo", "tuned", "--stage=sft", "--out=rl"];
+    place.run(&[&rl[..], &common, &sizes, &EASY].concat());
+    let steps = place.journal("rl", "grpo");
+    assert_eq!(steps.len(), 2);
+    let accuracy = number(&steps[0], "accuracy");
+    eprintln!("right before reinforcement {accuracy:.2}");
+    assert!(accuracy > 0.1 && number(&steps[0], "gradient_norm") > 0.0);
+    let moved = place.bytes("rl/checkpoints/grpo/final/model.safetensors");
+    assert!(moved != place.bytes("rl/checkpoints/start/final/model.safetensors"));
+
+    let sizes = [
+        "--set=answers.prompts=8",
+        "--set=answers.max_new_tokens=40",
+        "--set=sequence_steps=2",
+        "--set=on_policy_steps=1",
+        "--set=prompts_per_step=2",
+        "--set=max_new_tokens=40",
+        "--set=warmup_steps=0",
+        "--set=model.student.hidden_size=32",
+        "--set=evaluation.problems=4",
+        "--set=evaluation.max_new_tokens=40",
+    ];
+    let taught = ["distill", left, "--out=taught"];
+    place.run(&[&taught[..], &common, &sizes, &EASY].concat());
+    let student = config("taught/checkpoints/distill/final");
+    assert_eq!(student["vocab_size"], ROWS);
+    assert_eq!(student["eos_token_id"], 2);
+    assert_eq!(student["architectures"], json!(["Qwen3ForCausalLM"]));
+    assert_eq!(place.journal("taught", "distill").len(), 3);
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_journal_and_with_no_other_model() {
+    let place = Place::new();
+    let often = ["--set=run.checkpoint_steps=5", "--set=run.evaluate_steps=0"];
+    place.run(&sft("whole", &often));
+    let mut child = place.command(&sft("killed", &often)).spawn().unwrap();
+    let saved = place.path("killed/checkpoints/sft/step-0000000005");
+    while !saved.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ends = !place.path("killed/checkpoints/sft/final").exists();
+    assert!(ends, "the process ended before it could be killed");
+
+    // Another file, other words: not the model that the run was started with.
+    let resume = ["sft", "model", "--out", "killed", "--resume"];
+    let config = place.path("model/tokenizer_config.json");
+    let kept = fs::read(&config).unwrap();
+    fs::write(&config, [&kept[..], b"\n"].concat()).unwrap();
+    let told = place.refusal(&resume);
+    assert!(
+        told.contains("the model that the run was started with"),
+        "{told}"
+    );
+    fs::write(&config, kept).unwrap();
+    publish(&place.path("other"), &CONTROL);
+    let told = place.refusal(&["sft", "other", "--out", "killed", "--resume"]);
+    assert!(
+        told.contains("the model that the run in killed was started with"),
+        "{told}"
+    );
+
+    place.run(&resume);
+    assert!(place.bytes("killed/journal.jsonl") == place.bytes("whole/journal.jsonl"));
+    let weights =
+        |run: &str| place.bytes(&format!("{run}/checkpoints/sft/final/model.safetensors"));
+    assert!(weights("killed") == weights("whole"));
+}
+
+#[test]
+fn what_cannot_be_a_start_is_refused_in_a_sentence() {
+    let place = Place::new();
+    let silent = place.path("silent");
+    publish(&silent, &CONTROL[..3]);
+    let told = place.refusal(&["sft", "silent", "--task", TASK, "--out=run"]);
+    assert!(
+        told.contains("control tokens <think> and </think>"),
+        "{told}"
+    );
+    let plain = place.path("plain");
+    publish(&plain, &CONTROL[..1]);
+    fs::write(plain.join("tokenizer_config.json"), "{}").unwrap();
+    let told = place.refusal(&["grpo", "plain", "--task", TASK, "--out=run"]);
+    assert!(told.contains("chat template"), "{told}");
+    fs::remove_file(silent.join("tokenizer.json")).unwrap();
+    let told = place.refusal(&["reject", "silent", "--task", TASK, "--out=run"]);
+    assert!(told.contains("expected a tokenizer"), "{told}");
+    let told = place.refusal(&["distill", "absent", "--task", TASK, "--out=run"]);
+    assert!(told.contains("absent"), "{told}");
+    let far = ["sft", "model", "--out=run", "--set=start.positions=100000"];
+    let told = place.refusal(&far);
+    assert!(told.contains("positions of at most 512"), "{told}");
+    assert!(!place.path("run").exists());
+}
