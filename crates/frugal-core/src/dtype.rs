@@ -191,17 +191,20 @@ fn decode_fp8_blocks(
 }
 
 /// The value of an e4m3 byte: bias 7, subnormals below 2^-6, `S.1111.111` is NaN.
+///
+/// Without branches, so that loops over it become vector code: the bits are laid into an f32 of
+/// bias 127, and a subnormal gets the implicit bit it lacks and loses it again.
+#[inline]
 #[must_use]
 pub fn e4m3_to_f32(byte: u8) -> f32 {
-    let magnitude = byte & 0x7F;
-    let value = match (magnitude >> 3, magnitude & 7) {
-        (15, 7) => f32::NAN,
-        (0, fraction) => f32::from(fraction) / 512.0,
-        (exponent, fraction) => {
-            f32::from_bits((u32::from(exponent) + 120) << 23 | u32::from(fraction) << 20)
-        }
-    };
-    if byte & 0x80 == 0 { value } else { -value }
+    /// Exponent of the smallest normal number, 2^-6.
+    const SMALLEST: u32 = 121 << 23;
+    let magnitude = u32::from(byte & 0x7F);
+    let normal = f32::from_bits((magnitude << 20) + (120 << 23));
+    let subnormal = f32::from_bits((magnitude << 20) | SMALLEST) - f32::from_bits(SMALLEST);
+    let value = if magnitude < 8 { subnormal } else { normal };
+    let value = if magnitude == 0x7F { f32::NAN } else { value };
+    f32::from_bits(value.to_bits() | u32::from(byte & 0x80) << 24)
 }
 
 /// The nearest e4m3 byte, ties to even, saturating at 448; NaN stays NaN.

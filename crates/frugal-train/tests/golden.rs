@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use frugal_core::reference::Reference;
 use frugal_model::checkpoint;
 use frugal_model::config::ModelConfig;
-use frugal_train::check::{CheckReport, Closeness, Recorded, check_golden};
+use frugal_train::check::{CheckReport, Closeness, Recorded, TOLERANCE, check_golden};
 use frugal_train::error::Result;
 
 fn folder(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn check(config: &str, weights: &[u8], golden: &[u8]) -> Result<CheckReport> {
         leaves: &leaves,
         golden,
     };
-    check_golden(&Reference, &recorded, Closeness::F32)
+    check_golden(&Reference, &recorded, Closeness::F32(TOLERANCE))
 }
 
 /// The model of a folder is that of transformers; returns how many gradients were compared.

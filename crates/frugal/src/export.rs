@@ -194,14 +194,17 @@ fn keys_of(text: &Text, opened: &Opened) -> anyhow::Result<TokenizerKeys> {
         add_bos,
         chat_template,
     } = vocabulary.padded(opened.config.vocab_size)?;
+    // A config may name ids that its tokenizer gives to ordinary text.
+    let control = |id: &u32| text.tokenizer.is_control(*id);
+    let config = &opened.config;
     Ok(TokenizerKeys {
         model,
         pre,
         tokens,
         token_types,
         merges,
-        bos: bos.or(opened.config.bos_token_id),
-        eos: eos.or(opened.config.eos_token_id.first().copied()),
+        bos: bos.or(config.bos_token_id.filter(control)),
+        eos: eos.or(config.eos_token_id.iter().copied().find(control)),
         pad,
         unk,
         add_bos,

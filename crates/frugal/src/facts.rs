@@ -3,24 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
-use frugal_core::stored::{SharedBytes, Stored};
-use frugal_kernels::mapped;
-use frugal_model::checkpoint::{self, Leaf, gguf};
-use frugal_model::config::ModelConfig;
+use frugal_core::stored::Stored;
+use frugal_model::checkpoint::Leaf;
 use frugal_model::params::{Params, Role};
 use frugal_run::models::{BoxError, Facts, Loader};
 
-/// Largest `config.json` or index that is read.
-const MAX_SMALL_BYTES: u64 = 64 << 20;
-const INDEX: &str = "model.safetensors.index.json";
+use crate::models;
 
 /// Looks at models with the loader that runs them.
 pub(crate) struct Known;
 
 impl Loader for Known {
     fn accepts(&self, folder: &Path) -> Result<(), BoxError> {
-        let config = config(folder)?;
+        let config = models::config_in(folder)?;
         // All its tensors have names and sizes, so it can be built.
         Params::spec(&config)?;
         Ok(())
@@ -33,79 +28,14 @@ impl Loader for Known {
 
 /// Opens a folder of safetensors or a GGUF file as `chat` would, and counts what is there.
 pub(crate) fn facts(path: &Path) -> anyhow::Result<Facts> {
-    let (config, leaves) = if path.is_dir() {
-        folder(path)?
-    } else {
-        gguf::read(&gguf::Gguf::parse(mapped_file(path)?)?)?
-    };
-    let count = Params::spec(&config)?.count(&config);
+    let opened = models::at(path)?.open()?;
+    let count = Params::spec(&opened.config)?.count(&opened.config);
     Ok(Facts {
-        architecture: format!("{:?}", config.architecture),
+        architecture: opened.config.architecture.class_name().to_owned(),
         parameters: Some(count.total + count.mtp),
         active_parameters: Some(count.active),
-        format: format(&leaves),
+        format: format(&opened.leaves),
     })
-}
-
-fn folder(path: &Path) -> anyhow::Result<(ModelConfig, Params<Leaf>)> {
-    let config = config(path)?;
-    let index = path.join(INDEX);
-    let mut files: Vec<SharedBytes> = Vec::new();
-    if index.is_file() {
-        let index = small(&index)?;
-        let names = checkpoint::file_names(&index)?;
-        for name in &names {
-            files.push(mapped_file(&path.join(name))?);
-        }
-        checkpoint::check_index(&index, &names, &files)?;
-    } else {
-        files.push(mapped_file(&only_safetensors(path)?)?);
-    }
-    Ok(checkpoint::read(&config, &files)?)
-}
-
-/// The one file of weights of a folder without an index.
-fn only_safetensors(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let usual = folder.join("model.safetensors");
-    if usual.is_file() {
-        return Ok(usual);
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "safetensors") {
-            found.push(path);
-        }
-    }
-    match <[_; 1]>::try_from(found) {
-        Ok([one]) => Ok(one),
-        Err(found) => anyhow::bail!(
-            "expected model.safetensors or {INDEX} in {}, got neither beside {} others",
-            folder.display(),
-            found.len()
-        ),
-    }
-}
-
-fn config(folder: &Path) -> anyhow::Result<ModelConfig> {
-    let path = folder.join("config.json");
-    let text = String::from_utf8(small(&path)?).context("config.json")?;
-    ModelConfig::from_json(&text).with_context(|| format!("in {}", path.display()))
-}
-
-fn mapped_file(path: &Path) -> anyhow::Result<SharedBytes> {
-    mapped::map(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn small(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let read = || format!("cannot read {}", path.display());
-    let bytes = path.metadata().with_context(read)?.len();
-    anyhow::ensure!(
-        bytes <= MAX_SMALL_BYTES,
-        "expected at most {MAX_SMALL_BYTES} bytes in {}, got {bytes}",
-        path.display()
-    );
-    std::fs::read(path).with_context(read)
 }
 
 /// What the matrices are stored in, the one with most bytes first: `Q4_K+Q6_K`.
@@ -142,10 +72,10 @@ mod tests {
             return;
         }
         for (name, architecture, format) in [
-            ("qwen2", "Qwen2", "F32"),
-            ("llama3", "Llama", "F32"),
-            ("deepseek_v3", "DeepseekV3", "F32"),
-            ("deepseek_v3_fp8", "DeepseekV3", "FP8"),
+            ("qwen2", "Qwen2ForCausalLM", "F32"),
+            ("llama3", "LlamaForCausalLM", "F32"),
+            ("deepseek_v3", "DeepseekV3ForCausalLM", "F32"),
+            ("deepseek_v3_fp8", "DeepseekV3ForCausalLM", "FP8"),
         ] {
             let folder = golden.join(name);
             Known.accepts(&folder).unwrap();
@@ -154,7 +84,7 @@ mod tests {
             assert!(facts.format.starts_with(format), "{name}: {}", facts.format);
             let (all, active) = (facts.parameters.unwrap(), facts.active_parameters.unwrap());
             assert!(0 < active && active <= all, "{name}: {active} of {all}");
-            assert_eq!(active < all, architecture == "DeepseekV3", "{name}");
+            assert_eq!(active < all, architecture == "DeepseekV3ForCausalLM", "{name}");
         }
     }
 

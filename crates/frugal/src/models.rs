@@ -19,8 +19,8 @@ use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoints;
 use frugal_run::recipe::Recipe;
-use frugal_text::Tokenizer;
-use frugal_text::chat::Template;
+use frugal_text::{Tokenizer, stops};
+use frugal_text::chat::{Sources, Template};
 use frugal_text::gguf::{GgufVocabulary, tokenizer_config_json, tokenizer_json};
 use serde_json::Value;
 
@@ -61,8 +61,10 @@ pub(crate) struct Opened {
     pub(crate) config: ModelConfig,
     /// Its parameters where they lie.
     pub(crate) leaves: Params<Leaf>,
-    /// Its words; none where the files hold none.
+    /// Its words; none where the files hold none that can be used.
     pub(crate) text: Option<Text>,
+    /// Why they cannot be used.
+    text_fault: Option<anyhow::Error>,
     /// Bytes of its weight files.
     pub(crate) bytes: u64,
 }
@@ -88,8 +90,6 @@ pub(crate) struct Generation {
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,
     pub(crate) top_k: Option<usize>,
-    /// Tokens that end an answer beside the config's.
-    pub(crate) eos: Vec<u32>,
 }
 
 /// Finds what a person means by a model.
@@ -131,7 +131,7 @@ pub(crate) fn at(path: &Path) -> anyhow::Result<Source> {
     let place = if full.join("config.json").is_file() {
         Place::Folder(full.clone())
     } else if full.is_dir() {
-        Place::Gguf(only_gguf(&full)?)
+        Place::Gguf(full.join(only_file(&full, "gguf", "model.gguf")?))
     } else {
         Place::Gguf(full.clone())
     };
@@ -146,20 +146,27 @@ pub(crate) fn at(path: &Path) -> anyhow::Result<Source> {
     })
 }
 
-fn only_gguf(folder: &Path) -> anyhow::Result<PathBuf> {
+/// The name of the one file with this ending in a folder, `usual` before all others. Of a model
+/// that was split it is the first part.
+fn only_file(folder: &Path, ending: &str, usual: &str) -> anyhow::Result<String> {
+    if folder.join(usual).is_file() {
+        return Ok(usual.to_owned());
+    }
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "gguf") {
-            found.push(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_later_part = name.contains("-of-") && !name.contains("-00001-of-");
+        if path.extension().is_some_and(|end| end == ending) && !is_later_part {
+            found.push(name.into_owned());
         }
     }
-    match <[PathBuf; 1]>::try_from(found) {
-        Ok([path]) => Ok(path),
+    match <[String; 1]>::try_from(found) {
+        Ok([name]) => Ok(name),
         Err(found) => anyhow::bail!(
-            "expected a folder with config.json, or with one GGUF file, got {} GGUF files in {}",
-            found.len(),
-            folder.display()
+            "expected one model in {}, got {} {ending} files",
+            folder.display(),
+            found.len()
         ),
     }
 }
@@ -225,62 +232,77 @@ impl Source {
     }
 
     fn open_folder(&self, folder: &Path) -> anyhow::Result<Opened> {
-        let config = ModelConfig::from_json(&required(folder, "config.json")?)?;
+        let config = config_in(folder)?;
         let index = optional(folder, INDEX)?;
         let names = match &index {
             Some(index) => checkpoint::file_names(index)?,
-            None => vec!["model.safetensors".to_owned()],
-        };
-        let map = |name: &String| {
-            let path = folder.join(name);
-            mapped::map(&path).with_context(|| format!("cannot read {}", path.display()))
+            None => vec![only_file(folder, "safetensors", "model.safetensors")?],
         };
         let files = names
             .iter()
-            .map(map)
+            .map(|name| map(&folder.join(name)))
             .collect::<anyhow::Result<Vec<SharedBytes>>>()?;
         if let Some(index) = &index {
             checkpoint::check_index(index, &names, &files)?;
         }
         let bytes = files.iter().map(|bytes| bytes.len() as u64).sum();
         let (config, leaves) = checkpoint::read(&config, &files)?;
-        Ok(Opened {
-            name: self.name.clone(),
-            config,
-            leaves,
-            text: text_of_folder(folder)?,
-            bytes,
-        })
+        Ok(Opened::new(&self.name, (config, leaves), text_of_folder(folder), bytes))
     }
 
     fn open_gguf(&self, file: &Path) -> anyhow::Result<Opened> {
-        let bytes = mapped::map(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let length = bytes.len() as u64;
-        let parsed = gguf::Gguf::parse(bytes)?;
-        let (config, leaves) = gguf::read(&parsed)?;
-        let text = parsed
-            .tokenizer()?
-            .map(|keys| -> anyhow::Result<Text> {
-                let vocabulary = vocabulary_of(keys);
-                let generation = Generation {
-                    eos: vocabulary.eos.into_iter().collect(),
-                    ..Generation::default()
-                };
-                Text::new(
-                    tokenizer_json(&vocabulary)?,
-                    tokenizer_config_json(&vocabulary)?,
-                    generation,
-                )
-            })
-            .transpose()?;
-        Ok(Opened {
-            name: self.name.clone(),
-            config,
-            leaves,
-            text,
-            bytes: length,
-        })
+        let mut parts = Vec::new();
+        let mut bytes = 0;
+        for path in parts_of(file) {
+            let mapped = map(&path)?;
+            bytes += mapped.len() as u64;
+            let part = gguf::Gguf::parse(mapped);
+            parts.push(part.with_context(|| path.display().to_string())?);
+        }
+        let parsed = gguf::Gguf::joined(parts)?;
+        let model = gguf::read(&parsed)?;
+        Ok(Opened::new(&self.name, model, text_of_gguf(&parsed), bytes))
     }
+}
+
+/// The files of a model that was split: `NAME-00001-of-00003.gguf` and those after it.
+fn parts_of(file: &Path) -> Vec<PathBuf> {
+    let whole = vec![file.to_owned()];
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let Some((begin, count)) = name
+        .strip_suffix(".gguf")
+        .and_then(|stem| stem.split_once("-00001-of-"))
+    else {
+        return whole;
+    };
+    match count.parse::<u32>() {
+        Ok(n) if count.len() == 5 => (1..=n)
+            .map(|i| file.with_file_name(format!("{begin}-{i:05}-of-{count}.gguf")))
+            .collect(),
+        _ => whole,
+    }
+}
+
+fn text_of_gguf(parsed: &gguf::Gguf) -> anyhow::Result<Option<Text>> {
+    let Some(keys) = parsed.tokenizer()? else {
+        return Ok(None);
+    };
+    let vocabulary = vocabulary_of(keys);
+    let (tokenizer, config) = (
+        tokenizer_json(&vocabulary)?,
+        tokenizer_config_json(&vocabulary)?,
+    );
+    Text::new(tokenizer, config, Generation::default()).map(Some)
+}
+
+fn map(path: &Path) -> anyhow::Result<SharedBytes> {
+    mapped::map(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The config of a folder.
+pub(crate) fn config_in(folder: &Path) -> anyhow::Result<ModelConfig> {
+    let config = required(folder, "config.json")?;
+    ModelConfig::from_json(&config).with_context(|| format!("in {}", folder.display()))
 }
 
 /// The same keys, in the words of the floor that knows text.
@@ -345,22 +367,22 @@ impl Text {
         })
     }
 
-    /// The model's chat template.
-    pub(crate) fn template(&self) -> anyhow::Result<Template> {
-        Template::from_config(&self.tokenizer_config, &self.tokenizer).context(
-            "expected a model with a chat template; give one with --template FILE, or --raw to \
-             continue text as it is",
-        )
+    /// The token that texts begin with, where the tokenizer adds one: DeepSeek's and Llama's do.
+    pub(crate) fn first_token(&self, config: &ModelConfig) -> Option<u32> {
+        let settings: Value = serde_json::from_slice(&self.tokenizer_config).unwrap_or_default();
+        let is_added = settings.get("add_bos_token").and_then(Value::as_bool) == Some(true);
+        let bos = config.bos_token_id.filter(|_| is_added);
+        bos.filter(|id| self.tokenizer.is_control(*id))
     }
 
-    /// A template from outside, with the model's own marks.
-    pub(crate) fn template_with(&self, source: &str) -> anyhow::Result<Template> {
-        let mut config: Value = serde_json::from_slice(&self.tokenizer_config)?;
-        if let Some(fields) = config.as_object_mut() {
-            fields.insert("chat_template".to_owned(), source.into());
-        }
-        let config = serde_json::to_vec(&config)?;
-        Ok(Template::from_config(&config, &self.tokenizer)?)
+    /// The template that is given, else the model's, else the one that its kind is known to have.
+    pub(crate) fn template(&self, given: Option<&str>) -> anyhow::Result<Template> {
+        let sources = Sources {
+            given,
+            file: None,
+            config: Some(&self.tokenizer_config),
+        };
+        Ok(Template::find(&sources, &self.tokenizer)?.0)
     }
 }
 
@@ -369,12 +391,6 @@ impl Generation {
         let fields: Value = serde_json::from_slice(bytes).context("generation_config.json")?;
         #[expect(clippy::cast_possible_truncation, reason = "settings of sampling are f32")]
         let number = |name: &str| fields.get(name).and_then(Value::as_f64).map(|x| x as f32);
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let eos = match fields.get("eos_token_id") {
-            Some(Value::Array(ids)) => ids.iter().filter_map(id).collect(),
-            Some(one) => id(one).into_iter().collect(),
-            None => Vec::new(),
-        };
         let sampled = fields.get("do_sample").and_then(Value::as_bool) != Some(false);
         Ok(Self {
             temperature: number("temperature").filter(|_| sampled),
@@ -383,12 +399,31 @@ impl Generation {
                 .get("top_k")
                 .and_then(Value::as_u64)
                 .and_then(|k| usize::try_from(k).ok()),
-            eos,
         })
     }
 }
 
 impl Opened {
+    fn new(
+        name: &str,
+        (config, leaves): (ModelConfig, Params<Leaf>),
+        text: anyhow::Result<Option<Text>>,
+        bytes: u64,
+    ) -> Self {
+        let (text, text_fault) = match text {
+            Ok(text) => (text, None),
+            Err(fault) => (None, Some(fault)),
+        };
+        Self {
+            name: name.to_owned(),
+            config,
+            leaves,
+            text,
+            text_fault,
+            bytes,
+        }
+    }
+
     /// The model on a device, its weights used from where they lie.
     pub(crate) fn load(&self, device: &Device, n_positions: usize) -> anyhow::Result<OnDevice> {
         let params = self.leaves.try_map(|leaf| leaf.keep(device))?;
@@ -397,20 +432,20 @@ impl Opened {
 
     /// Its words.
     pub(crate) fn text(&self) -> anyhow::Result<&Text> {
-        self.text.as_ref().with_context(|| {
-            format!("expected a tokenizer with model {}, got none", self.name)
+        self.text.as_ref().ok_or_else(|| match &self.text_fault {
+            Some(fault) => anyhow::anyhow!("tokenizer of model {}: {fault:#}", self.name),
+            None => anyhow::anyhow!(
+                "expected a tokenizer with model {}, got none",
+                self.name
+            ),
         })
     }
 
     /// The tokens that end an answer.
-    pub(crate) fn stops(&self) -> Vec<u32> {
-        let mut stops = self.config.eos_token_id.clone();
-        if let Some(text) = &self.text {
-            stops.extend(&text.generation.eos);
-        }
-        stops.sort_unstable();
-        stops.dedup();
-        stops
+    pub(crate) fn stops(&self) -> anyhow::Result<Vec<u32>> {
+        let text = self.text()?;
+        let ends = &self.config.eos_token_id;
+        Ok(stops(&text.tokenizer, text.generation_config.as_deref(), ends)?)
     }
 
     /// Positions for a conversation of up to `context` tokens.

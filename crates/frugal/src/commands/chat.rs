@@ -35,17 +35,17 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     let checker = checker(&source, &opened)?;
     let prompting = if arguments.raw {
         Prompting::Raw {
-            bos: opened.config.bos_token_id,
+            bos: text.first_token(&opened.config),
         }
     } else {
-        let template = match &arguments.template {
-            Some(path) => {
-                let source = fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                text.template_with(&source)?
-            }
-            None => text.template()?,
+        let given = match &arguments.template {
+            Some(path) => Some(
+                fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?,
+            ),
+            None => None,
         };
+        let template = text.template(given.as_deref())?;
         Prompting::Chat(Box::new(template))
     };
     let precision = match arguments.products {
@@ -69,7 +69,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         }
     }
     let sampling = sampling(arguments, &opened, checker.is_some());
-    let mut stops = opened.stops();
+    let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stopped))?;
@@ -78,6 +78,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         tokenizer: &text.tokenizer,
         prompting,
         checker,
+        stops: stops.clone(),
         speaker: Speaker::new(&device, &model, sampling, stops, arguments.seed)?,
         stopped,
         max_tokens: arguments.max_tokens,

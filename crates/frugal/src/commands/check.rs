@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use frugal_core::reference::Reference;
 use frugal_run::consumption::{Stopwatch, peak_memory_bytes};
-use frugal_train::check::{CheckReport, Closeness, Recorded, TOLERANCE, check_golden};
+use frugal_train::check::{CheckReport, Closeness, Recorded, check_golden};
 use serde_json::json;
 
 use crate::cli::{Check, CheckOn, Common};
@@ -19,6 +19,7 @@ use crate::output::{duration, metric, say, say_json, table};
 const MAX_BYTES: u64 = 4 << 30;
 
 pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode> {
+    let exact = Closeness::F32(arguments.tolerance);
     let mut is_passed = true;
     let mut rows = Vec::new();
     for path in &arguments.folders {
@@ -39,14 +40,14 @@ pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode
         for on in arguments.on.back_ends() {
             let watch = Stopwatch::start();
             let report = match on {
-                CheckOn::Reference => check_golden(&Reference, &recorded, Closeness::F32),
+                CheckOn::Reference => check_golden(&Reference, &recorded, exact),
                 CheckOn::CpuBf16 => {
                     let device = device::open(common, Precision::Bf16)?;
                     check_golden(&device, &recorded, Closeness::Bf16)
                 }
                 _ => {
                     let device = device::open(common, Precision::F32)?;
-                    check_golden(&device, &recorded, Closeness::F32)
+                    check_golden(&device, &recorded, exact)
                 }
             }
             .with_context(about)?;
@@ -89,8 +90,9 @@ pub(crate) fn run(common: &Common, arguments: &Check) -> anyhow::Result<ExitCode
         ];
         say(table(&head, &rows));
         say(format!(
-            "errors are relative to the largest recorded value of a tensor; {TOLERANCE:.0e} is allowed \
-             in f32, in bf16 twice the error recorded for it"
+            "errors are relative to the largest recorded value of a tensor; {:.0e} is allowed \
+             in f32, in bf16 twice the error recorded for it",
+            arguments.tolerance
         ));
     }
     Ok(if is_passed {

@@ -112,7 +112,7 @@ impl Examiner {
         let codec = if of_words == Some(name) {
             Codec::new(&text.tokenizer)?
         } else {
-            Codec::for_chat(text.tokenizer.clone(), text.template()?, task.instruction())
+            Codec::for_chat(text.tokenizer.clone(), text.template(None)?, task.instruction())
                 .context("expected a chat model that marks its thinking")?
         };
         let level = match recipe.filter(|_| own == Some(name)) {

@@ -72,7 +72,8 @@ pub(crate) fn run(common: &Common, arguments: &Quantize) -> anyhow::Result<ExitC
         opened.load(&device, positions)?,
         other.load(&device, positions)?,
     );
-    let first = opened.config.bos_token_id.filter(|_| begins_with_bos(&opened));
+    let text = opened.text.as_ref();
+    let first = text.and_then(|text| text.first_token(&opened.config));
     let loss = Loss {
         text: compare(&device, (&pair.0, &pair.1), &ids, first)?,
         task: match &examiner {
@@ -91,17 +92,6 @@ pub(crate) fn run(common: &Common, arguments: &Quantize) -> anyhow::Result<ExitC
         show(&loss);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether texts begin with the first token: where the tokenizer adds it, DeepSeek's and Llama's.
-fn begins_with_bos(opened: &Opened) -> bool {
-    let text = opened.text.as_ref();
-    text.is_some_and(|text| {
-        serde_json::from_slice::<serde_json::Value>(&text.tokenizer_config)
-            .ok()
-            .and_then(|config| config.get("add_bos_token")?.as_bool())
-            .unwrap_or(false)
-    })
 }
 
 /// The text that the loss is measured on, in the model's ids.

@@ -195,10 +195,16 @@ fn stretched(out: &mut Keys, config: &ModelConfig, yarn: &Yarn) -> Result<()> {
     }
 }
 
-/// The special tokens of a config that a tokenizer's keys do not state.
-pub(super) fn special_tokens(config: &ModelConfig, keys: &mut Vec<(String, Value)>) {
+/// The special tokens of a config that a tokenizer's keys do not state; those that are ordinary text
+/// to the tokenizer are none (`is_special`).
+pub(super) fn special_tokens(
+    config: &ModelConfig,
+    is_special: impl Fn(&u32) -> bool,
+    keys: &mut Vec<(String, Value)>,
+) {
     let mut ids = config.eos_token_id.clone();
-    if let Some(bos) = config.bos_token_id {
+    ids.retain(&is_special);
+    if let Some(bos) = config.bos_token_id.filter(is_special) {
         push_token(keys, "bos", bos);
     }
     let stated = keys.iter().find_map(|(key, value)| {

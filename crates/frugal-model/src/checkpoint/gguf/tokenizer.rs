@@ -107,6 +107,14 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Option<TokenizerKeys>> {
 }
 
 impl TokenizerKeys {
+    /// Whether a token is other than ordinary text.
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        let index = usize::try_from(id).unwrap_or(usize::MAX);
+        self.token_types
+            .get(index)
+            .is_some_and(|kind| *kind != NORMAL)
+    }
+
     /// The keys as a file holds them.
     pub(super) fn to_keys(&self) -> Vec<(String, Value)> {
         let mut keys = alloc::vec![(MODEL.to_owned(), Value::String(self.model.clone()))];

@@ -354,7 +354,11 @@ fn all_keys(config: &ModelConfig, settings: &GgufSettings) -> Result<Vec<(String
         Some(tokenizer) => tokenizer.to_keys(),
         None => alloc::vec![("tokenizer.ggml.model".to_owned(), text("none"))],
     };
-    keys::special_tokens(config, &mut tokenizer);
+    let is_special = |id: &u32| {
+        let tokenizer = settings.tokenizer.as_ref();
+        tokenizer.is_none_or(|tokenizer| tokenizer.is_special(*id))
+    };
+    keys::special_tokens(config, is_special, &mut tokenizer);
     keys.extend(tokenizer);
     let mut seen = alloc::collections::BTreeSet::new();
     for (key, value) in &keys {

@@ -62,6 +62,8 @@ pub(super) struct Talk<'a> {
     pub(super) prompting: Prompting,
     pub(super) checker: Option<Checker>,
     pub(super) speaker: Speaker<'a>,
+    /// Tokens that end an answer.
+    pub(super) stops: Vec<u32>,
     /// Set by Ctrl-C.
     pub(super) stopped: Arc<AtomicBool>,
     pub(super) max_tokens: usize,
@@ -202,7 +204,9 @@ impl Talk<'_> {
             ending: Ending::AssistantTurn,
             now: u64::try_from(unix_seconds()).ok().map(Moment::from_unix_seconds),
         })?;
-        if let Ok(markup) = template.markup() {
+        if let Ok(markup) = template.markup()
+            && markup.can_think()
+        {
             self.insist(&mut segments, &markup);
         }
         Ok(segments)
@@ -233,8 +237,10 @@ impl Talk<'_> {
             Prompting::Chat(template) => template.markup().ok(),
             Prompting::Raw { .. } => None,
         };
-        let mut parser =
-            markup.map(|markup| Parser::new(markup, Start::after(segments, &markup)));
+        let parser = |markup| {
+            Parser::new(markup, Start::after(segments, &markup)).ending_also_at(&self.stops)
+        };
+        let mut parser = markup.map(parser);
         let mut decoders = [self.tokenizer.decoder(), self.tokenizer.decoder()];
         let mut heard = Heard::default();
         let mut screen = Screen::new(self.common.json, self.is_folded);

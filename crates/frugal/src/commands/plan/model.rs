@@ -66,12 +66,12 @@ pub(super) fn run(common: &Common, arguments: &PlanOf) -> anyhow::Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     say(format!(
-        "{}: {}, {} layers, {}parameters, {}for a token",
+        "{}: {}, {} layers, {} parameters, {} of them for a token",
         opened.name,
         config.architecture.class_name(),
         config.num_hidden_layers,
-        metric(count.total as f64),
-        metric(count.active as f64)
+        metric(count.total as f64).trim_end(),
+        metric(count.active as f64).trim_end()
     ));
     let cells: Vec<Vec<String>> = rows
         .iter()
