@@ -13,6 +13,7 @@ use frugal_core::backend::{GroupScore, RopePairs, Router, Scoring};
 
 use crate::error::{Error, Result};
 
+mod json;
 mod read;
 mod write;
 
@@ -50,7 +51,9 @@ impl Architecture {
     fn names(self) -> (&'static str, &'static str) {
         let known = read::ARCHITECTURES.iter();
         let mut found = known.filter(|(architecture, ..)| *architecture == self);
-        found.next().map_or(("", ""), |(_, class, kind)| (*class, *kind))
+        found
+            .next()
+            .map_or(("", ""), |(_, class, kind)| (*class, *kind))
     }
 }
 

@@ -38,7 +38,7 @@ pub use self::source::{Origin, Sources};
 use crate::reasoning::Markup;
 use crate::tokenizer::{Segment, Tokenizer};
 use crate::word_level::{END_THINK, THINK};
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// The largest template we compile, in bytes. The largest published one known here has 17 kB.
 pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
@@ -127,10 +127,7 @@ impl Template {
     /// Prepares the template of a `tokenizer_config.json`: its `chat_template` (if there are several,
     /// the one named `default`), `bos_token` and `eos_token`.
     pub fn from_config(config: &[u8], tokenizer: &Tokenizer) -> Result<Self> {
-        let config: Value = serde_json::from_slice(config).map_err(|source| Error::Json {
-            what: "tokenizer_config.json",
-            source,
-        })?;
+        let config = json::read("tokenizer_config.json", config)?;
         let source = template_source(&config).ok_or_else(|| {
             Error::Chat("expected a chat_template in tokenizer_config.json".to_string())
         })?;

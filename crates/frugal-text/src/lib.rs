@@ -20,6 +20,7 @@ pub mod byte_level;
 pub mod chat;
 mod error;
 pub mod gguf;
+mod json;
 pub mod reasoning;
 mod stops;
 pub mod tokenizer;

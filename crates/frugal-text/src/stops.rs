@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// Control tokens that end a turn or a text in the families we run.
 const ENDS: [&str; 7] = [
@@ -31,9 +31,8 @@ pub fn stops(
     eos: &[u32],
 ) -> Result<Vec<u32>> {
     let what = "generation_config.json";
-    let config: Value = generation_config.map_or(Ok(Value::Null), |config| {
-        serde_json::from_slice(config).map_err(|source| Error::Json { what, source })
-    })?;
+    let config: Value =
+        generation_config.map_or(Ok(Value::Null), |config| json::read(what, config))?;
     let named = match config.get("eos_token_id") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(several)) => several.iter().map(number).collect::<Result<_>>()?,

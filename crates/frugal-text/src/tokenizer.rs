@@ -534,6 +534,12 @@ mod tests {
             Err(Error::Json { .. })
         ));
         assert!(Tokenizer::from_json("[".repeat(100_000).as_bytes()).is_err());
+        let twice = word_level_file()
+            .to_string()
+            .replacen(r#""try":"#, r#""try":8,"try":"#, 1);
+        assert!(
+            matches!(Tokenizer::from_json(twice.as_bytes()), Err(Error::Json { source, .. }) if source.to_string().contains("\"try\" comes twice"))
+        );
         let large = vec![b' '; MAX_FILE_BYTES + 1];
         assert!(matches!(
             Tokenizer::from_json(&large),

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use frugal_core::backend::RopePairs;
 use serde_json::{Map, Value, json};
 
+use super::json::Unique;
 use super::{
     Architecture, AttentionConfig, GqaConfig, Llama3, MlaConfig, ModelConfig, MoeConfig,
     RopeScaling, TopkMethod, Yarn,
@@ -176,14 +177,17 @@ impl ModelConfig {
     /// Reads a published `config.json`.
     ///
     /// # Errors
-    /// [`Error::Json`] if it is not a JSON object, [`Error::Config`] for a value that is impossible or not
+    /// [`Error::Json`] if it is not a JSON object or a name comes twice, [`Error::Config`] for a value that is impossible or not
     /// supported, [`Error::UnknownField`] for a field that might change the result.
     pub fn from_json(text: &str) -> Result<Self> {
-        let map =
-            serde_json::from_str::<Map<String, Value>>(text).map_err(|error| Error::Json {
-                file: "config.json",
-                reason: error.to_string(),
-            })?;
+        let refuse = |reason: String| Error::Json {
+            file: "config.json",
+            reason,
+        };
+        let map = match serde_json::from_str(text).map_err(|error| refuse(error.to_string()))? {
+            Unique(Value::Object(map)) => map,
+            Unique(other) => return Err(refuse(format!("expected an object, got {other}"))),
+        };
         let mut fields = Fields {
             prefix: String::new(),
             map,

@@ -305,6 +305,30 @@ proptest! {
 }
 
 #[test]
+fn a_field_that_comes_twice_is_refused_at_its_place() {
+    let text = small_qwen3().to_json();
+    let twice = [
+        text.replacen('{', r#"{"hidden_size": 8,"#, 1),
+        text.replacen(
+            '{',
+            r#"{"torch_dtype": {"a": [{"hidden_size": 1, "hidden_size": 1}]},"#,
+            1,
+        ),
+    ];
+    assert!(ModelConfig::from_json(&text).is_ok());
+    for text in twice {
+        let error = ModelConfig::from_json(&text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.json: \"hidden_size\" comes twice at line "),
+            "{error}"
+        );
+    }
+    for other in ["[]", "3", "null", "\"a\"", "{", ""] {
+        assert!(ModelConfig::from_json(other).is_err(), "{other}");
+    }
+}
+
+#[test]
 fn v2_with_normalised_weights_is_refused() {
     let mut config = golden("deepseek_v2").config;
     assert_eq!(config.architecture, Architecture::DeepseekV2);

@@ -883,6 +883,21 @@ fn headers_that_lie_are_refused_with_byte_and_name() {
             patch(at("general.name"), &[13, 0, 0, 0]),
             "a type of 0 to 12, got 13",
         ),
+        // Types that are negative for a reader with signed numbers.
+        (raw_key(u32::MAX, &[]), "a type of 0 to 12"),
+        (
+            raw_key(9, &[&[0xFF; 4], 1u64.to_le_bytes().as_slice()].concat()),
+            "items of type 0 to 12",
+        ),
+        (
+            patch(embed + 20, &[0xFF; 4]),
+            "token_embd.weight: expected a known type of tensor",
+        ),
+        // An offset far past the end, at which sums would overflow.
+        (
+            patch(embed + 24, &max),
+            "token_embd.weight: expected offset 0",
+        ),
         (raw_key(9, &nested), "at most 4 deep"),
         (
             raw_key(9, &[&[8, 0, 0, 0], max.as_slice()].concat()),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::builtin::Builtin;
 use super::{Template, template_source, token_named};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// What there is to choose from, the strongest first.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,9 +37,9 @@ impl Template {
     /// *Errors*: as [`Template::new`]; [`Error::NoTemplate`] where nothing tells the format.
     pub fn find(sources: &Sources<'_>, tokenizer: &Tokenizer) -> Result<(Self, Origin)> {
         let what = "tokenizer_config.json";
-        let config: Value = sources.config.map_or(Ok(Value::Null), |config| {
-            serde_json::from_slice(config).map_err(|source| Error::Json { what, source })
-        })?;
+        let config: Value = sources
+            .config
+            .map_or(Ok(Value::Null), |config| json::read(what, config))?;
         let builtin = Builtin::of(tokenizer);
         let written = [
             (sources.given, Origin::Given),

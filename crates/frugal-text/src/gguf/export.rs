@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::pre::PreTokenizer;
 use super::{GgufVocabulary, filler, inconsistent, kind};
 use crate::tokenizer::{AddedToken, added_tokens};
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// The most ids without a token, which become fillers.
 const MAX_HOLES: usize = 1 << 16;
@@ -22,8 +22,9 @@ const MAX_HOLES: usize = 1 << 16;
 /// without vocabulary then); others for files that are broken.
 pub fn vocabulary(tokenizer: &[u8], config: Option<&[u8]>) -> Result<GgufVocabulary> {
     let added = added_tokens(tokenizer)?;
-    let root: Value = parse("tokenizer file", tokenizer)?;
-    let config: Value = config.map_or(Ok(Value::Null), |c| parse("tokenizer_config.json", c))?;
+    let root = json::read("tokenizer file", tokenizer)?;
+    let config: Value =
+        config.map_or(Ok(Value::Null), |c| json::read("tokenizer_config.json", c))?;
     let model = root.get("model").unwrap_or(&Value::Null);
     check_model(model)?;
     check_normalizer(root.get("normalizer").unwrap_or(&Value::Null))?;
@@ -64,10 +65,6 @@ pub fn vocabulary(tokenizer: &[u8], config: Option<&[u8]>) -> Result<GgufVocabul
 
 fn refused(why: impl Into<String>) -> Error {
     Error::NotInGguf(why.into())
-}
-
-fn parse(what: &'static str, bytes: &[u8]) -> Result<Value> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Json { what, source })
 }
 
 fn check_model(model: &Value) -> Result<()> {

@@ -8,7 +8,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::parts;
 use super::{MAX_ADDED, MAX_FILE_BYTES, MAX_SPELLING_BYTES, MAX_VOCABULARY};
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// An entry of `added_tokens`.
 #[expect(
@@ -69,9 +69,9 @@ fn is_markup(spelling: &str) -> bool {
 /// Reads a file, checks it, and takes the control tokens out.
 pub(super) fn settle(bytes: &[u8], plain: Plain<'_>) -> Result<Settled> {
     within("bytes of a tokenizer file", MAX_FILE_BYTES, bytes.len())?;
-    let what = "tokenizer file";
-    let mut root: Map<String, Value> =
-        serde_json::from_slice(bytes).map_err(|source| Error::Json { what, source })?;
+    let Value::Object(mut root) = json::read("tokenizer file", bytes)? else {
+        return Err(inconsistent("expected an object"));
+    };
     parts::check(&root)?;
     let (added, kept) = match root.remove("added_tokens") {
         Some(Value::Array(entries)) => read_added(entries, plain)?,
