@@ -214,7 +214,9 @@ impl<T: Clone> Cache<T> {
             });
         }
         sequence.length = length;
-        let kept = (length as usize).div_ceil(page_rows).min(sequence.pages.len());
+        let kept = (length as usize)
+            .div_ceil(page_rows)
+            .min(sequence.pages.len());
         for page in sequence.pages.split_off(kept) {
             self.pool.release(page);
         }
