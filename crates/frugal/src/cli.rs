@@ -230,6 +230,9 @@ pub(crate) struct Chat {
     /// Continue the text as it is, without a chat template
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Measure the machine first, and say with each answer how fast it was expected to be
+    #[arg(long)]
+    pub(crate) forecast: bool,
     /// Seed of the sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -372,6 +375,9 @@ pub(crate) struct Check {
     /// Folders with a model and golden.safetensors
     #[arg(required = true)]
     pub(crate) folders: Vec<PathBuf>,
+    /// Largest error allowed in f32, relative to the largest recorded value of a tensor
+    #[arg(long, default_value_t = frugal_train::check::TOLERANCE)]
+    pub(crate) tolerance: f64,
     /// Which back-end to check
     #[arg(long, value_enum, default_value_t = CheckOn::Both)]
     pub(crate) on: CheckOn,

@@ -215,13 +215,6 @@ impl Source {
         }
     }
 
-    /// The run it came from, where it has that run's task for a language: a model that a run made
-    /// from nothing. One that a run imported speaks through its chat template.
-    pub(crate) fn run_of_words(&self) -> Option<&Recipe> {
-        let recipe = self.recipe.as_ref();
-        recipe.filter(|recipe| recipe.import().is_none())
-    }
-
     /// Maps and checks the files.
     pub(crate) fn open(&self) -> anyhow::Result<Opened> {
         match &self.place {

@@ -11,12 +11,13 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use frugal_core::backend::Sampling;
-use frugal_eval::encode::Codec;
+use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::tasks;
 use frugal_text::reasoning::Markup;
 
 use crate::cli::{Chat, Common, Products};
 use crate::device::{self, Precision};
+use crate::forecast::Machine;
 use crate::models::{self, Opened, Source};
 use crate::output::{metric, tell};
 use crate::speaker::Speaker;
@@ -68,6 +69,14 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
             tell(format!("it knows problems like `{}`", checker.example()?));
         }
     }
+    let context = opened.positions(arguments.context);
+    let forecast = if arguments.forecast {
+        let mut machine = Machine::measure(&device);
+        let forecast = machine.forecast(&opened.config, &models::formats(&opened), context)?;
+        Some(forecast.answer_tokens_per_second)
+    } else {
+        None
+    };
     let sampling = sampling(arguments, &opened, checker.is_some());
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
@@ -81,6 +90,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         stops: stops.clone(),
         speaker: Speaker::new(&device, &model, sampling, stops, arguments.seed)?,
         stopped,
+        forecast,
         max_tokens: arguments.max_tokens,
         thinks: arguments.think,
         is_folded: false,
@@ -166,10 +176,15 @@ fn sampling(arguments: &Chat, opened: &Opened, is_run: bool) -> Sampling {
 
 /// A run's task, to tell right from wrong.
 fn checker(source: &Source, opened: &Opened) -> anyhow::Result<Option<Checker>> {
-    let Some(recipe) = source.run_of_words() else {
+    let Some(recipe) = &source.recipe else {
         return Ok(None);
     };
     let task = tasks::by_name(&recipe.task.name, None)?;
-    let codec = Codec::new(&opened.text()?.tokenizer)?;
+    let tokenizer = &opened.text()?.tokenizer;
+    // A published model that a run started from is talked to as such.
+    if !is_of_task(tokenizer, task.as_ref()) {
+        return Ok(None);
+    }
+    let codec = Codec::new(tokenizer)?;
     Ok(Some(Checker { task, codec }))
 }

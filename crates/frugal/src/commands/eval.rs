@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use frugal_core::rng::{Rng, key};
 use frugal_eval::corpus;
-use frugal_eval::encode::Codec;
+use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::knobs::Level;
 use frugal_eval::task::Task;
 use frugal_eval::tasks;
@@ -108,8 +108,7 @@ impl Examiner {
             .transpose()?;
         let task = tasks::by_name(name, rows.as_deref())?;
         let text = opened.text()?;
-        let of_words = source.run_of_words().map(|recipe| recipe.task.name.as_str());
-        let codec = if of_words == Some(name) {
+        let codec = if is_of_task(&text.tokenizer, task.as_ref()) {
             Codec::new(&text.tokenizer)?
         } else {
             Codec::for_chat(text.tokenizer.clone(), text.template(None)?, task.instruction())

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frugal_core::dtype::DType;
-use frugal_core::quant::Format;
+use frugal_core::rng::Rng;
 use frugal_model::config::ModelConfig;
 use frugal_model::params::{Params, Spec};
+use frugal_run::consumption::Stopwatch;
 use frugal_run::plan::{Controls, Plan};
 use frugal_run::recipe::{Recipe, StageSettings};
 use frugal_train::artifact::{Vocabulary, config_of};
+use frugal_train::bench::TrainBench;
 
 use crate::cli::{Common, Distill, Improve, Student};
 use crate::commands::run::{Place, follow, old_folder, recipe_of};
-use crate::device::{self, Precision};
-use crate::forecast::{Machine, all_in};
+use crate::device::{self, Device, Precision};
 use crate::models::{self, Opened, Source};
 use crate::output::Usage;
 
@@ -25,6 +25,10 @@ use crate::output::Usage;
 const SMALL: u64 = 5_000_000;
 /// Problems of the examination, fewer than a recipe's: a published model takes longer over each.
 const PROBLEMS: u32 = 64;
+/// Sequences and tokens of each in the step that is timed.
+const TRIAL: [usize; 2] = [4, 128];
+/// Tokens of the vocabulary of the model that is timed.
+const TRIAL_VOCABULARY: usize = 8192;
 /// The stage that imports.
 const START: &str = "start";
 /// Sections of a recipe that an override may name instead of a stage.
@@ -86,6 +90,9 @@ fn checkpoint_of(source: &Source, arguments: &Improve) -> anyhow::Result<String>
         return Ok(arguments.which.model.clone());
     }
     let path = source.path();
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let text = path.to_str();
     let text = text.with_context(|| format!("expected a path in UTF-8, got {}", path.display()))?;
     Ok(text.to_owned())
@@ -226,35 +233,52 @@ fn rates(deed: Deed) -> &'static str {
     }
 }
 
-/// Minutes that the stages will take here by the forecast of what a model reads in a prompt: as long
-/// for a token drawn beside many others, three times as long for one that is learnt. The
-/// examination is not in it, since the budget does not scale that.
+/// Minutes that the stages will take here, by training steps of a few layers that are timed first.
+/// The examination is not in it, since the budget does not scale that.
 fn forecast_minutes(
     common: &Common,
     recipe: &Recipe,
     imported: &ModelConfig,
 ) -> anyhow::Result<f64> {
     let device = device::open(common, Precision::Bf16)?;
-    let mut machine = Machine::measure(&device);
-    let positions = recipe.n_positions().min(imported.max_position_embeddings);
     let mut seconds = 0.0;
     for stage in &recipe.stages {
         let (learnt, drawn) = tokens(&stage.settings);
-        if learnt + drawn == 0.0 {
-            continue;
+        if learnt + drawn > 0.0 {
+            let config = match recipe.model_of(stage) {
+                Some((_, shape)) => config_of(shape, &Vocabulary::of_model(imported))?,
+                None => imported.clone(),
+            };
+            let active = Params::<Spec>::spec(&config)?.count(&config).active as f64;
+            // A token that is drawn costs a third of one that is learnt, at about a third of the
+            // rate: its products have few rows.
+            seconds += 6.0 * active * (learnt + drawn) / training_rate(&device, config)?;
         }
-        let config = match recipe.model_of(stage) {
-            Some((_, shape)) => config_of(shape, &Vocabulary::of_model(imported))?,
-            None => imported.clone(),
-        };
-        let formats = all_in(&config, Format::Plain(DType::F32))?;
-        let forecast = machine.forecast(&config, &formats, positions)?;
-        seconds += (3.0 * learnt + drawn) / forecast.prompt_tokens_per_second;
     }
     // Two digits: a forecast has no more.
     let minutes = seconds / 60.0;
     let rounded = format!("{minutes:.1e}").parse::<f64>()?;
     Ok(rounded.max(f64::MIN_POSITIVE))
+}
+
+/// FLOPs per second of training steps, timed on the first layers and a part of the vocabulary: those
+/// of a large model take as long as all of a small one.
+fn training_rate(device: &Device, mut config: ModelConfig) -> anyhow::Result<f64> {
+    let dense = config.moe.map_or(0, |moe| moe.first_k_dense_replace);
+    config.num_hidden_layers = config.num_hidden_layers.min(2.max(dense + 1));
+    config.num_nextn_predict_layers = 0;
+    config.vocab_size = config.vocab_size.min(TRIAL_VOCABULARY);
+    (config.bos_token_id, config.eos_token_id) = (None, Vec::new());
+    let active = Params::<Spec>::spec(&config)?.count(&config).active as f64;
+    let mut rng = Rng::derive(&[1]);
+    let [sequences, length] = TRIAL;
+    let length = length.min(config.max_position_embeddings);
+    let mut bench = TrainBench::new(device, config, sequences, length, &mut rng)?;
+    // The first step makes buffers that later ones find.
+    bench.step(&mut rng)?;
+    let watch = Stopwatch::start();
+    let learnt = bench.step(&mut rng)?;
+    Ok(6.0 * active * learnt.tokens as f64 / watch.seconds().max(1e-9))
 }
 
 /// Tokens that a stage learns and draws, answers taken for half as long as they may be.

@@ -13,7 +13,7 @@ use frugal_eval::task::{Problem, Task};
 use frugal_run::consumption::unix_seconds;
 use frugal_text::chat::{Conversation, Ending, Moment, Template, message};
 use frugal_text::reasoning::{Event, Markup, Parser, Start};
-use frugal_text::{Segment, Tokenizer};
+use frugal_text::{Decoder, Segment, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use super::show::Screen;
@@ -66,6 +66,8 @@ pub(super) struct Talk<'a> {
     pub(super) stops: Vec<u32>,
     /// Set by Ctrl-C.
     pub(super) stopped: Arc<AtomicBool>,
+    /// Tokens of an answer a second that were expected, where anyone asked.
+    pub(super) forecast: Option<f64>,
     pub(super) max_tokens: usize,
     pub(super) thinks: Option<Switch>,
     pub(super) is_folded: bool,
@@ -253,14 +255,14 @@ impl Talk<'_> {
                 let [thought, answered] = &mut decoders;
                 match parser.as_mut().map(|parser| parser.feed(id)) {
                     Some(Event::Thinking(id)) => {
-                        let piece = thought.push(id)?;
+                        let piece = piece_of(thought, id);
                         heard.thinking.push_str(piece);
                         heard.thinking_tokens += 1;
                         screen.think(piece);
                     }
                     Some(Event::Control(_)) => {}
                     Some(Event::Answer(_) | Event::Trailing(_)) | None => {
-                        let piece = answered.push(id)?;
+                        let piece = piece_of(answered, id);
                         heard.answer.push_str(piece);
                         screen.answer(piece);
                     }
@@ -276,7 +278,7 @@ impl Talk<'_> {
         let rest = answered.finish()?;
         screen.answer(&rest);
         heard.answer.push_str(&rest);
-        screen.end(&remark(&heard, &spoken));
+        screen.end(&remark(&heard, &spoken, self.forecast));
         Ok((heard, spoken))
     }
 
@@ -306,6 +308,7 @@ impl Talk<'_> {
                 "prompt_tokens": spoken.prompt_tokens,
                 "prompt_seconds": spoken.prompt_seconds,
                 "tokens_per_second": spoken.tokens_per_second(),
+                "forecast_tokens_per_second": self.forecast,
             }));
         }
         if let Some(is_right) = verdict {
@@ -315,14 +318,23 @@ impl Talk<'_> {
     }
 }
 
-/// What an answer took.
-fn remark(heard: &Heard, spoken: &Spoken) -> String {
+/// The text that is certain with one more id. A published embedding may have more rows than its
+/// tokenizer has tokens; what a model says with one of these stands for nothing.
+fn piece_of<'d>(decoder: &'d mut Decoder<'_>, id: u32) -> &'d str {
+    decoder.push(id).unwrap_or("\u{FFFD}")
+}
+
+/// What an answer took, beside what was expected.
+fn remark(heard: &Heard, spoken: &Spoken, expected: Option<f64>) -> String {
     let mut words = format!("{} tokens", spoken.ids.len());
     if heard.thinking_tokens > 0 {
         words += &format!(", {} of them thinking", heard.thinking_tokens);
     }
     if let Some(rate) = spoken.tokens_per_second() {
         words += &format!(", {rate:.1} tokens/s");
+        if let Some(expected) = expected {
+            words += &format!(" ({expected:.1} were forecast)");
+        }
     }
     words += &format!(
         ", {} prompt tokens in {:.1} s",

@@ -1,8 +1,9 @@
 //! What the models of a run begin with: words of the task's own, or a published checkpoint's.
 
 use anyhow::Context;
-use frugal_eval::encode::Codec;
+use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::task::Task;
+use frugal_eval::tasks;
 use frugal_run::recipe::Recipe;
 use frugal_text::chat::{Sources, Template};
 use frugal_text::word_level;
@@ -72,15 +73,18 @@ impl Beginning {
 
 /// How the model is asked: in its task's words if it is a run's own, else in its chat template.
 fn codec_of(source: &Source, text: &Text, task: &dyn Task) -> anyhow::Result<Codec> {
-    if let Some(recipe) = source.run_of_words() {
+    if is_of_task(&text.tokenizer, task) {
+        return Ok(Codec::new(&text.tokenizer)?);
+    }
+    if let Some(recipe) = &source.recipe {
+        let other = tasks::by_name(&recipe.task.name, None)?;
         anyhow::ensure!(
-            recipe.task.name == task.name(),
+            !is_of_task(&text.tokenizer, other.as_ref()),
             "expected a model that knows the words of the task {}, got one that only knows those \
              of {}",
             task.name(),
-            recipe.task.name
+            other.name()
         );
-        return Ok(Codec::new(&text.tokenizer)?);
     }
     let sources = Sources {
         given: None,
