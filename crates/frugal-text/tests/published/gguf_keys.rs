@@ -8,6 +8,10 @@ use frugal_text::gguf::GgufVocabulary;
 
 pub(super) fn read(file: &Path) -> GgufVocabulary {
     let bytes = SharedBytes::from(std::fs::read(file).unwrap());
+    handed_over(Gguf::parse(bytes).unwrap().tokenizer().unwrap().unwrap())
+}
+
+pub(super) fn handed_over(keys: TokenizerKeys) -> GgufVocabulary {
     let TokenizerKeys {
         model,
         pre,
@@ -20,7 +24,7 @@ pub(super) fn read(file: &Path) -> GgufVocabulary {
         unk,
         add_bos,
         chat_template,
-    } = Gguf::parse(bytes).unwrap().tokenizer().unwrap().unwrap();
+    } = keys;
     GgufVocabulary {
         model,
         pre,

@@ -2,12 +2,15 @@
 
 use std::sync::LazyLock;
 
+use frugal_model::checkpoint::gguf::Gguf;
 use frugal_text::Tokenizer;
 use frugal_text::byte_level::letter_of;
 use frugal_text::chat::{Conversation, Ending, Template, message};
 use frugal_text::gguf::{self, GgufVocabulary};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+
+use crate::gguf_keys;
 
 fn vocabulary() -> GgufVocabulary {
     let mut tokens: Vec<String> = (0..=u8::MAX)
@@ -201,6 +204,82 @@ proptest! {
             gguf::tokenizer_config_json(&odd).unwrap();
         }
     }
+}
+
+/// A file without tensors: version 3, and the keys of a tokenizer.
+fn gguf_file(vocabulary: &GgufVocabulary) -> Vec<u8> {
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend([0_u64, 6].iter().flat_map(|n| n.to_le_bytes()));
+    let text = |file: &mut Vec<u8>, text: &str| {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    };
+    let key = |file: &mut Vec<u8>, name: &str, kinds: &[u32]| {
+        text(file, &format!("tokenizer.ggml.{name}"));
+        file.extend(kinds.iter().flat_map(|kind| kind.to_le_bytes()));
+    };
+    for (name, value) in [("model", &vocabulary.model), ("pre", &vocabulary.pre)] {
+        key(&mut file, name, &[8]);
+        text(&mut file, value);
+    }
+    for (name, list) in [
+        ("tokens", &vocabulary.tokens),
+        ("merges", &vocabulary.merges),
+    ] {
+        key(&mut file, name, &[9, 8]);
+        file.extend((list.len() as u64).to_le_bytes());
+        for item in list {
+            text(&mut file, item);
+        }
+    }
+    key(&mut file, "token_type", &[9, 5]);
+    file.extend((vocabulary.token_types.len() as u64).to_le_bytes());
+    let types = vocabulary.token_types.iter();
+    file.extend(types.flat_map(|kind| kind.to_le_bytes()));
+    key(&mut file, "bos_token_id", &[4]);
+    file.extend(vocabulary.bos.unwrap_or_default().to_le_bytes());
+    file
+}
+
+/// Every byte of a GGUF file's tokenizer flipped, and every length: an error that names a place, or a
+/// tokenizer of as many tokens, from which no text gets a control token.
+#[test]
+fn damaged_gguf_tokenizers_are_errors_or_tokenizers() {
+    let whole = gguf_file(&vocabulary());
+    let keys = |file: Vec<u8>| {
+        let keys = Gguf::parse(file.into())?.tokenizer()?;
+        Ok::<_, frugal_model::error::Error>(keys.map(gguf_keys::handed_over))
+    };
+    assert_eq!(keys(whole.clone()).unwrap().unwrap(), vocabulary());
+    let (mut refused, mut absent, mut used) = (0, 0, 0);
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        for file in [flipped, whole[..at].to_vec()] {
+            match keys(file) {
+                Err(error) => {
+                    assert!(error.to_string().starts_with("gguf: "), "{at}: {error}");
+                    refused += 1;
+                }
+                // The name of the first key was hit.
+                Ok(None) => absent += 1,
+                Ok(Some(keys)) => {
+                    assert_eq!(keys.tokens.len(), keys.token_types.len());
+                    assert_eq!(keys.tokens.len(), vocabulary().tokens.len(), "{at}");
+                    // Tokenizers take long to build without optimisation.
+                    if at % 64 == 0
+                        && let Ok(file) = gguf::tokenizer_json(&keys)
+                    {
+                        use_it(&file);
+                    }
+                    used += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > whole.len(), "{refused} {absent} {used}");
+    assert!(used > whole.len() / 8, "{refused} {absent} {used}");
+    assert!(absent < 40, "{refused} {absent} {used}");
 }
 
 /// Each property in about a second without optimisation.
