@@ -35,6 +35,16 @@ pub enum EncodeError {
     },
 }
 
+/// Whether a tokenizer is that of a task's own words, as a run's own models have it.
+pub fn is_of_task(tokenizer: &Tokenizer, task: &dyn Task) -> bool {
+    let control = CONTROL.iter().map(|name| (*name).to_owned());
+    let names: Vec<String> = control.chain(task.words()).collect();
+    tokenizer.vocab_size() == names.len()
+        && (0..)
+            .zip(&names)
+            .all(|(id, name)| tokenizer.token_name(id).as_ref() == Some(name))
+}
+
 /// A line as ids, from `<bos>` to `<eos>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedLine {
@@ -294,6 +304,8 @@ mod tests {
     fn ids_are_the_tokenizers() {
         let (file, codec) = Codec::for_task(&Countdown::default()).unwrap();
         let tokenizer = Tokenizer::from_json(&file).unwrap();
+        assert!(is_of_task(&tokenizer, &Countdown::default()));
+        assert!(!is_of_task(&tokenizer, &crate::tasks::Cups));
         let text = "<think> try 3 + 4 7 , 7 * 5 35 25 no </think> ( 3 + 4 ) * 5";
         let (thinking, answer) = text.split_once(" </think> ").unwrap();
         let control = |name| Segment::Control(tokenizer.control(name).unwrap());

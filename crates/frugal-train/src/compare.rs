@@ -98,8 +98,8 @@ impl Sums {
             let targets = window.get(first + 1..first + 1 + part.len());
             let targets = targets.unwrap_or(&[]);
             let hidden = [b.gather(&before.1, part)?, b.gather(&after.1, part)?];
-            let [teacher, student] = [(before.0, &hidden[0]), (after.0, &hidden[1])]
-                .map(|(model, hidden)| Head {
+            let [teacher, student] =
+                [(before.0, &hidden[0]), (after.0, &hidden[1])].map(|(model, hidden)| Head {
                     hidden,
                     weight: transformer::head(model),
                 });

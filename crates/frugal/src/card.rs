@@ -40,20 +40,29 @@ impl Card {
 
     /// As the hub writes it: a head for programs, a text for people.
     pub(crate) fn to_markdown(&self) -> String {
-        let mut out = String::new();
         let base = self.base.replace(['\n', '"'], " ");
-        out += &format!(
-            "---\nbase_model: \"{base}\"\nbase_model_relation: {}\n---\n\n# {}\n\n",
-            self.method, self.title
-        );
-        for (name, value) in &self.facts {
-            out += &format!("- {name}: {value}\n");
-        }
+        let mut lines = vec![
+            "---".to_owned(),
+            format!("base_model: \"{base}\""),
+            format!("base_model_relation: {}", self.method),
+            "---".to_owned(),
+            String::new(),
+            format!("# {}", self.title),
+            String::new(),
+        ];
+        lines.extend(self.facts.iter().map(line));
         if let Some(loss) = &self.loss {
-            out.push_str(&lost(loss));
+            let title = "## What was lost, against the original";
+            lines.extend([String::new(), title.to_owned(), String::new()]);
+            lines.extend(lost(loss).iter().map(line));
         }
-        out
+        lines.push(String::new());
+        lines.join("\n")
     }
+}
+
+fn line((name, value): &(impl std::fmt::Display, String)) -> String {
+    format!("- {name}: {value}")
 }
 
 /// Parameters, as files and bills count them.
@@ -68,31 +77,34 @@ fn size(opened: &Opened) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn lost(loss: &Loss) -> String {
+fn lost(loss: &Loss) -> Vec<(String, String)> {
     let text = &loss.text;
-    let mut out = String::from("\n## What was lost, against the original\n\n");
-    let mut line = |name: &str, value: String| out += &format!("- {name}: {value}\n");
-    line("tokens of text compared", text.tokens.to_string());
-    line("KL divergence, nats a token", format!("{:.6}", text.divergence));
-    line("the largest", format!("{:.4}", text.largest_divergence));
-    line("same likeliest token", format!("{:.2} %", 100.0 * text.agreement));
-    line(
-        "perplexity before and after",
-        format!("{:.4}, {:.4}", text.perplexity_before, text.perplexity_after),
-    );
+    let agreement = format!("{:.2} %", 100.0 * text.agreement);
+    let perplexity = [text.perplexity_before, text.perplexity_after];
+    let mut lines: Vec<(String, String)> = [
+        ("tokens of text compared", text.tokens.to_string()),
+        (
+            "KL divergence, nats a token",
+            format!("{:.6}", text.divergence),
+        ),
+        ("the largest", format!("{:.4}", text.largest_divergence)),
+        ("same likeliest token", agreement),
+        ("perplexity before", format!("{:.4}", perplexity[0])),
+        ("perplexity after", format!("{:.4}", perplexity[1])),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
     if let Some(task) = &loss.task {
         for (when, score) in [("before", &task.before), ("after", &task.after)] {
-            line(
-                &format!("{} {when}", task.task),
-                format!(
-                    "pass@1 {:.1} %, greedy {:.1} %, thinking {:.1} tokens, {} problems",
-                    100.0 * score.pass_at_1.value,
-                    100.0 * score.greedy.value,
-                    score.mean_thinking_tokens,
-                    score.problems
-                ),
+            let value = format!(
+                "pass@1 {:.1} %, greedy {:.1} %, thinking {:.1} tokens, {} problems",
+                100.0 * score.pass_at_1.value,
+                100.0 * score.greedy.value,
+                score.mean_thinking_tokens,
+                score.problems
             );
+            lines.push((format!("{} {when}", task.task), value));
         }
     }
-    out
+    lines
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use frugal_core::dtype::DType;
 use frugal_core::quant::{Format, fp8};
+use frugal_core::stored::Stored;
 use frugal_model::checkpoint::gguf::{GgufPlan, GgufSettings, Mixture, TokenizerKeys, Value};
 use frugal_model::checkpoint::{FolderFormat, FolderPlan, WriteSettings};
 use frugal_model::error::Error as ModelError;
@@ -31,11 +32,7 @@ pub(crate) enum Target {
 
 impl Target {
     /// What `--format` and the path ask for; without a format what the model is stored in.
-    pub(crate) fn of(
-        opened: &Opened,
-        out: &Path,
-        format: Option<&str>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn of(opened: &Opened, out: &Path, format: Option<&str>) -> anyhow::Result<Self> {
         let is_gguf = out.extension().is_some_and(|end| end == "gguf");
         let stored = stored_in(opened);
         let name = match format {
@@ -52,7 +49,8 @@ impl Target {
             Usage(format!("expected --format {known} for {out}, got {name}"))
         };
         if is_gguf {
-            let known = "f32, f16, bf16, q8_0, q6_k, q5_k, q4_k_m, q4_k, q4_0 or another block format";
+            let known =
+                "f32, f16, bf16, q8_0, q6_k, q5_k, q4_k_m, q4_k, q4_0 or another block format";
             let mixture = Mixture::from_name(&name).ok_or_else(|| unknown(known))?;
             return Ok(Self::Gguf(mixture));
         }
@@ -85,7 +83,7 @@ pub(crate) fn stored_in(opened: &Opened) -> Format {
         if !matches!(leaf.spec.role, Role::Matrix | Role::Experts) {
             continue;
         }
-        let Some(format) = leaf.parts.first().map(|part| part.format()) else {
+        let Some(format) = leaf.parts.first().map(Stored::format) else {
             continue;
         };
         match counts.iter_mut().find(|(known, _)| *known == format) {
@@ -171,7 +169,10 @@ fn gguf(opened: &Opened, to: &Path, mixture: Mixture) -> anyhow::Result<u64> {
     let settings = GgufSettings {
         mixture,
         tokenizer,
-        metadata: vec![("general.name".to_owned(), Value::String(opened.name.clone()))],
+        metadata: vec![(
+            "general.name".to_owned(),
+            Value::String(opened.name.clone()),
+        )],
     };
     let plan = GgufPlan::new(&opened.config, &opened.leaves, &settings)?;
     stream(to, &mut |sink| plan.write(sink))?;
@@ -232,7 +233,9 @@ fn stream(
         return Err(error).with_context(at);
     }
     written?;
-    let file = out.into_inner().map_err(|error| error.into_error());
+    let file = out
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error);
     file.and_then(|file| file.sync_all()).with_context(at)
 }
 

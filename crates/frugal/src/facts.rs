@@ -84,7 +84,11 @@ mod tests {
             assert!(facts.format.starts_with(format), "{name}: {}", facts.format);
             let (all, active) = (facts.parameters.unwrap(), facts.active_parameters.unwrap());
             assert!(0 < active && active <= all, "{name}: {active} of {all}");
-            assert_eq!(active < all, architecture == "DeepseekV3ForCausalLM", "{name}");
+            assert_eq!(
+                active < all,
+                architecture == "DeepseekV3ForCausalLM",
+                "{name}"
+            );
         }
     }
 

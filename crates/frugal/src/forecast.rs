@@ -219,7 +219,10 @@ fn zeros(format: Format, shape: Shape) -> anyhow::Result<Stored> {
 
 /// Every parameter in the format that a model would have: matrices in `wanted` where their rows
 /// fill its blocks, else in f16; the rest in f32.
-pub(crate) fn all_in(config: &ModelConfig, wanted: Format) -> anyhow::Result<Params<(Spec, Format)>> {
+pub(crate) fn all_in(
+    config: &ModelConfig,
+    wanted: Format,
+) -> anyhow::Result<Params<(Spec, Format)>> {
     Ok(Params::<Spec>::spec(config)?.map(|spec| {
         let format = match spec.role {
             Role::Norm | Role::Router | Role::RouterBias | Role::Bias => Format::Plain(DType::F32),

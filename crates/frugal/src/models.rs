@@ -19,9 +19,9 @@ use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoints;
 use frugal_run::recipe::Recipe;
-use frugal_text::{Tokenizer, stops};
 use frugal_text::chat::{Sources, Template};
 use frugal_text::gguf::{GgufVocabulary, tokenizer_config_json, tokenizer_json};
+use frugal_text::{Tokenizer, stops};
 use serde_json::Value;
 
 use crate::cli::{Common, Which};
@@ -240,7 +240,12 @@ impl Source {
         }
         let bytes = files.iter().map(|bytes| bytes.len() as u64).sum();
         let (config, leaves) = checkpoint::read(&config, &files)?;
-        Ok(Opened::new(&self.name, (config, leaves), text_of_folder(folder), bytes))
+        Ok(Opened::new(
+            &self.name,
+            (config, leaves),
+            text_of_folder(folder),
+            bytes,
+        ))
     }
 
     fn open_gguf(&self, file: &Path) -> anyhow::Result<Opened> {
@@ -382,7 +387,10 @@ impl Text {
 impl Generation {
     fn read(bytes: &[u8]) -> anyhow::Result<Self> {
         let fields: Value = serde_json::from_slice(bytes).context("generation_config.json")?;
-        #[expect(clippy::cast_possible_truncation, reason = "settings of sampling are f32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "settings of sampling are f32"
+        )]
         let number = |name: &str| fields.get(name).and_then(Value::as_f64).map(|x| x as f32);
         let sampled = fields.get("do_sample").and_then(Value::as_bool) != Some(false);
         Ok(Self {
@@ -420,17 +428,19 @@ impl Opened {
     /// The model on a device, its weights used from where they lie.
     pub(crate) fn load(&self, device: &Device, n_positions: usize) -> anyhow::Result<OnDevice> {
         let params = self.leaves.try_map(|leaf| leaf.keep(device))?;
-        Ok(Model::new(device, self.config.clone(), params, n_positions)?)
+        Ok(Model::new(
+            device,
+            self.config.clone(),
+            params,
+            n_positions,
+        )?)
     }
 
     /// Its words.
     pub(crate) fn text(&self) -> anyhow::Result<&Text> {
         self.text.as_ref().ok_or_else(|| match &self.text_fault {
             Some(fault) => anyhow::anyhow!("tokenizer of model {}: {fault:#}", self.name),
-            None => anyhow::anyhow!(
-                "expected a tokenizer with model {}, got none",
-                self.name
-            ),
+            None => anyhow::anyhow!("expected a tokenizer with model {}, got none", self.name),
         })
     }
 
@@ -438,7 +448,11 @@ impl Opened {
     pub(crate) fn stops(&self) -> anyhow::Result<Vec<u32>> {
         let text = self.text()?;
         let ends = &self.config.eos_token_id;
-        Ok(stops(&text.tokenizer, text.generation_config.as_deref(), ends)?)
+        Ok(stops(
+            &text.tokenizer,
+            text.generation_config.as_deref(),
+            ends,
+        )?)
     }
 
     /// Positions for a conversation of up to `context` tokens.

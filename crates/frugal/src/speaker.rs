@@ -102,7 +102,10 @@ impl<'a> Speaker<'a> {
         let mut watch = Stopwatch::start();
         while spoken.ids.len() < most {
             let mut go_on = |_| !is_stopped();
-            let logits = match self.stream.advance(self.device, self.model, &ids, &mut go_on) {
+            let logits = match self
+                .stream
+                .advance(self.device, self.model, &ids, &mut go_on)
+            {
                 Err(ModelError::Interrupted) => break,
                 other => other?,
             };

@@ -323,6 +323,65 @@ fn a_killed_run_goes_on_to_the_same_journal_and_with_no_other_model() {
     assert!(weights("killed") == weights("whole"));
 }
 
+/// A recipe that imports, reinforces with the loss of DeepSeek-V3.2, and is run by `frugal run`.
+const RECIPE: &str = r#"
+name = "named"
+[task]
+name = "cups"
+difficulty = { largest = 3, size_min = 2, size_max = 4 }
+[run]
+evaluate_steps = 0
+[[stage]]
+name = "start"
+kind = "import"
+checkpoint = "mine/tiny"
+positions = 320
+[[stage]]
+name = "rl"
+kind = "grpo"
+from = "start"
+preset = "deepseek_v32"
+steps = 1
+min_steps = 1
+prompts_per_step = 2
+group_size = 2
+max_new_tokens = 8
+min_solve_rate = 0.0
+optim.warmup_steps = 0
+"#;
+
+#[test]
+fn a_start_may_be_a_gguf_file_or_a_name_of_the_store() {
+    let place = Place::new();
+    place.run(&["export", "model", "tiny.gguf"]);
+    let few = [
+        "--set=prompts=3",
+        "--set=max_new_tokens=8",
+        "--set=evaluation.problems=4",
+        "--set=evaluation.max_new_tokens=8",
+    ];
+    let reject = [
+        "reject",
+        "tiny.gguf",
+        "--task",
+        TASK,
+        "--out=kept",
+        "--positions=320",
+    ];
+    place.run(&[&reject[..], &few, &EASY].concat());
+    assert_eq!(place.journal("kept", "reject")[0]["samples"], 12);
+
+    place.run(&["pull", "model", "--name", "mine/tiny"]);
+    fs::write(place.path("named.toml"), RECIPE).unwrap();
+    place.run(&["run", "named.toml", "--out=named"]);
+    assert_eq!(place.journal("named", "start")[0]["model"], "mine/tiny");
+    assert_eq!(place.journal("named", "rl").len(), 1);
+    // The file and the folder hold the same numbers.
+    let weights =
+        |run: &str| place.bytes(&format!("{run}/checkpoints/start/final/model.safetensors"));
+    assert!(weights("kept") == weights("named"));
+}
+
 #[test]
 fn what_cannot_be_a_start_is_refused_in_a_sentence() {
     let place = Place::new();

@@ -8,8 +8,8 @@ use frugal_core::backend::{
 };
 use frugal_core::dtype::{DType, Data};
 use frugal_core::error::{Error, Result};
-use frugal_core::stored::Stored;
 use frugal_core::shape::{Rows, Shape};
+use frugal_core::stored::Stored;
 
 use super::node::{AttentionNode, DivergenceNode, Node, Op, OwnedKeys, Source};
 use super::{State, Tape, Var};

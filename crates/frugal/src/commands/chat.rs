@@ -103,7 +103,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     } else if is_terminal {
         let mut reader = stdin.lock();
         while let Some(line) = read_line(&mut reader)? {
-            if !talk.hear(&line)? {
+            if !talk.hear(&line) {
                 break;
             }
         }
@@ -146,16 +146,12 @@ fn read_line(reader: &mut impl BufRead) -> anyhow::Result<Option<String>> {
             return Ok(None);
         }
         let line = line.trim_end_matches(['\n', '\r']);
-        match line.strip_suffix('\\') {
-            Some(begun) => {
-                text.push_str(begun);
-                text.push('\n');
-            }
-            None => {
-                text.push_str(line);
-                return Ok(Some(text));
-            }
-        }
+        let Some(begun) = line.strip_suffix('\\') else {
+            text.push_str(line);
+            return Ok(Some(text));
+        };
+        text.push_str(begun);
+        text.push('\n');
     }
 }
 
@@ -165,7 +161,10 @@ fn sampling(arguments: &Chat, opened: &Opened, is_run: bool) -> Sampling {
     let makers = opened.text.as_ref().map(|text| text.generation.clone());
     let makers = makers.unwrap_or_default();
     let usual = if is_run { 0.0 } else { TEMPERATURE };
-    let temperature = arguments.temperature.or(makers.temperature).unwrap_or(usual);
+    let temperature = arguments
+        .temperature
+        .or(makers.temperature)
+        .unwrap_or(usual);
     Sampling {
         temperature,
         top_p: arguments.top_p.or(makers.top_p).unwrap_or(TOP_P),

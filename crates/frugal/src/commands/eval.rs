@@ -111,8 +111,12 @@ impl Examiner {
         let codec = if is_of_task(&text.tokenizer, task.as_ref()) {
             Codec::new(&text.tokenizer)?
         } else {
-            Codec::for_chat(text.tokenizer.clone(), text.template(None)?, task.instruction())
-                .context("expected a chat model that marks its thinking")?
+            Codec::for_chat(
+                text.tokenizer.clone(),
+                text.template(None)?,
+                task.instruction(),
+            )
+            .context("expected a chat model that marks its thinking")?
         };
         let level = match recipe.filter(|_| own == Some(name)) {
             Some(recipe) => {

@@ -107,7 +107,9 @@ fn text_ids(source: &Source, opened: &Opened, arguments: &Quantize) -> anyhow::R
             Examiner::of(source, opened, (None, None))?.corpus(arguments.tokens)?
         }
         (None, None) => {
-            return Err(Usage("expected --text FILE to measure the loss on, got none".into()).into());
+            return Err(
+                Usage("expected --text FILE to measure the loss on, got none".into()).into(),
+            );
         }
     };
     ids.truncate(arguments.tokens);
@@ -134,7 +136,11 @@ fn task_loss(
     );
     let score = |name: &str, model: &OnDevice| -> anyhow::Result<Score> {
         let questions = examiner.questions();
-        Ok(examine(device, (name, model), &questions, settings.clone())?.0.score)
+        Ok(
+            examine(device, (name, model), &questions, settings.clone())?
+                .0
+                .score,
+        )
     };
     Ok(TaskLoss {
         task: examiner.task.name().to_owned(),

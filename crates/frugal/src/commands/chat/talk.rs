@@ -88,11 +88,11 @@ struct Heard {
 
 impl Talk<'_> {
     /// Does what a typed line says. False ends the conversation.
-    pub(super) fn hear(&mut self, line: &str) -> anyhow::Result<bool> {
+    pub(super) fn hear(&mut self, line: &str) -> bool {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (word, rest.trim()) {
             ("", "") => {}
-            ("/quit" | "/exit" | "/bye", _) => return Ok(false),
+            ("/quit" | "/exit" | "/bye", _) => return false,
             ("/help", _) => tell(HELP),
             ("/think", "on") => self.thinks = Some(Switch::On),
             ("/think", "off") => self.thinks = Some(Switch::Off),
@@ -116,7 +116,7 @@ impl Talk<'_> {
                 }
             }
         }
-        Ok(true)
+        true
     }
 
     fn forget(&mut self) {
@@ -204,7 +204,9 @@ impl Talk<'_> {
             tools: None,
             variables: &variables,
             ending: Ending::AssistantTurn,
-            now: u64::try_from(unix_seconds()).ok().map(Moment::from_unix_seconds),
+            now: u64::try_from(unix_seconds())
+                .ok()
+                .map(Moment::from_unix_seconds),
         })?;
         if let Ok(markup) = template.markup()
             && markup.can_think()
@@ -230,11 +232,7 @@ impl Talk<'_> {
     }
 
     /// Lets the model speak and shows it as it comes.
-    fn listen(
-        &mut self,
-        context: &[u32],
-        segments: &[Segment],
-    ) -> anyhow::Result<(Heard, Spoken)> {
+    fn listen(&mut self, context: &[u32], segments: &[Segment]) -> anyhow::Result<(Heard, Spoken)> {
         let markup = match &self.prompting {
             Prompting::Chat(template) => template.markup().ok(),
             Prompting::Raw { .. } => None,
@@ -326,22 +324,22 @@ fn piece_of<'d>(decoder: &'d mut Decoder<'_>, id: u32) -> &'d str {
 
 /// What an answer took, beside what was expected.
 fn remark(heard: &Heard, spoken: &Spoken, expected: Option<f64>) -> String {
-    let mut words = format!("{} tokens", spoken.ids.len());
+    let mut words = vec![format!("{} tokens", spoken.ids.len())];
     if heard.thinking_tokens > 0 {
-        words += &format!(", {} of them thinking", heard.thinking_tokens);
+        words.push(format!("{} of them thinking", heard.thinking_tokens));
     }
     if let Some(rate) = spoken.tokens_per_second() {
-        words += &format!(", {rate:.1} tokens/s");
-        if let Some(expected) = expected {
-            words += &format!(" ({expected:.1} were forecast)");
-        }
+        words.push(match expected {
+            Some(expected) => format!("{rate:.1} tokens/s ({expected:.1} were forecast)"),
+            None => format!("{rate:.1} tokens/s"),
+        });
     }
-    words += &format!(
-        ", {} prompt tokens in {:.1} s",
+    words.push(format!(
+        "{} prompt tokens in {:.1} s",
         spoken.prompt_tokens, spoken.prompt_seconds
-    );
+    ));
     if !spoken.is_finished {
-        words += ", cut short";
+        words.push("cut short".to_owned());
     }
-    words
+    words.join(", ")
 }

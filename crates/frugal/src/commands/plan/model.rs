@@ -90,9 +90,17 @@ pub(super) fn run(common: &Common, arguments: &PlanOf) -> anyhow::Result<ExitCod
         .collect();
     let cache = format!("cache of {context}");
     say(table(
-        &["format", "weights", &cache, "prompt tokens/s", "answer tokens/s"],
+        &[
+            "format",
+            "weights",
+            &cache,
+            "prompt tokens/s",
+            "answer tokens/s",
+        ],
         &cells,
     ));
-    say("speeds are forecasts from products measured here, for an answer in the middle of such a conversation");
+    say(
+        "speeds are forecasts from products measured here, for an answer in the middle of such a conversation",
+    );
     Ok(ExitCode::SUCCESS)
 }
