@@ -6,7 +6,8 @@
 //! of the block. The integers around are tried and the block's factors refitted, twice; levels are
 //! taken anew at the end. The way of search is our own: formats leave it to the writer.
 //!
-//! Errors count by `|x| + rms` of their group: large weights move a product more.
+//! Errors count by `|x| + rms` of the block: large weights move a product more, and an error of a
+//! group of small numbers counts as much as one of the same size beside it.
 //!
 //! Eight candidates are tried at once, each in its lane, and a lane sums in the order of the
 //! numbers. So the compiler can use vectors and the same numbers give the same bytes everywhere.
@@ -58,9 +59,10 @@ pub(super) fn block<const GROUPS: usize, const WIDTH: usize>(
     values: &[f32; 256],
     grid: &Grid,
 ) -> Option<Fitted<GROUPS>> {
+    let rms = rms(values);
     let (values, _) = values.as_chunks::<WIDTH>();
     let groups: [Group<WIDTH>; GROUPS] =
-        core::array::from_fn(|nth| Group::new(values[nth], grid.minimum > 0.0));
+        core::array::from_fn(|nth| Group::new(values[nth], rms, grid.minimum > 0.0));
     let lines = groups.each_ref().map(|group| group.search(grid));
     let mut of_block = grid.of_block(&lines)?;
     let mut pairs = lines.map(|line| grid.nearest(line, of_block));
@@ -109,7 +111,7 @@ pub(super) fn table(values: &[f32; 32], table: &[i8; 16]) -> Option<(f16, [u8; 3
             level + if x > *middle { step } else { 0.0 }
         })
     };
-    let group = Group::new(*values, false);
+    let group = Group::new(*values, rms(values), false);
     let (minimum, span) = (0.0, group.farthest());
     let mut best = Best::new([span / table[0], minimum]);
     for reaches in reaches(table[0], table[15] - table[0]) {
@@ -194,6 +196,12 @@ const ALONG: [[f32; 2]; LANES] = [
     [-4.0, 0.0],
 ];
 
+/// The root of the mean square.
+fn rms(values: &[f32]) -> f32 {
+    let squares: f32 = values.iter().map(|x| x * x).sum();
+    libm::sqrtf(squares / values.len() as f32)
+}
+
 /// The numbers of a group and their weights.
 struct Group<const WIDTH: usize> {
     x: [f32; WIDTH],
@@ -205,9 +213,7 @@ struct Group<const WIDTH: usize> {
 }
 
 impl<const WIDTH: usize> Group<WIDTH> {
-    fn new(x: [f32; WIDTH], with_minimum: bool) -> Self {
-        let squares: f32 = x.iter().map(|x| x * x).sum();
-        let rms = libm::sqrtf(squares / WIDTH as f32);
+    fn new(x: [f32; WIDTH], rms: f32, with_minimum: bool) -> Self {
         let weights = x.map(|x| x.abs() + rms);
         let one = weights.iter().sum();
         Self {

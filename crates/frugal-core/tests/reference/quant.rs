@@ -333,6 +333,31 @@ fn numbers_that_are_all_the_same_do_not_vanish() {
     }
 }
 
+/// Groups of small numbers were once sacrificed for a better fit of large ones beside them.
+#[test]
+fn small_groups_beside_large_ones_stay_small() {
+    let noise = Rng::derive(&[4]).normals(256, 1e-3);
+    for format in BlockFormat::ALL {
+        if format.block_values() < 256 {
+            continue;
+        }
+        for levels in [[24.59, 15.81, 22.83], [24.59, -15.81, 22.83]] {
+            let values: Vec<f32> = (0..256)
+                .map(|i| match i / 16 {
+                    group @ 13.. => levels[group - 13] + noise[i],
+                    _ => -noise[i].abs(),
+                })
+                .collect();
+            let got = coded(format, &values);
+            let error = relative_error(&values, &got);
+            assert!(error < 0.1, "{format} loses {error}");
+            // A factor of a block reaches 15 times as far as that of its smallest group.
+            let farthest = farthest(&got[..192]);
+            assert!(farthest < 0.9, "{format} makes {farthest} of noise");
+        }
+    }
+}
+
 #[test]
 fn numbers_near_the_least_factor_do_not_vanish() {
     // Of deviation 1e-5 a factor of a whole block is below the smallest f16, yet groups can have one.
