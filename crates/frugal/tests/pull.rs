@@ -128,7 +128,7 @@ fn a_killed_pull_goes_on_and_the_model_is_listed_whole() {
     assert_eq!(began["have"], half);
     let pulled = told.last().unwrap();
     assert_eq!(pulled["event"], "pulled");
-    assert_eq!(pulled["model"]["facts"]["architecture"], "Qwen2");
+    assert_eq!(pulled["model"]["facts"]["architecture"], "Qwen2ForCausalLM");
     assert_eq!(pulled["model"]["facts"]["format"], "F32");
     assert_eq!(server.asked("model.safetensors")[1].from(), Some(half));
     assert_eq!(server.asked("evil.py").len(), 0);
@@ -176,7 +176,7 @@ fn a_local_folder_is_imported_under_a_name() {
     assert!(pulled.status.success(), "{}", text(&pulled.stderr));
     let said = text(&pulled.stdout);
     assert!(
-        said.starts_with("me/tiny is in the store: Qwen2, F32, "),
+        said.starts_with("me/tiny is in the store: Qwen2ForCausalLM, F32, "),
         "{said}"
     );
     assert!(run(home.path(), "", &["models", "verify"]).status.success());
