@@ -26,6 +26,7 @@ mod jinja;
 mod marks;
 mod scan;
 mod source;
+mod widths;
 
 use std::collections::BTreeMap;
 

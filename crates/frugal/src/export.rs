@@ -4,13 +4,14 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use anyhow::Context;
 use frugal_core::dtype::DType;
 use frugal_core::quant::{Format, fp8};
 use frugal_core::stored::Stored;
 use frugal_model::checkpoint::gguf::{GgufPlan, GgufSettings, Mixture, TokenizerKeys, Value};
-use frugal_model::checkpoint::{FolderFormat, FolderPlan, WriteSettings};
+use frugal_model::checkpoint::{FolderFormat, FolderPlan, Numbers, WriteSettings};
 use frugal_model::error::Error as ModelError;
 use frugal_model::params::Role;
 use frugal_text::gguf::{GgufVocabulary, vocabulary};
@@ -175,8 +176,45 @@ fn gguf(opened: &Opened, to: &Path, mixture: Mixture) -> anyhow::Result<u64> {
         )],
     };
     let plan = GgufPlan::new(&opened.config, &opened.leaves, &settings)?;
-    stream(to, &mut |sink| plan.write(sink))?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    stream(to, &mut |sink| write_on_threads(&plan, threads, sink))?;
     Ok(plan.bytes())
+}
+
+/// Writes a file whose tensors are encoded by several threads, each taking its turn; at most two
+/// tensors of a thread wait to be written.
+fn write_on_threads<L: Numbers + Sync>(
+    plan: &GgufPlan<'_, L>,
+    threads: usize,
+    sink: Sink<'_>,
+) -> Result<(), ModelError> {
+    sink(plan.header())?;
+    std::thread::scope(|scope| {
+        let turns: Vec<_> = (0..threads)
+            .map(|first| {
+                let (send, receive) = mpsc::sync_channel(1);
+                scope.spawn(move || {
+                    for tensor in plan.tensors().iter().skip(first).step_by(threads) {
+                        let mut bytes = Vec::with_capacity(tensor.bytes);
+                        let encoded = plan.write_one(tensor, &mut |part| {
+                            bytes.extend_from_slice(part);
+                            Ok(())
+                        });
+                        // Whoever went away has said why.
+                        if send.send(encoded.map(|()| bytes)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                receive
+            })
+            .collect();
+        for turn in turns.iter().cycle().take(plan.tensors().len()) {
+            let encoded = turn.recv().unwrap_or(Err(ModelError::Interrupted));
+            sink(&encoded?)?;
+        }
+        Ok(())
+    })
 }
 
 /// A model's tokenizer as GGUF files have it.
@@ -222,17 +260,12 @@ fn stream(
 ) -> anyhow::Result<()> {
     let at = || format!("cannot write {}", path.display());
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path).with_context(at)?);
-    let mut failed = None;
-    let written = write(&mut |bytes| {
-        out.write_all(bytes).map_err(|error| {
-            failed = Some(error);
-            ModelError::Interrupted
+    write(&mut |bytes| {
+        out.write_all(bytes).map_err(|error| ModelError::Write {
+            reason: error.to_string(),
         })
-    });
-    if let Some(error) = failed {
-        return Err(error).with_context(at);
-    }
-    written?;
+    })
+    .with_context(at)?;
     let file = out
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error);

@@ -1,7 +1,6 @@
 //! Models brought to other formats and back, as a user does it.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "helpers of tests, which the lints' exceptions for tests do not see"
 )]
 

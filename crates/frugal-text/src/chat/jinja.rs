@@ -2,7 +2,7 @@
 //!
 //! As transformers sets it up: blocks are trimmed, `raise_exception`, `strftime_now`, `tojson`
 //! without escaping for HTML, Python's string methods. The date is an argument. Bounded: steps,
-//! depth and output, and by the engine the size of ranges and of repeated strings.
+//! depth, output and widths, and by the engine the size of ranges and of repeated strings.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
@@ -10,7 +10,7 @@ use minijinja::{Environment, ErrorKind, State, filters};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::scan;
+use super::{scan, widths};
 use crate::{Error, Result};
 
 /// The most instructions of one rendering; a thousand messages of gpt-oss take about 200,000.
@@ -32,7 +32,7 @@ pub(super) fn render(
     env.set_syntax(syntax.build()?);
     env.set_fuel(Some(MAX_STEPS));
     env.set_recursion_limit(MAX_DEPTH);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    widths::install(&mut env);
     env.add_filter("tojson", to_json);
     env.add_filter(
         "map",
@@ -358,6 +358,15 @@ mod tests {
             "{% for i in range(10**9) %}{% endfor %}".to_string(),
             "{{ range(10**18)|length }}".to_string(),
             "{{ 10**10**10 }}".to_string(),
+            "{{ 'a'|indent(10**18) }}".to_string(),
+            "{{ 'a'|indent(width=10**12, first=true) }}".to_string(),
+            "{{ '%9999999999999d'|format(1) }}".to_string(),
+            "{{ '%.9999999999999f'|format(1.5) }}".to_string(),
+            "{{ '%*d'|format(10**13, 1) }}".to_string(),
+            "{{ '{:>9999999999999}'.format('x') }}".to_string(),
+            "{{ '{:{}}'.format('x', 10**13) }}".to_string(),
+            "{{ [1]|slice(10**12) }}".to_string(),
+            "{{ [1]|batch(10**12, 0) }}".to_string(),
             "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
                 .to_string(),
             "{% for i in range(90000) %}{{ 'a' * 10**6 }}{% endfor %}".to_string(),
@@ -388,6 +397,20 @@ mod tests {
             let shown: String = row.chars().take(60).collect();
             assert!(run(&row).is_err(), "{shown}");
         }
+    }
+
+    #[test]
+    fn widths_that_make_sense_are_the_engines() {
+        let source = "{{ 'a\nb'|indent(2, true) }}|{{ [1, 2, 3]|batch(2, 0)|list }}|\
+            {{ '%04d %5.2f'|format(7, 0.5) }}|{{ '{:>4}'.format('x') }}|{{ 'ab'.upper() }}";
+        assert_eq!(
+            run(source).unwrap(),
+            "  a\n  b|[[1, 2], [3, 0]]|0007  0.50|   x|AB"
+        );
+        assert_eq!(
+            run("{{ [1, 2, 3]|slice(2)|list }}").unwrap(),
+            "[[1, 2], [3]]"
+        );
     }
 
     /// As deep as the limits allow, on the two megabytes of stack that a thread has.

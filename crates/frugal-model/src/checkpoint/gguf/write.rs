@@ -129,16 +129,30 @@ impl<'a, L: Numbers> GgufPlan<'a, L> {
     pub fn write(&self, sink: Sink<'_>) -> Result<()> {
         sink(&self.header)?;
         for tensor in &self.tensors {
-            let mut written = 0;
-            self.write_tensor(tensor, &mut |bytes| {
-                written += bytes.len();
-                sink(bytes)
-            })?;
-            expect_count("write", "bytes", tensor.bytes, written)?;
-            let padding = padded(tensor.bytes) - tensor.bytes;
-            sink([0; ALIGNMENT].get(..padding).unwrap_or_default())?;
+            self.write_one(tensor, sink)?;
         }
         Ok(())
+    }
+
+    /// What comes before the tensors.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Writes one of [`tensors`](Self::tensors) with the padding behind it: the header and all tensors
+    /// in order are the file, so that several may be encoded at a time.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_one(&self, tensor: &PlannedTensor, sink: Sink<'_>) -> Result<()> {
+        let mut written = 0;
+        self.write_tensor(tensor, &mut |bytes| {
+            written += bytes.len();
+            sink(bytes)
+        })?;
+        expect_count("write", "bytes", tensor.bytes, written)?;
+        let padding = padded(tensor.bytes) - tensor.bytes;
+        sink([0; ALIGNMENT].get(..padding).unwrap_or_default())
     }
 
     fn write_tensor(&self, tensor: &PlannedTensor, sink: Sink<'_>) -> Result<()> {
