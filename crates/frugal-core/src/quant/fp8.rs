@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use super::expect_finite;
-use crate::dtype::f32_to_e4m3;
+use crate::dtype::{e4m3_to_f32, f32_to_e4m3};
 use crate::error::{Error, Result, expect_count};
 
 /// The largest e4m3 number.
@@ -37,7 +37,8 @@ pub struct Fp8Blocks {
 /// the smallest normal factor.
 ///
 /// # Errors
-/// If the values are not those of the shape, one is not finite, or a rectangle is empty.
+/// If the values are not those of the shape, one is not finite or would not be when rounded, or a
+/// rectangle is empty.
 pub fn encode_blocks(
     values: &[f32],
     [rows, cols]: [usize; 2],
@@ -70,6 +71,9 @@ pub fn encode_blocks(
         }
         let factors = farthest.iter().map(|x| scale(*x, scales));
         let factors: Vec<f32> = factors.collect();
+        for (farthest, factor) in farthest.iter().zip(&factors) {
+            expect_in_reach(*farthest, *factor)?;
+        }
         for line in band.chunks(cols) {
             for (part, factor) in line.chunks(block_cols).zip(&factors) {
                 bytes.extend(part.iter().map(|x| f32_to_e4m3(x / factor)));
@@ -78,6 +82,17 @@ pub fn encode_blocks(
         all.extend(factors);
     }
     Ok(Fp8Blocks { bytes, scales: all })
+}
+
+/// Refuses a number at the end of f32 that would be rounded beyond it.
+fn expect_in_reach(farthest: f32, factor: f32) -> Result<()> {
+    if (e4m3_to_f32(f32_to_e4m3(farthest / factor)) * factor).is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        op: "encode",
+        reason: alloc::format!("expected numbers that stay finite when rounded, got {farthest}"),
+    })
 }
 
 /// The factor of a rectangle, by which its farthest number does not exceed the largest.

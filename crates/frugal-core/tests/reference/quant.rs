@@ -410,6 +410,24 @@ fn what_cannot_be_written_is_refused() {
     }
 }
 
+/// At the end of f32 the next e4m3 number up may lie beyond it.
+#[test]
+fn finite_numbers_never_become_infinite() {
+    for x in [3.383_672e38, -3.383_672e38, f32::MAX] {
+        let written = encode_blocks(&[x, 1.0], [1, 2], [1, 2], Scales::PowerOfTwo);
+        let error = written.unwrap_err().to_string();
+        assert!(error.contains("stay finite when rounded"), "{error}");
+        let whole = encode_blocks(&[x], [1, 1], [1, 1], Scales::Float).unwrap();
+        let data = Data::Fp8Blocks {
+            bytes: &whole.bytes,
+            scales: &whole.scales,
+            block: [1, 1],
+        };
+        let got = decode(Shape::matrix(1, 1), data).unwrap()[0];
+        assert!((got / x - 1.0).abs() < 1e-6, "{x} became {got}");
+    }
+}
+
 #[test]
 fn a_tensor_decodes_whole_or_in_parts() {
     let values = weights();
