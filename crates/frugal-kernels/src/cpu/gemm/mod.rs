@@ -383,18 +383,13 @@ impl<'p> Gemm<'p> {
     where
         'p: 'a,
     {
+        rows.expect_weight(groups, panels.outputs, panels.depth)?;
         let Rows {
-            op,
             left,
             output,
             finish,
+            ..
         } = rows;
-        expect(op, "input columns", panels.depth, left.1.cols)?;
-        expect(op, "output columns", panels.outputs, output.1.cols)?;
-        expect(op, "output rows", left.1.rows, output.1.rows)?;
-        if let Some(bias) = finish.bias {
-            expect(op, "biases", groups * panels.outputs, bias.len())?;
-        }
         let (stride, output_group) = (output.1.row_stride, output.1.group_stride);
         let is_far = output.0.len() >= FAR_NUMBERS;
         Ok(RowProduct {
@@ -421,18 +416,13 @@ impl<'p> Gemm<'p> {
     where
         'p: 'a,
     {
+        rows.expect_weight(weight.stacked(), weight.rows(), weight.cols())?;
         let Rows {
-            op,
             left,
             output,
             finish,
+            ..
         } = rows;
-        expect(op, "input columns", weight.cols(), left.1.cols)?;
-        expect(op, "output columns", weight.rows(), output.1.cols)?;
-        expect(op, "output rows", left.1.rows, output.1.rows)?;
-        if let Some(bias) = finish.bias {
-            expect(op, "biases", weight.stacked() * weight.rows(), bias.len())?;
-        }
         let scale = (finish.scale, finish.bias);
         Ok(StoredProduct {
             pool: self.pool,
@@ -474,6 +464,18 @@ impl<'p> Gemm<'p> {
 }
 
 impl<'a> Rows<'a> {
+    /// Refuses what `groups` weights `[outputs, depth]` cannot be multiplied with.
+    fn expect_weight(&self, groups: usize, outputs: usize, depth: usize) -> Result<(), GemmError> {
+        let (op, left, output) = (self.op, self.left.1, self.output.1);
+        expect(op, "input columns", depth, left.cols)?;
+        expect(op, "output columns", outputs, output.cols)?;
+        expect(op, "output rows", left.rows, output.rows)?;
+        match self.finish.bias {
+            Some(bias) => expect(op, "biases", groups * outputs, bias.len()),
+            None => Ok(()),
+        }
+    }
+
     const fn of_matrices(
         op: &'static str,
         a: Mat<'a>,
