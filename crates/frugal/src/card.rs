@@ -1,59 +1,58 @@
 //! The card that goes with a model that was written here: what it is made from, how, and what was
 //! lost on the way. It never gives a model another's name.
 
+use std::path::Path;
+
+use anyhow::Context;
 use frugal_model::params::{Params, Spec};
+use frugal_run::models::Card;
 
 use crate::commands::quantize::Loss;
+use crate::export::{Target, beside};
 use crate::models::{Opened, Source};
 
-/// What is known of a model.
-#[derive(Debug)]
-pub(crate) struct Card {
-    base: String,
-    method: &'static str,
-    title: String,
-    facts: Vec<(&'static str, String)>,
-    loss: Option<Loss>,
+/// What was made of a model.
+pub(crate) struct Made<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) opened: &'a Opened,
+    pub(crate) target: Target,
+    pub(crate) bytes: u64,
+    /// What was lost, where it was measured.
+    pub(crate) loss: Option<&'a Loss>,
 }
 
-impl Card {
-    /// The card of a model in fewer bits.
-    pub(crate) fn of_quantized(
-        source: &Source,
-        opened: &Opened,
-        format: &str,
-        bytes: u64,
-        loss: &Loss,
-    ) -> Self {
-        let base = source.name.clone();
-        let mut facts = vec![("format", format.to_owned())];
-        facts.extend(size(opened));
-        facts.push(("bytes", bytes.to_string()));
-        Self {
-            title: format!("{base} in {format}"),
-            base,
-            method: "quantized",
-            facts,
-            loss: Some(loss.clone()),
-        }
+impl Made<'_> {
+    /// Puts the card into a folder, or beside a file.
+    pub(crate) fn leave_card(&self, out: &Path) -> anyhow::Result<()> {
+        let path = match self.target {
+            Target::Folder(_) => out.join("README.md"),
+            Target::Gguf(_) => beside(out, "md"),
+        };
+        std::fs::write(&path, self.card())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// As the hub writes it: a head for programs, a text for people.
-    pub(crate) fn to_markdown(&self) -> String {
-        let base = self.base.replace(['\n', '"'], " ");
-        let mut lines = vec![
-            "---".to_owned(),
-            format!("base_model: \"{base}\""),
-            format!("base_model_relation: {}", self.method),
-            "---".to_owned(),
-            String::new(),
-            format!("# {}", self.title),
-            String::new(),
-        ];
-        lines.extend(self.facts.iter().map(line));
-        if let Some(loss) = &self.loss {
-            let title = "## What was lost, against the original";
-            lines.extend([String::new(), title.to_owned(), String::new()]);
+    fn card(&self) -> String {
+        let (base, format) = (&self.source.name, self.target.name());
+        let method = if self.loss.is_some() {
+            "quantized"
+        } else {
+            "exported"
+        };
+        let head = Card {
+            licence: self.source.licence(),
+            base_models: vec![base.clone()],
+            method: Some(method.to_owned()),
+            pipeline: None,
+        };
+        let mut lines = vec![head.head(), format!("# {base} in {format}\n")];
+        let mut facts = vec![("format", format.to_owned())];
+        facts.extend(size(self.opened));
+        facts.push(("bytes", self.bytes.to_string()));
+        lines.extend(facts.iter().map(line));
+        if let Some(loss) = self.loss {
+            lines.push("\n## What was lost, against the original\n".to_owned());
             lines.extend(lost(loss).iter().map(line));
         }
         lines.push(String::new());

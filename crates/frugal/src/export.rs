@@ -100,8 +100,7 @@ pub(crate) fn stored_in(opened: &Opened) -> Format {
     most.1
 }
 
-/// Writes a model to `out`, which must not exist yet. `card` goes with a folder as `README.md`, and
-/// beside a file.
+/// Writes a model to `out`, which must not exist yet.
 pub(crate) fn write(opened: &Opened, out: &Path, target: Target) -> anyhow::Result<u64> {
     anyhow::ensure!(
         !out.exists(),

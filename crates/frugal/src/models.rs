@@ -18,6 +18,7 @@ use frugal_model::config::ModelConfig;
 use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoints;
+use frugal_run::models::{Card, Store};
 use frugal_run::recipe::Recipe;
 use frugal_text::chat::{Sources, Template};
 use frugal_text::gguf::{GgufVocabulary, tokenizer_config_json, tokenizer_json};
@@ -106,7 +107,7 @@ pub(crate) fn find(common: &Common, which: &Which) -> anyhow::Result<Source> {
         );
         return at(path);
     }
-    let store = frugal_run::models::Store::open(&home::of(common)?)?;
+    let store = Store::open(&home::of(common)?)?;
     let (stored, path) = store.locate(&which.model)?;
     let mut source = at(&path)?;
     source.name = stored.name;
@@ -208,6 +209,16 @@ fn of_run(folder: &Path, stage: Option<&str>) -> anyhow::Result<Source> {
 }
 
 impl Source {
+    /// The licence that its README names.
+    pub(crate) fn licence(&self) -> Option<String> {
+        let folder = match &self.place {
+            Place::Folder(folder) => folder,
+            Place::Gguf(file) => file.parent()?,
+        };
+        let readme = String::from_utf8(optional(folder, "README.md").ok()??).ok()?;
+        Card::parse(&readme).licence
+    }
+
     /// The folder or file that it is.
     pub(crate) fn path(&self) -> &Path {
         match &self.place {

@@ -94,7 +94,7 @@ fn a_quantised_model_speaks_the_same_words_and_says_what_it_lost() {
         losses.push(told["loss"]["text"]["divergence"].as_f64().unwrap());
         assert_eq!(place.run(&["tokenize", &file, text]), ids);
         let card = String::from_utf8(place.bytes(&format!("{file}.md"))).unwrap();
-        assert!(card.contains("base_model: \"model\""), "{card}");
+        assert!(card.contains("base_model:\n- \"model\""), "{card}");
         assert!(card.contains("KL divergence"), "{card}");
         let asked = ["--temperature=0", "--max-tokens=6", "--json"];
         let answer = place.run(&[&["chat", &file, "c1 c2 ?"][..], &asked].concat());

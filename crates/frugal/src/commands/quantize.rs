@@ -1,7 +1,6 @@
 //! `frugal quantize`: a model in fewer bits, and what was lost, measured on the spot.
 
 use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,11 +12,11 @@ use frugal_train::conduct::examine;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::card::Card;
+use crate::card::Made;
 use crate::cli::{Common, Quantize};
 use crate::commands::eval::Examiner;
 use crate::device::{self, Device, Precision};
-use crate::export::{Target, beside, write};
+use crate::export::{Target, write};
 use crate::models::{self, OnDevice, Opened, Source};
 use crate::output::{Usage, metric, say, say_json, table, tell};
 
@@ -81,8 +80,14 @@ pub(crate) fn run(common: &Common, arguments: &Quantize) -> anyhow::Result<ExitC
             None => None,
         },
     };
-    let card = Card::of_quantized(&source, &opened, target.name(), bytes, &loss);
-    leave_card(&arguments.out, target, &card.to_markdown())?;
+    let made = Made {
+        source: &source,
+        opened: &opened,
+        target,
+        bytes,
+        loss: Some(&loss),
+    };
+    made.leave_card(&arguments.out)?;
     if common.json {
         say_json(&json!({
             "event": "quantized", "model": opened.name, "path": arguments.out,
@@ -147,15 +152,6 @@ fn task_loss(
         before: score("before", before)?,
         after: score("after", after)?,
     })
-}
-
-/// The card goes into a folder, and beside a file.
-fn leave_card(out: &Path, target: Target, text: &str) -> anyhow::Result<()> {
-    let path = match target {
-        Target::Folder(_) => out.join("README.md"),
-        Target::Gguf(_) => beside(out, "md"),
-    };
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn show(loss: &Loss) {
