@@ -320,7 +320,8 @@ pub(crate) struct Tokenize {
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// OWNER/NAME[@REVISION][:FILE] on the hub, or a folder or GGUF file of this machine
+    /// OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME:FILE on the hub, or a folder or GGUF file of
+    /// this machine
     pub(crate) model: String,
     /// The name it gets in the store [default: the one it has]
     #[arg(long)]
