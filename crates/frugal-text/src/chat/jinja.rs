@@ -47,6 +47,7 @@ pub(super) fn render(
         let now = now.ok_or_else(|| failure("the template asks for the date, none was given"))?;
         now.format(&format)
     });
+    scan::check_alone(source)?;
     scan::check_depth(source)?;
     let template = env.template_from_str(source)?;
     let mut output = Bounded::default();
@@ -343,7 +344,17 @@ mod tests {
             ))
             .is_err()
         );
-        assert!(run("{% include 'other' %}").is_err());
+        // There is no other template; the engine panics on the last.
+        for other in [
+            "{% include 'other' %}",
+            "{% extends 'other' %}",
+            "{% import 'a' as b %}",
+            "{% import 'a' as b|slice(2) %}",
+            "{% raw %}{{ ( {% endraw %}{%-\n  import 'a' as b|slice(2) %}",
+            "{%+from'a'import b%}",
+        ] {
+            assert!(run(other).is_err(), "{other}");
+        }
     }
 
     /// Each in bounded time and memory, and each an error.

@@ -74,6 +74,24 @@ impl Code {
     }
 }
 
+/// Refuses templates that name others: there are none, and the engine panics on some ways to do it.
+/// Looks at every place, also in comments and literals, so that nothing can hide.
+pub(super) fn check_alone(source: &str) -> Result<()> {
+    const NAMING: [&str; 4] = ["import", "from", "include", "extends"];
+    for statement in source.split("{%").skip(1) {
+        let statement = statement.strip_prefix(['-', '+']).unwrap_or(statement);
+        let statement = statement.trim_start();
+        let is_in_word = |c: char| c.is_alphanumeric() || c == '_';
+        let word = statement.split(|c| !is_in_word(c)).next();
+        if let Some(word) = word.filter(|word| NAMING.contains(word)) {
+            return Err(Error::Chat(format!(
+                "expected a template that stands alone, got one with {word:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses templates on which the parser would run out of stack.
 pub(super) fn check_depth(source: &str) -> Result<()> {
     let (mut place, mut rest) = (Place::Text, source);
@@ -119,6 +137,20 @@ fn within(what: &'static str, limit: usize, got: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_templates_are_named_by_statements_only() {
+        for alone in [
+            "import {{ import }}",
+            "{% if importance %}{% endif %}",
+            "{% set from = 1 %}",
+        ] {
+            assert!(check_alone(alone).is_ok(), "{alone}");
+        }
+        for naming in ["{%import 'a' as b%}", "x{%-  from 'a' import b %}"] {
+            assert!(check_alone(naming).is_err(), "{naming}");
+        }
+    }
 
     #[test]
     fn tokens_are_counted_within_one_expression() {
