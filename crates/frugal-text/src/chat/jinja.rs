@@ -4,6 +4,8 @@
 //! without escaping for HTML, Python's string methods. The date is an argument. Bounded: steps,
 //! depth, output and widths, and by the engine the size of ranges and of repeated strings.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
 use minijinja::{Environment, ErrorKind, State, filters};
@@ -33,7 +35,23 @@ pub(super) fn render(
     env.set_fuel(Some(MAX_STEPS));
     env.set_recursion_limit(MAX_DEPTH);
     widths::install(&mut env);
-    env.add_filter("tojson", to_json);
+    // JSON of JSON doubles its escapes, so all of one rendering is counted together.
+    let left = AtomicUsize::new(MAX_OUTPUT_BYTES);
+    env.add_filter(
+        "tojson",
+        move |value: &minijinja::Value, options: Kwargs| {
+            let mut output = Bounded::new(left.load(Ordering::Relaxed));
+            let written = to_json(value, &options, &mut output);
+            left.store(output.limit - output.bytes.len(), Ordering::Relaxed);
+            match output.refused {
+                Some(_) => Err(failure("tojson: expected less JSON in one conversation")),
+                None => written.and_then(|()| {
+                    String::from_utf8(output.bytes)
+                        .map_err(|e| failure("tojson: not text").with_source(e))
+                }),
+            }
+        },
+    );
     env.add_filter(
         "map",
         |state: &mut State, items: minijinja::Value, how: Rest<_>| {
@@ -50,7 +68,7 @@ pub(super) fn render(
     scan::check_alone(source)?;
     scan::check_depth(source)?;
     let template = env.template_from_str(source)?;
-    let mut output = Bounded::default();
+    let mut output = Bounded::new(MAX_OUTPUT_BYTES);
     template
         .render_captured_to(minijinja::Value::from(Serde(context)), &mut output)
         .map(drop)
@@ -59,14 +77,22 @@ pub(super) fn render(
 }
 
 /// Output that ends at a limit.
-#[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
+    limit: usize,
     /// How much there would have been, when it was too much.
     refused: Option<usize>,
 }
 
 impl Bounded {
+    const fn new(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit,
+            refused: None,
+        }
+    }
+
     fn or(&self, error: Error) -> Error {
         let (what, limit) = ("bytes of a rendered conversation", MAX_OUTPUT_BYTES);
         self.refused
@@ -82,7 +108,7 @@ impl Bounded {
 impl std::io::Write for Bounded {
     fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
         let n_bytes = self.bytes.len() + more.len();
-        if n_bytes > MAX_OUTPUT_BYTES {
+        if n_bytes > self.limit {
             self.refused = Some(n_bytes);
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
@@ -124,11 +150,7 @@ fn as_generator(items: Vec<minijinja::Value>) -> minijinja::Value {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False, indent=...)`.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja hands options to a filter by value"
-)]
-fn to_json(value: &minijinja::Value, options: Kwargs) -> Outcome<String> {
+fn to_json(value: &minijinja::Value, options: &Kwargs, output: &mut Bounded) -> Outcome<()> {
     if value.kind() == ValueKind::Iterable {
         return Err(failure("tojson: expected a list, got a generator"));
     }
@@ -141,17 +163,19 @@ fn to_json(value: &minijinja::Value, options: Kwargs) -> Outcome<String> {
     options.assert_all_used()?;
     let indent = indent.map(|n| " ".repeat(n.min(MAX_DEPTH)));
     match &indent {
-        Some(spaces) => dump(value, PrettyFormatter::with_indent(spaces.as_bytes())),
-        None => dump(value, OneLine),
+        Some(spaces) => dump(
+            value,
+            PrettyFormatter::with_indent(spaces.as_bytes()),
+            output,
+        ),
+        None => dump(value, OneLine, output),
     }
 }
 
-fn dump(value: &minijinja::Value, layout: impl Formatter) -> Outcome<String> {
-    let mut bytes = Vec::new();
+fn dump(value: &minijinja::Value, layout: impl Formatter, output: &mut Bounded) -> Outcome<()> {
     value
-        .serialize(&mut Serializer::with_formatter(&mut bytes, layout))
-        .map_err(|e| failure("tojson: cannot write this value").with_source(e))?;
-    String::from_utf8(bytes).map_err(|e| failure("tojson: not text").with_source(e))
+        .serialize(&mut Serializer::with_formatter(output, layout))
+        .map_err(|e| failure("tojson: cannot write this value").with_source(e))
 }
 
 /// Python puts a space after commas and colons.
@@ -377,6 +401,8 @@ mod tests {
             "{{ '{:>9999999999999}'.format('x') }}".to_string(),
             "{{ '{:{}}'.format('x', 10**13) }}".to_string(),
             "{{ [1]|slice(10**12) }}".to_string(),
+            format!("{{{{ '\"'{} }}}}", "|tojson".repeat(60)),
+            "{% for i in range(90000) %}{% set x = ('a' * 10**6)|tojson %}{% endfor %}".to_string(),
             "{{ [1]|batch(10**12, 0) }}".to_string(),
             "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
                 .to_string(),
