@@ -307,6 +307,8 @@ fn templates() -> Done {
         "ok-pieces",
         b"\x01\x02\x06\x03\x15\x00\x0C\x2F\x01\x02\x07\x03",
     )?;
+    let import = "{% import 'a' as b|slice(2) %}";
+    put("template", "bad-import", import.as_bytes())?;
     put("template", "bad-syntax", b"{{ 'a' ")
 }
 

@@ -81,15 +81,16 @@ fn blocks(format: BlockFormat, bytes: &[u8]) -> bool {
     true
 }
 
-/// The share of a block's squares that may be lost, at the worst. The fit weighs large numbers more,
-/// and searches: what came from a block need not go back into the same one.
+/// The share of a block's squares that may be lost. Where all numbers but one lie between two
+/// levels, each loses half a step: of 32 at a fifth of the one, an eighth in 4 bits. The search may
+/// lose more of some to lose less of others, and never most of a block.
 fn share_lost(format: BlockFormat) -> f64 {
     match format {
-        BlockFormat::Q2K => 0.3,
-        BlockFormat::Q3K => 0.1,
-        BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q4K | BlockFormat::Iq4Nl => 0.03,
-        BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 0.01,
-        BlockFormat::Q6K | BlockFormat::Q8_0 => 0.003,
+        BlockFormat::Q2K => 0.5,
+        BlockFormat::Q3K => 0.4,
+        BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q4K | BlockFormat::Iq4Nl => 0.15,
+        BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 0.04,
+        BlockFormat::Q6K | BlockFormat::Q8_0 => 0.01,
     }
 }
 
@@ -123,6 +124,12 @@ fn scaled(bytes: &[u8]) -> bool {
         let encoded = fp8::encode_blocks(&values, [rows, cols], FP8, scales);
         if values.iter().any(|x| !x.is_finite()) {
             assert!(encoded.is_err());
+            continue;
+        }
+        if let Err(error) = &encoded
+            && error.to_string().contains("stay finite when rounded")
+        {
+            assert!(values.iter().any(|x| x.abs() > f32::MAX / 2.0));
             continue;
         }
         let fp8::Fp8Blocks {
