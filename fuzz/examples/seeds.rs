@@ -17,7 +17,7 @@ use frugal_model::init::{Deviation, InitSettings, OutputInit, init};
 use frugal_model::params::{Params, Role};
 use frugal_text::byte_level::letter_of;
 use frugal_text::chat::Builtin;
-use frugal_text::gguf::{GgufVocabulary, tokenizer_json};
+use frugal_text::gguf::{TokenizerKeys, tokenizer_json};
 use frugal_text::word_level;
 use serde_json::{Map, json};
 
@@ -114,7 +114,7 @@ fn fp8(config: &ModelConfig) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 /// All bytes, some merges, and one token of each other type.
-fn vocabulary() -> GgufVocabulary {
+fn vocabulary() -> TokenizerKeys {
     let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| letter_of(b).to_string()).collect();
     let more = [
         ("th", 1),
@@ -130,7 +130,7 @@ fn vocabulary() -> GgufVocabulary {
         tokens.push(token.to_string());
         token_types.push(kind);
     }
-    GgufVocabulary {
+    TokenizerKeys {
         model: "gpt2".into(),
         pre: "qwen2".into(),
         tokens,
@@ -138,7 +138,7 @@ fn vocabulary() -> GgufVocabulary {
         merges: ["t h", "Ġ th"].map(String::from).into(),
         bos: Some(258),
         eos: Some(259),
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     }
 }
 
@@ -219,7 +219,7 @@ fn ggufs() -> Done {
 
 fn tokenizers() -> Done {
     for pre in ["qwen2", "llama-bpe"] {
-        let keys = GgufVocabulary {
+        let keys = TokenizerKeys {
             pre: pre.into(),
             ..vocabulary()
         };

@@ -8,7 +8,7 @@ use frugal_model::checkpoint::gguf::{self, Gguf, GgufPlan, GgufSettings, Mixture
 use frugal_model::config::ModelConfig;
 use frugal_model::params::Params;
 use frugal_text::Tokenizer;
-use frugal_text::gguf::{GgufVocabulary, tokenizer_config_json, tokenizer_json};
+use frugal_text::gguf::{tokenizer_config_json, tokenizer_json};
 
 use crate::memory;
 use crate::text::{self, RoundTrip, TEXTS};
@@ -64,21 +64,8 @@ fn tokenizer(gguf: &Gguf) {
         return;
     };
     assert_eq!(keys.tokens.len(), keys.token_types.len());
-    let vocabulary = GgufVocabulary {
-        model: keys.model,
-        pre: keys.pre,
-        tokens: keys.tokens,
-        token_types: keys.token_types,
-        merges: keys.merges,
-        bos: keys.bos,
-        eos: keys.eos,
-        pad: keys.pad,
-        unk: keys.unk,
-        add_bos: keys.add_bos,
-        chat_template: keys.chat_template,
-    };
-    if let Ok(file) = tokenizer_json(&vocabulary) {
-        tokenizer_config_json(&vocabulary).unwrap();
+    if let Ok(file) = tokenizer_json(&keys) {
+        tokenizer_config_json(&keys).unwrap();
         if let Ok(tokenizer) = Tokenizer::from_json(&file) {
             text::laws(&tokenizer, &TEXTS[..3], RoundTrip::Exact);
         }

@@ -3,7 +3,7 @@
 
 use frugal_text::Tokenizer;
 use frugal_text::byte_level::letter_of;
-use frugal_text::gguf::{self, GgufVocabulary};
+use frugal_text::gguf::{self, TokenizerKeys};
 
 use crate::memory;
 use crate::text::{self, RoundTrip, TEXTS};
@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) -> bool {
         return false;
     };
     let rest = String::from_utf8_lossy(rest);
-    let mut keys = GgufVocabulary {
+    let mut keys = TokenizerKeys {
         model: if flags & 1 == 0 { "gpt2" } else { "llama" }.to_string(),
         pre: PRE[usize::from(*pre) % PRE.len()].to_string(),
         tokens: (0..=u8::MAX)
@@ -39,7 +39,7 @@ pub fn check(data: &[u8]) -> bool {
             .collect(),
         token_types: vec![1; 256],
         add_bos: [None, Some(false), Some(true), None][usize::from(flags >> 1) % 4],
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     };
     let mut texts = Vec::new();
     for line in rest.lines() {
@@ -52,7 +52,7 @@ pub fn check(data: &[u8]) -> bool {
 }
 
 /// Follows a line; a text where it is one.
-fn take<'a>(keys: &mut GgufVocabulary, line: &'a str) -> Option<&'a str> {
+fn take<'a>(keys: &mut TokenizerKeys, line: &'a str) -> Option<&'a str> {
     let mut chars = line.chars();
     let first = chars.next()?;
     let rest = chars.as_str();
@@ -79,7 +79,7 @@ fn take<'a>(keys: &mut GgufVocabulary, line: &'a str) -> Option<&'a str> {
     None
 }
 
-fn laws(keys: &GgufVocabulary, texts: Option<&Vec<&str>>) -> bool {
+fn laws(keys: &TokenizerKeys, texts: Option<&Vec<&str>>) -> bool {
     let file = match gguf::tokenizer_json(keys) {
         Ok(file) => file,
         Err(error) => {
@@ -88,7 +88,7 @@ fn laws(keys: &GgufVocabulary, texts: Option<&Vec<&str>>) -> bool {
         }
     };
     let config = gguf::tokenizer_config_json(keys).unwrap();
-    if let Ok(padded) = keys.clone().padded(keys.tokens.len() + 3)
+    if let Ok(padded) = gguf::padded(keys.clone(), keys.tokens.len() + 3)
         && let Ok(padded) = gguf::tokenizer_json(&padded)
     {
         assert_eq!(padded, file, "fillers are left out");

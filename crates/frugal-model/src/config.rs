@@ -13,7 +13,6 @@ use frugal_core::backend::{GroupScore, RopePairs, Router, Scoring};
 
 use crate::error::{Error, Result};
 
-mod json;
 mod read;
 mod write;
 

@@ -19,6 +19,7 @@ pub mod error;
 pub mod generate;
 pub mod gqa;
 pub mod init;
+pub mod json;
 pub mod mla;
 pub mod mlp;
 pub mod moe;

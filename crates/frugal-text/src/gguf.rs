@@ -10,7 +10,7 @@
 //! by their spelling whether they are markup (`<think>`) or text (`ü`); unused ones are fillers for
 //! rows of the embedding and are left out.
 //!
-//! Does not do: the file format itself. Keys come in as plain data.
+//! Does not do: the file format itself; its keys come in as [`TokenizerKeys`].
 
 mod export;
 mod pre;
@@ -21,6 +21,7 @@ pub use self::export::vocabulary;
 use self::pre::PreTokenizer;
 use crate::tokenizer::{MAX_ADDED, MAX_FILE_BYTES, MAX_SPELLING_BYTES, MAX_VOCABULARY};
 use crate::{Error, Result};
+pub use frugal_model::checkpoint::gguf::TokenizerKeys;
 
 /// The most merges. Llama 3 has 280,000 for 128,000 tokens.
 pub const MAX_MERGES: usize = 1 << 22;
@@ -35,59 +36,29 @@ mod kind {
     pub(super) const BYTE: i32 = 6;
 }
 
-/// The keys of a GGUF file that begin with `tokenizer.`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GgufVocabulary {
-    /// `ggml.model`: `gpt2` for byte-level pairs.
-    pub model: String,
-    /// `ggml.pre`, the name of the pre-tokenizer.
-    pub pre: String,
-    /// `ggml.tokens`, by id.
-    pub tokens: Vec<String>,
-    /// `ggml.token_type`, by id: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
-    pub token_types: Vec<i32>,
-    /// `ggml.merges`, the strongest first: two tokens with a space between.
-    pub merges: Vec<String>,
-    /// `ggml.bos_token_id`: begins a sequence.
-    pub bos: Option<u32>,
-    /// `ggml.eos_token_id`: ends an answer.
-    pub eos: Option<u32>,
-    /// `ggml.padding_token_id`.
-    pub pad: Option<u32>,
-    /// `ggml.unknown_token_id`.
-    pub unk: Option<u32>,
-    /// `ggml.add_bos_token`: whether sequences begin with `bos`.
-    pub add_bos: Option<bool>,
-    /// `chat_template`.
-    pub chat_template: Option<String>,
+/// The same keys with unused tokens up to as many as the embedding has rows, as llama.cpp wants it.
+///
+/// *Errors*: more tokens than rows.
+pub fn padded(mut keys: TokenizerKeys, rows: usize) -> Result<TokenizerKeys> {
+    if rows < keys.tokens.len() || rows > MAX_VOCABULARY {
+        return Err(inconsistent(format!(
+            "expected rows for {} tokens (at most {MAX_VOCABULARY}), got {rows}",
+            keys.tokens.len()
+        )));
+    }
+    keys.tokens.extend((keys.tokens.len()..rows).map(filler));
+    keys.token_types.resize(rows, kind::UNUSED);
+    Ok(keys)
 }
 
-impl GgufVocabulary {
-    /// The same with unused tokens up to as many as the embedding has rows, as llama.cpp wants it.
-    ///
-    /// *Errors*: more tokens than rows.
-    pub fn padded(mut self, rows: usize) -> Result<Self> {
-        if rows < self.tokens.len() || rows > MAX_VOCABULARY {
-            return Err(inconsistent(format!(
-                "expected rows for {} tokens (at most {MAX_VOCABULARY}), got {rows}",
-                self.tokens.len()
-            )));
-        }
-        self.tokens.extend((self.tokens.len()..rows).map(filler));
-        self.token_types.resize(rows, kind::UNUSED);
-        Ok(self)
-    }
+/// Whether sequences begin with `bos`, by the file or else by its pre-tokenizer.
+pub fn begins_sequences(keys: &TokenizerKeys) -> bool {
+    let by_name = || PreTokenizer::from_name(&keys.pre).is_ok_and(PreTokenizer::begins_sequences);
+    keys.bos.is_some() && keys.add_bos.unwrap_or_else(by_name)
+}
 
-    /// Whether sequences begin with `bos`, by the file or else by its pre-tokenizer.
-    pub fn begins_sequences(&self) -> bool {
-        let by_name =
-            || PreTokenizer::from_name(&self.pre).is_ok_and(PreTokenizer::begins_sequences);
-        self.bos.is_some() && self.add_bos.unwrap_or_else(by_name)
-    }
-
-    fn spelling(&self, id: Option<u32>) -> Option<&str> {
-        self.tokens.get(id? as usize).map(String::as_str)
-    }
+fn spelling(keys: &TokenizerKeys, id: Option<u32>) -> Option<&str> {
+    keys.tokens.get(id? as usize).map(String::as_str)
 }
 
 /// The name of a token that only fills a row.
@@ -104,7 +75,7 @@ fn inconsistent(what: impl Into<String>) -> Error {
 ///
 /// *Errors*: a model or pre-tokenizer that we do not know, lists of unlike length, a token twice, an
 /// id or a merge outside of the vocabulary, more than the limits allow.
-pub fn tokenizer_json(vocabulary: &GgufVocabulary) -> Result<Vec<u8>> {
+pub fn tokenizer_json(vocabulary: &TokenizerKeys) -> Result<Vec<u8>> {
     let pre = check_model(vocabulary)?;
     check_sizes(vocabulary)?;
     let ends = check_ids(vocabulary)?;
@@ -165,7 +136,7 @@ pub fn tokenizer_json(vocabulary: &GgufVocabulary) -> Result<Vec<u8>> {
 /// chat template if there is one.
 ///
 /// *Errors*: an id outside of the vocabulary.
-pub fn tokenizer_config_json(vocabulary: &GgufVocabulary) -> Result<Vec<u8>> {
+pub fn tokenizer_config_json(vocabulary: &TokenizerKeys) -> Result<Vec<u8>> {
     check_ids(vocabulary)?;
     let mut config = Map::from_iter([
         (
@@ -175,14 +146,14 @@ pub fn tokenizer_config_json(vocabulary: &GgufVocabulary) -> Result<Vec<u8>> {
         ("clean_up_tokenization_spaces".to_string(), false.into()),
         (
             "add_bos_token".to_string(),
-            vocabulary.begins_sequences().into(),
+            begins_sequences(vocabulary).into(),
         ),
     ]);
     let texts = [
-        ("bos_token", vocabulary.spelling(vocabulary.bos)),
-        ("eos_token", vocabulary.spelling(vocabulary.eos)),
-        ("pad_token", vocabulary.spelling(vocabulary.pad)),
-        ("unk_token", vocabulary.spelling(vocabulary.unk)),
+        ("bos_token", spelling(vocabulary, vocabulary.bos)),
+        ("eos_token", spelling(vocabulary, vocabulary.eos)),
+        ("pad_token", spelling(vocabulary, vocabulary.pad)),
+        ("unk_token", spelling(vocabulary, vocabulary.unk)),
         ("chat_template", vocabulary.chat_template.as_deref()),
     ];
     for (name, text) in texts {
@@ -198,7 +169,7 @@ pub(crate) fn pre_tokenizer_json(name: &str) -> Result<Value> {
     PreTokenizer::from_name(name).map(PreTokenizer::to_json)
 }
 
-fn check_model(vocabulary: &GgufVocabulary) -> Result<PreTokenizer> {
+fn check_model(vocabulary: &TokenizerKeys) -> Result<PreTokenizer> {
     match vocabulary.model.as_str() {
         "gpt2" => PreTokenizer::from_name(&vocabulary.pre),
         "llama" => Err(inconsistent(
@@ -218,8 +189,8 @@ fn within(what: &'static str, limit: usize, got: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_sizes(vocabulary: &GgufVocabulary) -> Result<()> {
-    let GgufVocabulary {
+fn check_sizes(vocabulary: &TokenizerKeys) -> Result<()> {
+    let TokenizerKeys {
         tokens,
         token_types,
         merges,
@@ -241,8 +212,8 @@ fn check_sizes(vocabulary: &GgufVocabulary) -> Result<()> {
 
 /// Checks the ids, and gives those of the beginning and the end, which are control whatever their
 /// type says.
-fn check_ids(vocabulary: &GgufVocabulary) -> Result<[Option<usize>; 2]> {
-    let GgufVocabulary {
+fn check_ids(vocabulary: &TokenizerKeys) -> Result<[Option<usize>; 2]> {
+    let TokenizerKeys {
         bos,
         eos,
         pad,
@@ -298,10 +269,8 @@ fn split_merges<'a>(merges: &'a [String], vocab: &Map<String, Value>) -> Result<
 }
 
 /// What other tools put before a sequence.
-fn post_processor(vocabulary: &GgufVocabulary) -> Value {
-    let bos = vocabulary
-        .spelling(vocabulary.bos)
-        .filter(|_| vocabulary.begins_sequences());
+fn post_processor(vocabulary: &TokenizerKeys) -> Value {
+    let bos = spelling(vocabulary, vocabulary.bos).filter(|_| begins_sequences(vocabulary));
     let Some(bos) = bos else {
         return Value::Null;
     };
@@ -322,7 +291,7 @@ mod tests {
     use crate::{Segment, Tokenizer};
 
     /// All bytes, a few merges, and one token of each other type.
-    pub(super) fn small(pre: &str) -> GgufVocabulary {
+    pub(super) fn small(pre: &str) -> TokenizerKeys {
         let mut tokens: Vec<String> = (0..=u8::MAX).map(|b| letter_of(b).to_string()).collect();
         // Bytes that no text has: DeepSeek gives the letters of some to added tokens.
         tokens.retain(|letter| letter != "ü");
@@ -340,7 +309,7 @@ mod tests {
             tokens.push(token.to_string());
             token_types.push(kind);
         }
-        GgufVocabulary {
+        TokenizerKeys {
             model: "gpt2".into(),
             pre: pre.into(),
             tokens,
@@ -350,7 +319,7 @@ mod tests {
             eos: Some(261),
             unk: Some(262),
             chat_template: Some("{{ bos_token }}".into()),
-            ..GgufVocabulary::default()
+            ..TokenizerKeys::default()
         }
     }
 
@@ -393,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_config_names_tokens_and_carries_the_template() {
-        let vocabulary = GgufVocabulary {
+        let vocabulary = TokenizerKeys {
             add_bos: Some(true),
             ..small("qwen2")
         };
@@ -417,11 +386,10 @@ mod tests {
     #[test]
     fn the_beginning_is_put_where_the_file_or_its_kind_says() {
         let begins = |pre, add_bos| {
-            GgufVocabulary {
+            begins_sequences(&TokenizerKeys {
                 add_bos,
                 ..small(pre)
-            }
-            .begins_sequences()
+            })
         };
         assert!(begins("llama-bpe", None) && !begins("qwen2", None));
         assert!(begins("qwen2", Some(true)) && !begins("llama-bpe", Some(false)));
@@ -438,7 +406,7 @@ mod tests {
     fn whole_words_need_no_merges_where_the_kind_says_so() {
         let mut vocabulary = small("llama-bpe");
         vocabulary.merges.clear();
-        let ids = |v: &GgufVocabulary| {
+        let ids = |v: &TokenizerKeys| {
             Tokenizer::from_json(&tokenizer_json(v).unwrap())
                 .unwrap()
                 .encode("the the")
@@ -451,7 +419,7 @@ mod tests {
 
     #[test]
     fn hostile_vocabularies_are_refused() {
-        type Change = fn(&mut GgufVocabulary);
+        type Change = fn(&mut TokenizerKeys);
         let changes: [(&str, Change, &str); 16] = [
             (
                 "sentence pieces",
@@ -543,13 +511,13 @@ mod tests {
 
     #[test]
     fn rows_without_tokens_are_filled() {
-        let padded = small("qwen2").padded(300).unwrap();
+        let filled = padded(small("qwen2"), 300).unwrap();
         assert_eq!(
-            (padded.tokens.len(), padded.tokens[299].as_str()),
+            (filled.tokens.len(), filled.tokens[299].as_str()),
             (300, "[PAD299]")
         );
-        let tokenizer = Tokenizer::from_json(&tokenizer_json(&padded).unwrap()).unwrap();
+        let tokenizer = Tokenizer::from_json(&tokenizer_json(&filled).unwrap()).unwrap();
         assert_eq!(tokenizer.vocab_size(), 263);
-        assert!(small("qwen2").padded(10).is_err() && small("qwen2").padded(usize::MAX).is_err());
+        assert!(padded(small("qwen2"), 10).is_err() && padded(small("qwen2"), usize::MAX).is_err());
     }
 }

@@ -1,12 +1,7 @@
-//! JSON files in which no name comes twice.
-//!
-//! Readers differ in which of two they take, so such a file can be another tokenizer or template
-//! elsewhere than here.
+//! JSON files in which no name comes twice; see [`frugal_model::json`].
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use frugal_model::json::Unique;
+use serde_json::Value;
 
 use crate::{Error, Result};
 
@@ -17,72 +12,6 @@ pub(crate) fn read(what: &'static str, bytes: &[u8]) -> Result<Value> {
     match serde_json::from_slice(bytes) {
         Ok(Unique(value)) => Ok(value),
         Err(source) => Err(Error::Json { what, source }),
-    }
-}
-
-struct Unique(Value);
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        from.deserialize_any(Values).map(Self)
-    }
-}
-
-struct Values;
-
-impl<'de> Visitor<'de> for Values {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of JSON")
-    }
-
-    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> std::result::Result<Value, E> {
-        Ok(flag.into())
-    }
-
-    fn visit_u64<E>(self, n: u64) -> std::result::Result<Value, E> {
-        Ok(n.into())
-    }
-
-    fn visit_i64<E>(self, n: i64) -> std::result::Result<Value, E> {
-        Ok(n.into())
-    }
-
-    fn visit_f64<E>(self, x: f64) -> std::result::Result<Value, E> {
-        Ok(x.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_string<E>(self, text: String) -> std::result::Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Unique(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = fields.next_key::<String>()? {
-            if map.contains_key(&name) {
-                return Err(A::Error::custom(format!("{name:?} comes twice")));
-            }
-            let Unique(value) = fields.next_value()?;
-            map.insert(name, value);
-        }
-        Ok(map.into())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! As GPT-2's was made: text is cut into words, and again and again the pair of neighbours that
 //! occurs most often becomes a token. Among equals the pair with the greater bytes wins, so that a
-//! text has one vocabulary. The result is a [`GgufVocabulary`], from which the other forms follow.
+//! text has one vocabulary. The result is a [`TokenizerKeys`], from which the other forms follow.
 //!
 //! Made for vocabularies of some thousands: each merge looks through all pairs.
 
@@ -13,7 +13,7 @@ use tokenizers::{
 };
 
 use crate::byte_level::{byte_of, letter_of};
-use crate::gguf::{GgufVocabulary, pre_tokenizer_json};
+use crate::gguf::{TokenizerKeys, pre_tokenizer_json};
 use crate::tokenizer::MAX_VOCABULARY;
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ type Pair = (usize, usize);
 /// *Errors*: an unknown pre-tokenizer, less room than the bytes and control tokens need.
 ///
 /// *Cost*: merges times pairs, and the words that hold them.
-pub fn byte_pairs(texts: &[&str], training: &Training<'_>) -> Result<GgufVocabulary> {
+pub fn byte_pairs(texts: &[&str], training: &Training<'_>) -> Result<TokenizerKeys> {
     let Training {
         pre,
         control,
@@ -60,13 +60,13 @@ pub fn byte_pairs(texts: &[&str], training: &Training<'_>) -> Result<GgufVocabul
         words.merge(pair, id);
     }
     let token_types = (0..tokens.names.len()).map(|id| if id < control.len() { 3 } else { 1 });
-    Ok(GgufVocabulary {
+    Ok(TokenizerKeys {
         model: "gpt2".into(),
         pre: pre.into(),
         token_types: token_types.collect(),
         tokens: tokens.names,
         merges,
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     })
 }
 

@@ -14,7 +14,7 @@ use frugal_model::checkpoint::gguf::{GgufPlan, GgufSettings, Mixture, TokenizerK
 use frugal_model::checkpoint::{FolderFormat, FolderPlan, Numbers, WriteSettings};
 use frugal_model::error::Error as ModelError;
 use frugal_model::params::Role;
-use frugal_text::gguf::{GgufVocabulary, vocabulary};
+use frugal_text::gguf::{padded, vocabulary};
 
 use crate::models::{Opened, Text};
 use crate::output::{Usage, tell};
@@ -218,36 +218,16 @@ fn write_on_threads<L: Numbers + Sync>(
 
 /// A model's tokenizer as GGUF files have it.
 fn keys_of(text: &Text, opened: &Opened) -> anyhow::Result<TokenizerKeys> {
-    let vocabulary = vocabulary(&text.tokenizer_json, Some(&text.tokenizer_config))?;
-    let GgufVocabulary {
-        model,
-        pre,
-        tokens,
-        token_types,
-        merges,
-        bos,
-        eos,
-        pad,
-        unk,
-        add_bos,
-        chat_template,
-    } = vocabulary.padded(opened.config.vocab_size)?;
+    let config = &opened.config;
+    let keys = vocabulary(&text.tokenizer_json, Some(&text.tokenizer_config))?;
+    let mut keys = padded(keys, config.vocab_size)?;
     // A config may name ids that its tokenizer gives to ordinary text.
     let control = |id: &u32| text.tokenizer.is_control(*id);
-    let config = &opened.config;
-    Ok(TokenizerKeys {
-        model,
-        pre,
-        tokens,
-        token_types,
-        merges,
-        bos: bos.or(config.bos_token_id.filter(control)),
-        eos: eos.or(config.eos_token_id.iter().copied().find(control)),
-        pad,
-        unk,
-        add_bos,
-        chat_template,
-    })
+    keys.bos = keys.bos.or(config.bos_token_id.filter(control));
+    keys.eos = keys
+        .eos
+        .or(config.eos_token_id.iter().copied().find(control));
+    Ok(keys)
 }
 
 type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), ModelError>;

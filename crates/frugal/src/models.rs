@@ -21,7 +21,7 @@ use frugal_run::checkpoint::Checkpoints;
 use frugal_run::models::{Card, Store};
 use frugal_run::recipe::Recipe;
 use frugal_text::chat::{Sources, Template};
-use frugal_text::gguf::{GgufVocabulary, tokenizer_config_json, tokenizer_json};
+use frugal_text::gguf::{tokenizer_config_json, tokenizer_json};
 use frugal_text::{Tokenizer, stops};
 use serde_json::Value;
 
@@ -296,11 +296,7 @@ fn text_of_gguf(parsed: &gguf::Gguf) -> anyhow::Result<Option<Text>> {
     let Some(keys) = parsed.tokenizer()? else {
         return Ok(None);
     };
-    let vocabulary = vocabulary_of(keys);
-    let (tokenizer, config) = (
-        tokenizer_json(&vocabulary)?,
-        tokenizer_config_json(&vocabulary)?,
-    );
+    let (tokenizer, config) = (tokenizer_json(&keys)?, tokenizer_config_json(&keys)?);
     Text::new(tokenizer, config, Generation::default()).map(Some)
 }
 
@@ -312,23 +308,6 @@ fn map(path: &Path) -> anyhow::Result<SharedBytes> {
 pub(crate) fn config_in(folder: &Path) -> anyhow::Result<ModelConfig> {
     let config = required(folder, "config.json")?;
     ModelConfig::from_json(&config).with_context(|| format!("in {}", folder.display()))
-}
-
-/// The same keys, in the words of the floor that knows text.
-fn vocabulary_of(keys: gguf::TokenizerKeys) -> GgufVocabulary {
-    GgufVocabulary {
-        model: keys.model,
-        pre: keys.pre,
-        tokens: keys.tokens,
-        token_types: keys.token_types,
-        merges: keys.merges,
-        bos: keys.bos,
-        eos: keys.eos,
-        pad: keys.pad,
-        unk: keys.unk,
-        add_bos: keys.add_bos,
-        chat_template: keys.chat_template,
-    }
 }
 
 fn text_of_folder(folder: &Path) -> anyhow::Result<Option<Text>> {

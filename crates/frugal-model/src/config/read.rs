@@ -11,12 +11,12 @@ use alloc::vec::Vec;
 use frugal_core::backend::RopePairs;
 use serde_json::{Map, Value, json};
 
-use super::json::Unique;
 use super::{
     Architecture, AttentionConfig, GqaConfig, Llama3, MlaConfig, ModelConfig, MoeConfig,
     RopeScaling, TopkMethod, Yarn,
 };
 use crate::error::{Error, Result};
+use crate::json::Unique;
 
 /// (architecture, published name, `model_type`).
 pub(super) const ARCHITECTURES: [(Architecture, &str, &str); 5] = [

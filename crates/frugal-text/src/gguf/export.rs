@@ -8,7 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::pre::PreTokenizer;
-use super::{GgufVocabulary, filler, inconsistent, kind};
+use super::{TokenizerKeys, filler, inconsistent, kind};
 use crate::tokenizer::{AddedToken, added_tokens};
 use crate::{Error, Result, json};
 
@@ -20,7 +20,7 @@ const MAX_HOLES: usize = 1 << 16;
 ///
 /// *Errors*: [`Error::NotInGguf`] for a tokenizer that cannot be written so (write the GGUF file
 /// without vocabulary then); others for files that are broken.
-pub fn vocabulary(tokenizer: &[u8], config: Option<&[u8]>) -> Result<GgufVocabulary> {
+pub fn vocabulary(tokenizer: &[u8], config: Option<&[u8]>) -> Result<TokenizerKeys> {
     let added = added_tokens(tokenizer)?;
     let root = json::read("tokenizer file", tokenizer)?;
     let config: Value =
@@ -45,7 +45,7 @@ pub fn vocabulary(tokenizer: &[u8], config: Option<&[u8]>) -> Result<GgufVocabul
     let (tokens, token_types) = by_id(vocab, &added)?;
     let id = |name: &str| named(&config, name, &added, vocab);
     let bos = id("bos_token")?;
-    Ok(GgufVocabulary {
+    Ok(TokenizerKeys {
         model: "gpt2".into(),
         pre: pre.name().into(),
         merges: merges(model)?,
@@ -243,7 +243,7 @@ mod tests {
             // An end of type 1 is control here, and is written as such; the last token was unused.
             before.token_types[261] = kind::CONTROL;
             before.token_types[262] = kind::CONTROL;
-            let after = after.padded(before.tokens.len()).unwrap();
+            let after = crate::gguf::padded(after, before.tokens.len()).unwrap();
             assert_eq!(after, before);
             let again = tokenizer_json(&after).unwrap();
             assert!(again == file, "{pre}");

@@ -6,27 +6,25 @@ use frugal_model::checkpoint::gguf::Gguf;
 use frugal_text::Tokenizer;
 use frugal_text::byte_level::letter_of;
 use frugal_text::chat::{Conversation, Ending, Template, message};
-use frugal_text::gguf::{self, GgufVocabulary};
+use frugal_text::gguf::{self, TokenizerKeys};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::gguf_keys;
-
-fn vocabulary() -> GgufVocabulary {
+fn vocabulary() -> TokenizerKeys {
     let mut tokens: Vec<String> = (0..=u8::MAX)
         .map(|byte| letter_of(byte).to_string())
         .collect();
     tokens.extend(["th", "Ġth", "<s>", "<think>", "plain one"].map(String::from));
     let mut token_types = vec![1; tokens.len() - 3];
     token_types.extend([3, 4, 4]);
-    GgufVocabulary {
+    TokenizerKeys {
         model: "gpt2".into(),
         pre: "qwen2".into(),
         merges: ["t h", "Ġ th"].map(String::from).into(),
         bos: Some(258),
         tokens,
         token_types,
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     }
 }
 
@@ -207,7 +205,7 @@ proptest! {
 }
 
 /// A file without tensors: version 3, and the keys of a tokenizer.
-fn gguf_file(vocabulary: &GgufVocabulary) -> Vec<u8> {
+fn gguf_file(vocabulary: &TokenizerKeys) -> Vec<u8> {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     file.extend([0_u64, 6].iter().flat_map(|n| n.to_le_bytes()));
     let text = |file: &mut Vec<u8>, text: &str| {
@@ -248,7 +246,7 @@ fn damaged_gguf_tokenizers_are_errors_or_tokenizers() {
     let whole = gguf_file(&vocabulary());
     let keys = |file: Vec<u8>| {
         let keys = Gguf::parse(file.into())?.tokenizer()?;
-        Ok::<_, frugal_model::error::Error>(keys.map(gguf_keys::handed_over))
+        Ok::<_, frugal_model::error::Error>(keys)
     };
     assert_eq!(keys(whole.clone()).unwrap().unwrap(), vocabulary());
     let (mut refused, mut absent, mut used) = (0, 0, 0);

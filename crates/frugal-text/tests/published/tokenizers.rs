@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use frugal_text::gguf::{self, GgufVocabulary};
+use frugal_text::gguf::{self, TokenizerKeys};
 use frugal_text::train::{self, Training};
 use frugal_text::{Segment, Tokenizer};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn unzipped(path: PathBuf) -> String {
 }
 
 /// The base vocabulary of Qwen2 with the control tokens its chat models have.
-fn qwen2(folder: &Path) -> GgufVocabulary {
+fn qwen2(folder: &Path) -> TokenizerKeys {
     let tiktoken::Ranked { mut tokens, merges } =
         tiktoken::read(&unzipped(folder.join("qwen.tiktoken.gz")));
     assert_eq!((tokens.len(), merges.len()), (151_643, 151_387));
@@ -40,18 +40,18 @@ fn qwen2(folder: &Path) -> GgufVocabulary {
         tokens.push(token.into());
         token_types.push(kind);
     }
-    GgufVocabulary {
+    TokenizerKeys {
         model: "gpt2".into(),
         pre: "qwen2".into(),
         tokens,
         token_types,
         merges,
         eos: Some(151_645),
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     }
 }
 
-fn gpt2(folder: &Path) -> GgufVocabulary {
+fn gpt2(folder: &Path) -> TokenizerKeys {
     let vocab: Value = serde_json::from_str(&unzipped(folder.join("gpt2_vocab.json.gz"))).unwrap();
     let merges = unzipped(folder.join("gpt2_merges.txt.gz"));
     let merges = merges
@@ -63,7 +63,7 @@ fn gpt2(folder: &Path) -> GgufVocabulary {
     }
     let mut token_types = vec![1; tokens.len()];
     token_types[50_256] = 3;
-    GgufVocabulary {
+    TokenizerKeys {
         model: "gpt2".into(),
         pre: "gpt-2".into(),
         merges: merges.map(String::from).collect(),
@@ -71,17 +71,17 @@ fn gpt2(folder: &Path) -> GgufVocabulary {
         token_types,
         bos: Some(50_256),
         eos: Some(50_256),
-        ..GgufVocabulary::default()
+        ..TokenizerKeys::default()
     }
 }
 
-pub(super) fn deepseek_coder(folder: &Path) -> GgufVocabulary {
+pub(super) fn deepseek_coder(folder: &Path) -> TokenizerKeys {
     gguf_keys::read(&folder.join("ggml-vocab-deepseek-coder.gguf"))
 }
 
-pub(super) type Loaded = Option<(GgufVocabulary, Tokenizer)>;
+pub(super) type Loaded = Option<(TokenizerKeys, Tokenizer)>;
 
-fn loaded(vocabulary: fn(&Path) -> GgufVocabulary) -> Loaded {
+fn loaded(vocabulary: fn(&Path) -> TokenizerKeys) -> Loaded {
     let vocabulary = vocabulary(&data("tokenizer")?);
     let tokenizer = Tokenizer::from_json(&gguf::tokenizer_json(&vocabulary).unwrap()).unwrap();
     Some((vocabulary, tokenizer))
@@ -147,7 +147,7 @@ fn deepseek_coder_from_its_file_gives_the_published_ids() {
         (vocabulary.tokens.len(), vocabulary.merges.len()),
         (32_256, 31_757)
     );
-    assert!(vocabulary.begins_sequences());
+    assert!(gguf::begins_sequences(vocabulary));
     // Letters are text; marks and fillers are control, although their type is the same.
     assert_eq!(tokenizer.controls().count(), 256 - 13);
     assert_eq!(tokenizer.control("<|User|>"), Some(32_019));
@@ -201,10 +201,10 @@ fn words_are_cut_as_published() {
     let rows = rows(path);
     let mut n_checked = 0;
     for name in ["qwen2", "deepseek-llm", "deepseek-coder", "deepseek-v3"] {
-        let vocabulary = GgufVocabulary {
+        let vocabulary = TokenizerKeys {
             model: "gpt2".into(),
             pre: name.into(),
-            ..GgufVocabulary::default()
+            ..TokenizerKeys::default()
         };
         let file: Value =
             serde_json::from_slice(&gguf::tokenizer_json(&vocabulary).unwrap()).unwrap();
@@ -235,10 +235,10 @@ fn published_vocabularies_survive_the_way_through_json() {
         };
         let config = gguf::tokenizer_config_json(vocabulary).unwrap();
         let after = gguf::vocabulary(&tokenizer.to_json(), Some(&config)).unwrap();
-        let add_bos = Some(vocabulary.begins_sequences());
+        let add_bos = Some(gguf::begins_sequences(vocabulary));
         assert!(
             after
-                == GgufVocabulary {
+                == TokenizerKeys {
                     add_bos,
                     ..vocabulary.clone()
                 },

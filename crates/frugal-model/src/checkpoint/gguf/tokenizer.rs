@@ -27,7 +27,7 @@ const DEFAULT: &str = "default";
 const NORMAL: i32 = 1;
 
 /// A tokenizer as a file describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenizerKeys {
     /// Which kind: `gpt2` for byte-level BPE.
     pub model: String,

@@ -1,5 +1,5 @@
-//! JSON in which no name comes twice: readers differ in which of two they take, so such a config can
-//! be another model elsewhere than here.
+//! JSON in which no name comes twice: readers differ in which of two they take, so such a file can be
+//! another model, tokenizer or template elsewhere than here.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,7 +11,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Value};
 
 /// A value in whose objects names are unique; reading others fails.
-pub(super) struct Unique(pub(super) Value);
+#[derive(Debug)]
+pub struct Unique(pub Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
