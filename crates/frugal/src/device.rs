@@ -5,7 +5,7 @@ use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::bandwidth::measure_bandwidth;
 use frugal_kernels::cpu::detect::Isa;
 pub(crate) use frugal_kernels::cpu::gemm::Precision;
-use frugal_kernels::cpu::gemm::measure_peak;
+use frugal_kernels::cpu::gemm::{BlockProducts, measure_peak};
 
 use crate::cli::Common;
 use crate::output::Usage;
@@ -13,12 +13,17 @@ use crate::output::Usage;
 /// The back-end that computes.
 pub(crate) type Device = Cpu;
 
-/// The CPU as the flags want it.
+/// The CPU as the flags want it. With products in f32 weights in blocks are decoded too; else they are
+/// multiplied as whole numbers.
 pub(crate) fn open(common: &Common, precision: Precision) -> anyhow::Result<Device> {
     let isa = common.isa.as_deref().map(isa_named).transpose()?;
     Cpu::new(CpuSettings {
         threads: threads(common)?,
         precision,
+        blocks: match precision {
+            Precision::F32 => BlockProducts::Decoded,
+            Precision::Bf16 => BlockProducts::Integer,
+        },
         isa,
     })
     .context("the processor cannot be used as asked")

@@ -8,6 +8,7 @@ use frugal_core::error::{Error, Result, expect_count};
 use frugal_core::quant::{self, BlockFormat, Format};
 use frugal_core::shape::Shape;
 use frugal_core::stored::Stored;
+use frugal_core::with_block;
 use half::{bf16, f16};
 
 use super::vector::{Level, kernel};
@@ -61,6 +62,28 @@ impl StoredWeight {
     /// Numbers of a row.
     pub(super) fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The block format of all parts, where they have one in common.
+    pub(super) fn block_format(&self) -> Option<BlockFormat> {
+        let mut formats = self.parts.iter().map(|part| match part {
+            Stored::Blocks { format, .. } => Some(*format),
+            _ => None,
+        });
+        let first = formats.next()??;
+        formats.all(|format| format == Some(first)).then_some(first)
+    }
+
+    /// The blocks of a row of the whole stack and of the rows after it in the same part.
+    pub(super) fn blocks_from(&self, row: usize) -> &[u8] {
+        let part = self.parts.get(row / self.rows_each.max(1));
+        let Some(Stored::Blocks { format, bytes }) = part else {
+            return &[];
+        };
+        let row_bytes = self.cols / format.block_values() * format.block_bytes();
+        bytes
+            .get(row % self.rows_each.max(1) * row_bytes..)
+            .unwrap_or(&[])
     }
 
     /// Decodes columns `start..start + to.len()` of a row of the whole stack; `start` is a multiple
@@ -184,19 +207,7 @@ kernel! {
 
 kernel! {
     /// Whole blocks.
-    fn decode_blocks<L>(_l, format: BlockFormat, bytes: &[u8], to: &mut [f32]) {
-        match format {
-            BlockFormat::Q4_0 => quant::decode_blocks::<quant::Q4_0, _, _>(bytes, to),
-            BlockFormat::Q4_1 => quant::decode_blocks::<quant::Q4_1, _, _>(bytes, to),
-            BlockFormat::Q5_0 => quant::decode_blocks::<quant::Q5_0, _, _>(bytes, to),
-            BlockFormat::Q5_1 => quant::decode_blocks::<quant::Q5_1, _, _>(bytes, to),
-            BlockFormat::Q8_0 => quant::decode_blocks::<quant::Q8_0, _, _>(bytes, to),
-            BlockFormat::Q2K => quant::decode_blocks::<quant::Q2K, _, _>(bytes, to),
-            BlockFormat::Q3K => quant::decode_blocks::<quant::Q3K, _, _>(bytes, to),
-            BlockFormat::Q4K => quant::decode_blocks::<quant::Q4K, _, _>(bytes, to),
-            BlockFormat::Q5K => quant::decode_blocks::<quant::Q5K, _, _>(bytes, to),
-            BlockFormat::Q6K => quant::decode_blocks::<quant::Q6K, _, _>(bytes, to),
-            BlockFormat::Iq4Nl => quant::decode_blocks::<quant::Iq4Nl, _, _>(bytes, to),
-        }
+    fn decode_blocks<L>(l, format: BlockFormat, bytes: &[u8], to: &mut [f32]) {
+        with_block!(format, B => quant::decode_blocks::<_, B, _, _>(l, bytes, to));
     }
 }

@@ -9,5 +9,6 @@
 )]
 
 pub(crate) mod finish;
+pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;

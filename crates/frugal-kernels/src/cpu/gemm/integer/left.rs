@@ -1,0 +1,103 @@
+//! The activations' side: rows rounded to 8 bits, by themselves for few rows, sixteen side by side
+//! for tiles.
+
+use frugal_core::quant::integer::round_group;
+
+use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::RUN;
+use crate::cpu::vector::kernel;
+
+use super::panel::{Form, GROUP, GROUPS};
+
+/// Numbers of a group beside its levels: what kernels add and multiply by. Groups are the weight's.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct RowRun {
+    pub(crate) levels: [[i8; GROUP]; GROUPS],
+    /// Scale of each group.
+    pub(crate) scales: [f32; LANES],
+    /// What is added to a group's sum of products for the level of zero: minus zero times its sum.
+    pub(crate) corrections: [i32; LANES],
+    /// Scale times sum, which meets the minimum.
+    pub(crate) offsets: [f32; LANES],
+}
+
+impl RowRun {
+    pub(crate) const EMPTY: Self = Self {
+        levels: [[0; GROUP]; GROUPS],
+        scales: [0.0; LANES],
+        corrections: [0; LANES],
+        offsets: [0.0; LANES],
+    };
+}
+
+/// Four columns of each of sixteen rows: a row of a right tile of bytes.
+pub(crate) const QUAD: usize = 4;
+
+/// A run of sixteen rows for the tile kernels: of each four columns those of all rows.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(crate) struct TileRun {
+    pub(crate) levels: [[[i8; QUAD]; LANES]; RUN / QUAD],
+    /// As in [`RowRun`], of each group those of all rows.
+    pub(crate) scales: [[f32; LANES]; LANES],
+    pub(crate) corrections: [[i32; LANES]; LANES],
+    pub(crate) offsets: [[f32; LANES]; LANES],
+}
+
+impl TileRun {
+    pub(crate) const EMPTY: Self = Self {
+        levels: [[[0; QUAD]; LANES]; RUN / QUAD],
+        scales: [[0.0; LANES]; LANES],
+        corrections: [[0; LANES]; LANES],
+        offsets: [[0.0; LANES]; LANES],
+    };
+
+    /// Lays the same run of up to sixteen rows side by side.
+    pub(crate) fn arrange<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a RowRun>) {
+        if rows.len() < LANES {
+            *self = Self::EMPTY;
+        }
+        for (lane, row) in rows.enumerate().take(LANES) {
+            let (quads, _) = row.levels.as_flattened().as_chunks::<QUAD>();
+            for (to, quad) in self.levels.iter_mut().zip(quads) {
+                to[lane] = *quad;
+            }
+            for group in 0..LANES {
+                self.scales[group][lane] = row.scales[group];
+                self.corrections[group][lane] = row.corrections[group];
+                self.offsets[group][lane] = row.offsets[group];
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Rounds one row; `runs` are as many as the row fills, the last perhaps with zeros.
+    pub(super) fn round<L>(_l, form: Form, row: &[f32], runs: &mut [RowRun]) {
+        for (values, run) in row.chunks(RUN).zip(runs) {
+            if values.len() < RUN {
+                *run = RowRun::EMPTY;
+            }
+            for (index, (values, levels)) in
+                values.as_chunks::<GROUP>().0.iter().zip(&mut run.levels).enumerate()
+            {
+                let scale = round_group(values, levels);
+                let halves = levels.as_chunks::<{ GROUP / 2 }>().0;
+                let sum = |half: &[i8; GROUP / 2]| half.iter().map(|a| i32::from(*a)).sum::<i32>();
+                let sums = [sum(&halves[0]), sum(&halves[1])];
+                let mut set = |group: usize, sum: i32| {
+                    run.scales[group] = scale;
+                    run.corrections[group] = -form.zero * sum;
+                    run.offsets[group] = scale * sum as f32;
+                };
+                if form.is_halved {
+                    set(2 * index, sums[0]);
+                    set(2 * index + 1, sums[1]);
+                } else {
+                    set(index, sums[0] + sums[1]);
+                }
+            }
+        }
+    }
+}
