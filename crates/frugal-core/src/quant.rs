@@ -36,6 +36,8 @@ use crate::shape::Shape;
 pub trait Block<const BYTES: usize, const VALUES: usize> {
     /// Numbers of a group: 16 or 32.
     const GROUP: usize;
+    /// Bits that the largest level takes.
+    const BITS: u32;
     /// The level of the number zero, where there is no minimum.
     const ZERO: u8;
     /// Whether groups have minima; where not, those of [`open`](Self::open) are left alone.

@@ -23,7 +23,11 @@ fn main() {
     let cpu = Cpu::new(CpuSettings {
         threads,
         precision: Precision::Bf16,
-        blocks: BlockProducts::Integer,
+        blocks: if std::env::var_os("DECODED").is_some() {
+            BlockProducts::Decoded
+        } else {
+            BlockProducts::Integer
+        },
         isa: None,
     })
     .unwrap();
@@ -35,6 +39,9 @@ fn main() {
         bandwidth / 1e9,
         peak / 1e9
     );
+    let rounds: usize = std::env::var("ROUNDS")
+        .ok()
+        .map_or(3, |r| r.parse().unwrap());
     let only = std::env::var("ONLY").ok();
     let only_rows: Option<usize> = std::env::var("ROWS").ok().map(|r| r.parse().unwrap());
     let blocks = [
@@ -53,6 +60,8 @@ fn main() {
         .map(Format::Blocks)
         .into_iter()
         .chain([Format::Plain(DType::Bf16), Format::Fp8Blocks([128, 128])]);
+    let shape = Shape::matrix(n, k);
+    let mut tables = Vec::new();
     for format in formats {
         if only
             .as_ref()
@@ -60,24 +69,28 @@ fn main() {
         {
             continue;
         }
-        let shape = Shape::matrix(n, k);
         // Several weights, so that none is still in a cache when it is met again.
-        let count = (400_000_000 / format.bytes(shape).unwrap() as usize).clamp(1, 40);
+        let count = (250_000_000 / format.bytes(shape).unwrap() as usize).clamp(1, 40);
         let weights: Vec<_> = (0..count)
             .map(|i| cpu.keep(shape, &[some(format, shape, i)]).unwrap())
             .collect();
-        print!("{:24}", format.to_string());
-        for rows in [1, 2, 4, 8, 16, 32, 512] {
-            if only_rows.is_some_and(|r| r != rows) {
-                continue;
-            }
-            let x = cpu
-                .put(Shape::matrix(rows, k), Data::F32(&vec![1.0; rows * k]))
-                .unwrap();
-            let mut best = f64::MAX;
-            for _ in 0..if rows > 100 { 1 } else { 3 } {
+        tables.push((format, weights, [f64::MAX; ROWS.len()]));
+    }
+    let mut bandwidth: f64 = 0.0;
+    for _ in 0..rounds {
+        bandwidth = bandwidth.max(frugal_kernels::cpu::bandwidth::measure_bandwidth(
+            pool, features,
+        ));
+        for (_, weights, best) in &mut tables {
+            for (rows, best) in ROWS.into_iter().zip(best) {
+                if only_rows.is_some_and(|r| r != rows) {
+                    continue;
+                }
+                let x = cpu
+                    .put(Shape::matrix(rows, k), Data::F32(&vec![1.0; rows * k]))
+                    .unwrap();
                 let used = if rows > 100 {
-                    &weights[..count.min(3)]
+                    &weights[..weights.len().min(3)]
                 } else {
                     &weights[..]
                 };
@@ -90,8 +103,14 @@ fn main() {
                     };
                     cpu.linear(&x, linear).unwrap();
                 }
-                best = best.min(start.elapsed().as_secs_f64() / used.len() as f64);
+                *best = best.min(start.elapsed().as_secs_f64() / used.len() as f64);
             }
+        }
+    }
+    println!("{:.1} GB/s read at best", bandwidth / 1e9);
+    for (format, _, best) in tables {
+        print!("{:24}", format.to_string());
+        for (rows, best) in ROWS.into_iter().zip(best) {
             let bytes = format.bytes(shape).unwrap() as f64;
             print!(
                 " {rows}: {:5.1} GB/s {:4.0} GF",
@@ -102,6 +121,8 @@ fn main() {
         println!();
     }
 }
+
+const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 512];
 
 fn some(format: Format, shape: Shape, seed: usize) -> Stored {
     let len = format.bytes(shape).unwrap() as usize;

@@ -22,6 +22,7 @@ pub struct Q5K;
 
 impl Block<84, 256> for Q2K {
     const GROUP: usize = 16;
+    const BITS: u32 = 2;
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
@@ -59,6 +60,7 @@ impl Block<84, 256> for Q2K {
 
 impl Block<144, 256> for Q4K {
     const GROUP: usize = 32;
+    const BITS: u32 = 4;
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
@@ -89,6 +91,7 @@ impl Block<144, 256> for Q4K {
 
 impl Block<176, 256> for Q5K {
     const GROUP: usize = 32;
+    const BITS: u32 = 5;
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 

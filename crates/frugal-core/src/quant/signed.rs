@@ -20,6 +20,7 @@ pub struct Q6K;
 
 impl Block<110, 256> for Q3K {
     const GROUP: usize = 16;
+    const BITS: u32 = 3;
     const ZERO: u8 = 4;
     const HAS_MINIMA: bool = false;
 
@@ -32,9 +33,10 @@ impl Block<110, 256> for Q3K {
         let [planes @ .., a, b] = block;
         let (third, rest) = planes.split_at(32);
         let (lower, packed) = rest.split_at(64);
+        let (fours, twos) = packed.split_at(8);
         let mut steps = [0; 16];
-        o.plane::<4, 8, 0>(&packed[..8], &mut steps);
-        o.plane::<2, 4, 4>(&packed[8..], &mut steps);
+        o.plane::<4, 8, 0>(fours, &mut steps);
+        o.plane::<2, 4, 4>(twos, &mut steps);
         let steps = steps.map(|step| step.cast_signed() - 32);
         o.signed_multiples(o.half([*a, *b]), &steps, into.factors);
         o.plane::<2, 32, 0>(lower, into.levels);
@@ -56,6 +58,7 @@ impl Block<110, 256> for Q3K {
 
 impl Block<210, 256> for Q6K {
     const GROUP: usize = 16;
+    const BITS: u32 = 6;
     const ZERO: u8 = 32;
     const HAS_MINIMA: bool = false;
 

@@ -42,6 +42,7 @@ pub const IQ4_NL_LEVELS: [i8; 16] = [
 
 impl Block<18, 32> for Q4_0 {
     const GROUP: usize = 32;
+    const BITS: u32 = 4;
     const ZERO: u8 = 8;
     const HAS_MINIMA: bool = false;
 
@@ -67,6 +68,7 @@ impl Block<18, 32> for Q4_0 {
 
 impl Block<20, 32> for Q4_1 {
     const GROUP: usize = 32;
+    const BITS: u32 = 4;
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
@@ -95,6 +97,7 @@ impl Block<20, 32> for Q4_1 {
 
 impl Block<22, 32> for Q5_0 {
     const GROUP: usize = 32;
+    const BITS: u32 = 5;
     const ZERO: u8 = 16;
     const HAS_MINIMA: bool = false;
 
@@ -120,6 +123,7 @@ impl Block<22, 32> for Q5_0 {
 
 impl Block<24, 32> for Q5_1 {
     const GROUP: usize = 32;
+    const BITS: u32 = 5;
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
@@ -148,6 +152,7 @@ impl Block<24, 32> for Q5_1 {
 
 impl Block<34, 32> for Q8_0 {
     const GROUP: usize = 32;
+    const BITS: u32 = 8;
     const ZERO: u8 = 128;
     const HAS_MINIMA: bool = false;
 
@@ -187,6 +192,7 @@ impl Block<34, 32> for Q8_0 {
 
 impl Block<18, 32> for Iq4Nl {
     const GROUP: usize = 32;
+    const BITS: u32 = 8;
     const ZERO: u8 = 128;
     const HAS_MINIMA: bool = false;
 

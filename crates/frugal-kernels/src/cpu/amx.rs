@@ -7,10 +7,6 @@
 //! All tiles are configured 16 rows by 64 bytes. Operands are padded to that, which makes a row's
 //! result the same in every place and company.
 
-mod integer;
-
-pub(crate) use self::integer::ByteTiles;
-
 use std::arch::asm;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -24,12 +20,15 @@ pub(crate) const ROWS: usize = 32;
 pub(crate) const PANELS: usize = 2;
 /// Right panels of a block of no more than one left tile: as many products under way with fewer rows.
 pub(crate) const PANELS_OF_FEW: usize = 4;
+/// Panels of a stored weight that few activations meet together: four sums, with which one load of
+/// activations serves four of the weight.
+pub(crate) const WEIGHT_PANELS: usize = 4;
 /// Rows of a tile.
 const TILE_ROWS: usize = 16;
 /// Bytes from row to row of a packed tile.
 const ROW_BYTES: usize = 64;
 
-/// Palette 1 (Intel SDM volume 1, 18.1): rows and bytes of a row of each of eight registers.
+/// Palette 1 (Intel SDM volume 1, 18.1): all eight registers 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -39,18 +38,13 @@ struct Config {
     rows: [u8; 16],
 }
 
-impl Config {
-    /// All eight registers 16 rows of 64 bytes.
-    const FULL: Self = Self {
-        palette: 1,
-        start_row: 0,
-        reserved: [0; 14],
-        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-}
-
-static CONFIG: Config = Config::FULL;
+static CONFIG: Config = Config {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
 
 thread_local! {
     static IS_LOADED: Cell<bool> = const { Cell::new(false) };
@@ -72,7 +66,13 @@ impl Tiles {
             features.supports(Isa::Amx),
             "tile registers are in use only where detected"
         );
-        claim(&CONFIG);
+        assert!(
+            !IS_LOADED.replace(true),
+            "tile registers are loaded once a thread"
+        );
+        // SAFETY: the features name AMX, so the instruction exists and the system has granted tile
+        // data; the configuration is 64 bytes, valid by Intel's rules, and only read.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
         Self {
             stays_on_its_thread: PhantomData,
         }
@@ -112,29 +112,80 @@ impl Tiles {
     }
 }
 
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        release();
+/// Left tiles of [`WEIGHT_PANELS`] panels, wherever they lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftTiles {
+    /// The first tile of each panel.
+    pub(crate) start: [*const u8; WEIGHT_PANELS],
+    /// Bytes from a row of a tile to the next.
+    pub(crate) row: usize,
+    /// Bytes from a tile to the next.
+    pub(crate) step: usize,
+}
+
+impl Tiles {
+    /// Adds to the 16 x 16 sums of each panel as many steps as `right` has tiles.
+    ///
+    /// # Safety
+    /// Each panel of `left` has that many tiles.
+    #[expect(
+        clippy::unused_self,
+        reason = "the proof that this thread's tiles are configured"
+    )]
+    pub(crate) unsafe fn add(
+        &self,
+        left: &LeftTiles,
+        right: &[u32],
+        sums: &mut [f32; WEIGHT_PANELS * TILE_WORDS],
+    ) {
+        let [a0, a1, a2, a3] = left.start;
+        // SAFETY: `self` shows that tiles are configured; the caller vouches for the left tiles; the
+        // count is that of whole right tiles, and the sums are four tiles.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{c} + {s}]",
+                "tileloadd tmm1, [{c} + {s} + 1024]",
+                "tileloadd tmm2, [{c} + {s} + 2048]",
+                "tileloadd tmm3, [{c} + {s} + 3072]",
+                "test {n}, {n}", "jz 3f",
+                "2:",
+                "tileloadd tmm6, [{b} + {s}]",
+                "tileloadd tmm4, [{a0} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {row}]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "tileloadd tmm4, [{a2} + {row}]",
+                "tdpbf16ps tmm2, tmm4, tmm6",
+                "tileloadd tmm5, [{a3} + {row}]",
+                "tdpbf16ps tmm3, tmm5, tmm6",
+                "add {a0}, {step}", "add {a1}, {step}", "add {a2}, {step}", "add {a3}, {step}",
+                "add {b}, 1024",
+                "dec {n}", "jnz 2b",
+                "3:",
+                "tilestored [{c} + {s}], tmm0",
+                "tilestored [{c} + {s} + 1024], tmm1",
+                "tilestored [{c} + {s} + 2048], tmm2",
+                "tilestored [{c} + {s} + 3072], tmm3",
+                n = inout(reg) right.len() / TILE_WORDS => _,
+                a0 = inout(reg) a0 => _, a1 = inout(reg) a1 => _,
+                a2 = inout(reg) a2 => _, a3 = inout(reg) a3 => _,
+                b = inout(reg) right.as_ptr() => _,
+                c = in(reg) sums.as_mut_ptr(), s = in(reg) ROW_BYTES,
+                row = in(reg) left.row, step = in(reg) left.step,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _,
+                options(nostack),
+            );
+        }
     }
 }
 
-/// Configures the tile registers of this thread, where the features name AMX.
-fn claim(config: &'static Config) {
-    assert!(
-        !IS_LOADED.replace(true),
-        "tile registers are loaded once a thread"
-    );
-    // SAFETY: both callers have asked the features for AMX, so the instruction exists and the system
-    // has granted tile data; the configuration is 64 bytes, valid by Intel's rules, and only read.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, readonly)) };
-}
-
-/// Gives the tile registers of this thread back.
-fn release() {
-    // SAFETY: the registers were configured on this thread by `claim`, and the types that call this
-    // when dropped cannot leave their thread.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
-    IS_LOADED.set(false);
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: the registers were configured on this thread, which the type cannot leave.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        IS_LOADED.set(false);
+    }
 }
 
 /// A product of two left tiles by up to two right tiles, or one by up to four, `steps` deep. Tiles are packed:

@@ -8,40 +8,32 @@ use std::arch::x86_64::{
 };
 
 use crate::cpu::gemm::integer::left::RowRun;
-use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, PanelRun};
+use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, PanelRun, ROW_LINES};
 use crate::cpu::gemm::tile::LANES;
 
 /// Rows of a vector.
 const HALF: usize = LANES / 2;
 
-/// Adds a run to the sums of R rows.
+/// Adds a run to the sums of some rows.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn meet<const R: usize>(
-    form: Form,
-    panel: &PanelRun,
-    x: [&RowRun; R],
-    sums: &mut [[f32; LANES]; R],
-) {
-    for first in [0, HALF] {
-        let mut totals: [__m256; R] = std::array::from_fn(|r| load(&sums[r], first));
-        for group in 0..GROUPS {
-            for r in 0..R {
-                let (x, total) = (x[r], &mut totals[r]);
+pub(crate) fn few(form: Form, panel: &PanelRun, rows: &[&RowRun], sums: &mut [[f32; LANES]]) {
+    for (x, sums) in rows.iter().zip(sums) {
+        for first in [0, HALF] {
+            let mut total = load(sums, first);
+            for group in 0..GROUPS {
                 let [low, high] = products(panel, (first, group), &x.levels[group]);
                 if form.is_halved {
                     for (half, inner) in [low, high].into_iter().enumerate() {
                         let at = (first, 2 * group + half);
-                        *total = add_group(form, (panel, at), x, inner, *total);
+                        total = add_group(form, (panel, at), x, inner, total);
                     }
                 } else {
                     let inner = _mm256_add_epi32(low, high);
-                    *total = add_group(form, (panel, (first, group)), x, inner, *total);
+                    total = add_group(form, (panel, (first, group)), x, inner, total);
                 }
             }
-        }
-        for (row, total) in sums.iter_mut().zip(totals) {
             // SAFETY: `first` is 0 or 8, and eight of sixteen floats follow it.
-            unsafe { _mm256_storeu_ps(row.as_mut_ptr().add(first), total) };
+            unsafe { _mm256_storeu_ps(sums.as_mut_ptr().add(first), total) };
         }
     }
 }
@@ -54,7 +46,8 @@ fn products(panel: &PanelRun, (first, group): (usize, usize), x: &[i8; GROUP]) -
         // SAFETY: `half` is 0 or 16, and sixteen of 32 bytes follow it.
         let x = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(x.as_ptr().add(half).cast()) });
         let p: [__m256i; HALF] = std::array::from_fn(|row| {
-            let levels = panel.levels[first + row][group].as_ptr();
+            let line = &panel.levels[(first + row) * ROW_LINES + group / 2];
+            let levels = line.as_chunks::<GROUP>().0[group % 2].as_ptr();
             // SAFETY: as above.
             let levels = unsafe { _mm_loadu_si128(levels.add(half).cast()) };
             _mm256_madd_epi16(_mm256_cvtepu8_epi16(levels), x)

@@ -12,3 +12,4 @@ pub(crate) mod finish;
 pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;
+pub(in crate::cpu) mod spread;

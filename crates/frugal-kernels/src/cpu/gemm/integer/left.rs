@@ -1,5 +1,4 @@
-//! The activations' side: rows rounded to 8 bits, by themselves for few rows, sixteen side by side
-//! for tiles.
+//! The activations' side: rows rounded to 8 bits.
 
 use frugal_core::quant::integer::round_group;
 
@@ -9,7 +8,7 @@ use crate::cpu::vector::kernel;
 
 use super::panel::{Form, GROUP, GROUPS};
 
-/// Numbers of a group beside its levels: what kernels add and multiply by. Groups are the weight's.
+/// A run of one row. Groups are the weight's.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct RowRun {
@@ -31,47 +30,6 @@ impl RowRun {
     };
 }
 
-/// Four columns of each of sixteen rows: a row of a right tile of bytes.
-pub(crate) const QUAD: usize = 4;
-
-/// A run of sixteen rows for the tile kernels: of each four columns those of all rows.
-#[derive(Debug, Clone)]
-#[repr(C, align(64))]
-pub(crate) struct TileRun {
-    pub(crate) levels: [[[i8; QUAD]; LANES]; RUN / QUAD],
-    /// As in [`RowRun`], of each group those of all rows.
-    pub(crate) scales: [[f32; LANES]; LANES],
-    pub(crate) corrections: [[i32; LANES]; LANES],
-    pub(crate) offsets: [[f32; LANES]; LANES],
-}
-
-impl TileRun {
-    pub(crate) const EMPTY: Self = Self {
-        levels: [[[0; QUAD]; LANES]; RUN / QUAD],
-        scales: [[0.0; LANES]; LANES],
-        corrections: [[0; LANES]; LANES],
-        offsets: [[0.0; LANES]; LANES],
-    };
-
-    /// Lays the same run of up to sixteen rows side by side.
-    pub(crate) fn arrange<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a RowRun>) {
-        if rows.len() < LANES {
-            *self = Self::EMPTY;
-        }
-        for (lane, row) in rows.enumerate().take(LANES) {
-            let (quads, _) = row.levels.as_flattened().as_chunks::<QUAD>();
-            for (to, quad) in self.levels.iter_mut().zip(quads) {
-                to[lane] = *quad;
-            }
-            for group in 0..LANES {
-                self.scales[group][lane] = row.scales[group];
-                self.corrections[group][lane] = row.corrections[group];
-                self.offsets[group][lane] = row.offsets[group];
-            }
-        }
-    }
-}
-
 kernel! {
     /// Rounds one row; `runs` are as many as the row fills, the last perhaps with zeros.
     pub(super) fn round<L>(_l, form: Form, row: &[f32], runs: &mut [RowRun]) {
@@ -79,11 +37,10 @@ kernel! {
             if values.len() < RUN {
                 *run = RowRun::EMPTY;
             }
-            for (index, (values, levels)) in
-                values.as_chunks::<GROUP>().0.iter().zip(&mut run.levels).enumerate()
-            {
+            let (groups, _) = values.as_chunks::<GROUP>();
+            for (index, (values, levels)) in groups.iter().zip(&mut run.levels).enumerate() {
                 let scale = round_group(values, levels);
-                let halves = levels.as_chunks::<{ GROUP / 2 }>().0;
+                let (halves, _) = levels.as_chunks::<{ GROUP / 2 }>();
                 let sum = |half: &[i8; GROUP / 2]| half.iter().map(|a| i32::from(*a)).sum::<i32>();
                 let sums = [sum(&halves[0]), sum(&halves[1])];
                 let mut set = |group: usize, sum: i32| {

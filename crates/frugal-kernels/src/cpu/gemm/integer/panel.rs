@@ -1,18 +1,25 @@
-//! The weight's side: sixteen rows of blocks, opened a run of columns at a time.
+//! The weight's side: sixteen rows of blocks, opened a stretch of columns at a time.
 
-use std::ops::Range;
-
-use frugal_core::quant::{Block, BlockFormat, Groups, Opened, Opener};
+use frugal_core::quant::{Block, BlockFormat, Groups, Opened};
 use frugal_core::with_block;
 
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::RUN;
-use crate::cpu::vector::{Level, kernel, prefetch};
+use crate::cpu::stored::{RUN, StoredRows};
+use crate::cpu::vector::{Lanes, kernel, prefetch};
 
 /// Columns that meet an activation scale; a panel's groups are these or their halves.
 pub(crate) const GROUP: usize = frugal_core::quant::integer::GROUP;
 /// Activation groups of a run.
 pub(crate) const GROUPS: usize = RUN / GROUP;
+/// Bytes of a line.
+pub(crate) const LINE: usize = 64;
+/// Lines of one row's levels in a run.
+pub(crate) const ROW_LINES: usize = RUN / LINE;
+/// Columns that one instruction multiplies and adds.
+pub(crate) const QUAD: usize = 4;
+/// Runs that are opened together: a row's bytes are then read far enough along for the processor to
+/// foresee them, and what is opened stays near.
+pub(crate) const STRETCH: usize = 8;
 
 /// What kernels have to know of a block format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +49,9 @@ impl Form {
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub(crate) struct PanelRun {
-    /// Of each row its levels, by activation group.
-    pub(crate) levels: [[[u8; GROUP]; GROUPS]; LANES],
+    /// As opened, [`ROW_LINES`] lines for each row; [`turn_levels`] makes a line for each [`QUAD`]
+    /// columns, with those of all rows.
+    pub(crate) levels: [[u8; LINE]; LANES * ROW_LINES],
     /// Of each group the factors of the rows.
     pub(crate) factors: [[f32; LANES]; LANES],
     /// Of each group the minima of the rows.
@@ -52,109 +60,68 @@ pub(crate) struct PanelRun {
 
 impl PanelRun {
     pub(crate) const EMPTY: Self = Self {
-        levels: [[[0; GROUP]; GROUPS]; LANES],
+        levels: [[0; LINE]; LANES * ROW_LINES],
         factors: [[0.0; LANES]; LANES],
         minima: [[0.0; LANES]; LANES],
     };
 }
 
-/// Up to sixteen rows of a weight.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PanelRows<'a> {
-    pub(crate) format: BlockFormat,
-    /// The blocks of these rows and of those after them.
-    pub(crate) bytes: &'a [u8],
-    /// Numbers of a row.
-    pub(crate) cols: usize,
-    /// Bytes of a row.
-    pub(crate) row_bytes: usize,
-    /// At most sixteen.
-    pub(crate) count: usize,
-}
-
-/// Runs that are asked for ahead of their use, so that memory is never idle.
-const AHEAD: usize = 2;
-
-impl PanelRows<'_> {
-    /// Opens run number `run` and asks for those that will be opened soon.
-    pub(in crate::cpu) fn open(&self, level: Level, run: usize, out: &mut PanelRun) {
-        let runs = self.cols.div_ceil(RUN);
-        let (row, next) = if run + AHEAD < runs {
-            (0, run + AHEAD)
-        } else {
-            (LANES, (run + AHEAD) % runs)
-        };
-        let bytes = self.run_bytes(next);
-        for row in row..row + self.count {
-            let start = row * self.row_bytes;
-            prefetch(
-                self.bytes
-                    .get(start + bytes.start..start + bytes.end)
-                    .unwrap_or(&[]),
-            );
-        }
-        open(level, self, run, out);
-    }
-
-    /// Where a run lies in its row.
-    fn run_bytes(&self, run: usize) -> Range<usize> {
-        let whole = RUN / self.format.block_values() * self.format.block_bytes();
-        run * whole..((run + 1) * whole).min(self.row_bytes)
-    }
-}
-
 kernel! {
-    /// Opens some columns of the rows.
-    fn open<L>(l, rows: &PanelRows<'_>, run: usize, out: &mut PanelRun) {
-        let within = rows.run_bytes(run);
-        let mut factors = [[0.0; LANES]; LANES];
-        let mut minima = [[0.0; LANES]; LANES];
-        if rows.count < LANES || (run + 1) * RUN > rows.cols {
-            out.levels = PanelRun::EMPTY.levels;
-        }
-        let places = out.levels.iter_mut().zip(factors.iter_mut().zip(&mut minima));
-        for (row, (levels, (factors, minima))) in places.enumerate().take(rows.count) {
-            let bytes = &rows.bytes[row * rows.row_bytes..][within.clone()];
-            let levels = levels.as_flattened_mut();
-            with_block!(rows.format, B => open_row::<_, B, _, _>(l, bytes, levels, factors, minima));
-        }
-        turn(l, &factors, &mut out.factors);
-        if Form::of(rows.format).has_minima {
-            turn(l, &minima, &mut out.minima);
-        }
+    /// Opens as many runs of up to sixteen rows as there is room for, from number `first` on.
+    pub(in crate::cpu) fn open<L>(l, format: BlockFormat, rows: StoredRows<'_>, first: usize, to: &mut [PanelRun]) {
+        with_block!(format, B => open_rows::<_, B, _, _>(l, rows, first, to));
     }
 }
 
-/// The blocks of one row.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
     reason = "melts into the function that enables the instructions"
 )]
-fn open_row<O: Opener, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES: usize>(
-    o: O,
-    bytes: &[u8],
-    levels: &mut [u8],
-    factors: &mut Groups,
-    minima: &mut Groups,
+fn open_rows<L: Lanes, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES: usize>(
+    l: L,
+    rows: StoredRows<'_>,
+    first: usize,
+    to: &mut [PanelRun],
 ) {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let (levels, _) = levels.as_chunks_mut::<VALUES>();
     let each = VALUES / B::GROUP;
-    let factors = factors
-        .chunks_exact_mut(each)
-        .zip(minima.chunks_exact_mut(each));
-    for ((block, levels), (to_factors, to_minima)) in blocks.iter().zip(levels).zip(factors) {
-        let (mut factors, mut minima): (Groups, Groups) = ([0.0; LANES], [0.0; LANES]);
-        let into = Opened {
-            levels,
-            factors: &mut factors,
-            minima: &mut minima,
-        };
-        B::open(o, block, into);
-        to_factors.copy_from_slice(&factors[..each]);
+    for row in 0..LANES {
+        let runs = first..first + to.len();
+        let mut ahead = rows
+            .runs_ahead(row, runs.clone())
+            .chunks(RUN / VALUES * BYTES);
+        let mut blocks = rows.runs_of(row, runs).as_chunks::<BYTES>().0.iter();
+        for run in to.iter_mut() {
+            if let Some(bytes) = ahead.next() {
+                prefetch(bytes);
+            }
+            let levels = &mut run.levels[row * ROW_LINES..][..ROW_LINES];
+            let (levels, _) = levels.as_flattened_mut().as_chunks_mut::<VALUES>();
+            for (nth, levels) in levels.iter_mut().enumerate() {
+                let (mut factors, mut minima): (Groups, Groups) = ([0.0; LANES], [0.0; LANES]);
+                match blocks.next() {
+                    Some(block) => {
+                        let into = Opened {
+                            levels,
+                            factors: &mut factors,
+                            minima: &mut minima,
+                        };
+                        B::open(l, block, into);
+                    }
+                    None => levels.fill(0),
+                }
+                // By row for now.
+                run.factors[row][nth * each..(nth + 1) * each].copy_from_slice(&factors[..each]);
+                if B::HAS_MINIMA {
+                    run.minima[row][nth * each..(nth + 1) * each].copy_from_slice(&minima[..each]);
+                }
+            }
+        }
+    }
+    for run in to {
+        turn(l, &mut run.factors);
         if B::HAS_MINIMA {
-            to_minima.copy_from_slice(&minima[..each]);
+            turn(l, &mut run.minima);
         }
     }
 }
@@ -162,13 +129,32 @@ fn open_row<O: Opener, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES
 /// Sixteen rows of sixteen numbers, turned.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-fn turn<L: crate::cpu::vector::Lanes>(
-    l: L,
-    from: &[[f32; LANES]; LANES],
-    to: &mut [[f32; LANES]; LANES],
-) {
-    let turned = l.transpose(std::array::from_fn(|row| l.load(&from[row])));
-    for (to, row) in to.iter_mut().zip(turned) {
+fn turn<L: Lanes>(l: L, rows: &mut [[f32; LANES]; LANES]) {
+    let turned = l.transpose(std::array::from_fn(|row| l.load(&rows[row])));
+    for (to, row) in rows.iter_mut().zip(turned) {
         l.store(row, to);
+    }
+}
+
+kernel! {
+    /// Makes of each row's lines a line for each four columns.
+    pub(in crate::cpu) fn turn_levels<L>(l, run: &mut PanelRun) {
+        let mut turned = PanelRun::EMPTY.levels;
+        for quarter in 0..ROW_LINES {
+            let words = |row: usize| {
+                let (words, _) = run.levels[row * ROW_LINES + quarter].as_chunks::<QUAD>();
+                // Bits only: what moves lanes does not look at them as numbers.
+                std::array::from_fn::<f32, LANES, _>(|i| f32::from_ne_bytes(words[i]))
+            };
+            let lines = l.transpose(std::array::from_fn(|row| l.load(&words(row))));
+            for (line, to) in lines.into_iter().zip(&mut turned[quarter * LANES..]) {
+                let mut words = [0.0; LANES];
+                l.store(line, &mut words);
+                for (to, word) in to.as_chunks_mut::<QUAD>().0.iter_mut().zip(words) {
+                    *to = word.to_ne_bytes();
+                }
+            }
+        }
+        run.levels = turned;
     }
 }
