@@ -24,7 +24,10 @@ const LEAST: f32 = 1e-30;
 
 /// Rounds a group of activations and gives their scale. Of a group with an infinity or a NaN the
 /// scale is NaN.
-#[expect(clippy::inline_always, reason = "melts into the vector code of its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "melts into the vector code of its caller"
+)]
 #[inline(always)]
 pub fn round_group(values: &[f32; GROUP], levels: &mut [i8; GROUP]) -> f32 {
     // As whole numbers the bits of floats without sign have the order of the floats, and NaN comes

@@ -1,9 +1,8 @@
 //! Blocks opened with vectors of bytes: the parts of [`Opener`] on AVX2 and AVX-512.
 #![expect(
-    clippy::inline_always,
     clippy::indexing_slicing,
-    reason = "parts melt into the function that enables their instructions; slices are cut into \
-              runs of constant length"
+    clippy::cast_possible_truncation,
+    reason = "slices are cut into runs of constant length; a level has at most eight bits"
 )]
 
 use std::arch::x86_64::{
@@ -116,13 +115,14 @@ fn plane<const BITS: usize, const RUN: usize, const UP: u32>(plane: &[u8], level
         // Vector v of a run gives its nth bits to vector `v + nth * RUN / 32` of the run's levels.
         let (vectors, _) = plane.as_chunks::<32>();
         let wide = RUN / 32;
+        let down = _mm_cvtsi32_si128(i32::from(BITS as u8));
         let runs = places.chunks_exact_mut(wide * 8 / BITS);
         for (bytes, places) in vectors.chunks_exact(wide).zip(runs) {
             for (v, bytes) in bytes.iter().enumerate() {
                 let mut bytes = load(bytes);
                 for nth in 0..8 / BITS {
                     put::<UP>(_mm256_and_si256(bytes, mask), &mut places[v + nth * wide]);
-                    bytes = _mm256_srl_epi16(bytes, bits_down::<BITS>());
+                    bytes = _mm256_srl_epi16(bytes, down);
                 }
             }
         }
@@ -150,13 +150,6 @@ fn plane<const BITS: usize, const RUN: usize, const UP: u32>(plane: &[u8], level
     } else {
         Plain.plane::<BITS, RUN, UP>(plane, levels);
     }
-}
-
-/// How far bits of a plane are moved down at a time.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn bits_down<const BITS: usize>() -> __m128i {
-    _mm_cvtsi32_si128(const { BITS as i32 })
 }
 
 /// What turns signed bytes into levels that count from 128.

@@ -13,6 +13,7 @@ use frugal_core::stored::Stored;
 use frugal_core::with_block;
 use half::{bf16, f16};
 
+use super::gemm::tile::LANES;
 use super::vector::{Level, kernel, prefetch};
 
 /// Columns that are decoded at a time start at multiples of this: whole blocks of every format.
@@ -157,6 +158,14 @@ pub(super) struct StoredRows<'a> {
     count: usize,
 }
 
+/// Sixteen rows, all of whose bytes are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SixteenRows<'a> {
+    rows: StoredRows<'a>,
+    bytes: &'a [u8],
+    row_bytes: i32,
+}
+
 /// Runs that are asked for ahead of their use, so that memory is never idle.
 const AHEAD: usize = 2;
 
@@ -181,6 +190,18 @@ impl<'a> StoredRows<'a> {
             let start = row * self.row_bytes;
             let range = start + within.start..start + within.end;
             self.bytes.get(range).unwrap_or(&[])
+        })
+    }
+
+    /// The same, if they are sixteen whose bytes an `i32` can count.
+    pub(super) fn sixteen(self) -> Option<SixteenRows<'a>> {
+        let bytes = self.whole();
+        let is_whole = self.count == LANES && bytes.len() == LANES * self.row_bytes;
+        let row_bytes = i32::try_from(bytes.len()).ok()? / 16;
+        is_whole.then_some(SixteenRows {
+            rows: self,
+            bytes,
+            row_bytes,
         })
     }
 
@@ -217,13 +238,32 @@ impl<'a> StoredRows<'a> {
     /// Asks for what follows run number `run`: a later run of these rows, or an early one of the
     /// next as many rows.
     pub(super) fn ask_ahead(&self, run: usize) {
+        self.ask_some_ahead(run, 0..self.count);
+    }
+
+    /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
+    pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
         let next = run + AHEAD;
-        if next < self.runs {
-            self.run(next).for_each(prefetch);
-        } else if let Some(bytes) = self.bytes.get(self.count * self.row_bytes..) {
-            let after = StoredRows { bytes, ..*self };
-            after.run(next % self.runs.max(1)).for_each(prefetch);
+        let (first, next) = if next < self.runs {
+            (0, next)
+        } else {
+            (self.count, next % self.runs.max(1))
+        };
+        for row in rows {
+            prefetch(self.piece(first + row, next..next + 1));
         }
+    }
+}
+
+impl<'a> SixteenRows<'a> {
+    /// To be asked for ahead.
+    pub(super) fn rows(self) -> StoredRows<'a> {
+        self.rows
+    }
+
+    /// All bytes, and how many a row has.
+    pub(super) fn bytes(self) -> (&'a [u8], i32) {
+        (self.bytes, self.row_bytes)
     }
 }
 

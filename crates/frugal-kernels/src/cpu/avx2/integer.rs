@@ -1,4 +1,8 @@
 //! Dot products of bytes with 256-bit vectors; see the 512-bit ones.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "groups and rows are counted by constants that the arrays are sized by"
+)]
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,

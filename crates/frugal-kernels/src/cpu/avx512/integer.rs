@@ -37,14 +37,16 @@ fn by_row<const R: usize>(
     for group in 0..GROUPS {
         let levels = pairs(panel, group);
         for r in 0..R {
-            let [low, high] = products(levels, &x[r].levels[group]);
+            let inner = products(&levels, &x[r].levels[group]);
             if form.is_halved {
-                for (half, inner) in [low, high].into_iter().enumerate() {
-                    totals[r] = add_group(form, (panel, 2 * group + half), x[r], inner, totals[r]);
+                for (half, inner) in inner.into_iter().enumerate() {
+                    let group = 2 * group + half;
+                    let scales = Scales::of(panel, group);
+                    totals[r] = add_half(form, (&scales, group), x[r], inner, totals[r]);
                 }
             } else {
-                let inner = _mm512_add_epi32(low, high);
-                totals[r] = add_group(form, (panel, group), x[r], inner, totals[r]);
+                let scales = Scales::of(panel, group);
+                totals[r] = add_group(form, (&scales, group), x[r], inner, totals[r]);
             }
         }
     }
@@ -107,8 +109,9 @@ fn turned<const R: usize, const G: usize>(
                 inner[r] = _mm512_dpbusd_epi32(inner[r], levels, _mm512_set1_epi32(four));
             }
         }
+        let scales = Scales::of(panel, group);
         for r in 0..R {
-            totals[r] = scaled(form, (panel, group), x[r], inner[r], totals[r]);
+            totals[r] = scaled(form, (&scales, group), x[r], inner[r], totals[r]);
         }
     }
     store(totals, sums);
@@ -116,7 +119,7 @@ fn turned<const R: usize, const G: usize>(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store<const R: usize>(totals: [__m512; R], sums: &mut [[f32; LANES]; R]) {
+pub(super) fn store<const R: usize>(totals: [__m512; R], sums: &mut [[f32; LANES]; R]) {
     for (row, total) in sums.iter_mut().zip(totals) {
         // SAFETY: sixteen floats.
         unsafe { _mm512_storeu_ps(row.as_mut_ptr(), total) };
@@ -140,10 +143,12 @@ fn pairs(panel: &PanelRun, group: usize) -> [__m512i; LANES / 2] {
 /// For each row the sum of products of the first half of a group, and of the second.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn products(levels: [__m512i; LANES / 2], x: &[i8; GROUP]) -> [__m512i; 2] {
+pub(super) fn products(levels: &[__m512i; LANES / 2], x: &[i8; GROUP]) -> [__m512i; 2] {
     // SAFETY: 32 bytes.
     let x = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(x.as_ptr().cast()) });
-    let p = levels.map(|w| _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x));
+    let p = levels
+        .each_ref()
+        .map(|w| _mm512_dpbusd_epi32(_mm512_setzero_si512(), *w, x));
     // Quarters of four sums each: first and second half of rows 0 to 3 and of rows 4 to 7.
     let a = join(p[0], p[1], p[2], p[3]);
     let b = join(p[4], p[5], p[6], p[7]);
@@ -162,18 +167,48 @@ fn join(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
+/// What the sums of a group are multiplied by, row by row, and what is taken from them.
+pub(super) struct Scales {
+    pub(super) factors: __m512,
+    pub(super) minima: __m512,
+}
+
+impl Scales {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(panel: &PanelRun, group: usize) -> Self {
+        Self {
+            factors: load(&panel.factors[group]),
+            minima: load(&panel.minima[group]),
+        }
+    }
+}
+
+/// Adds a whole group, given the sums of its halves.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn add_group(
+    form: Form,
+    at: (&Scales, usize),
+    x: &RowRun,
+    [low, high]: [__m512i; 2],
+    total: __m512,
+) -> __m512 {
+    add_half(form, at, x, _mm512_add_epi32(low, high), total)
+}
+
 /// As [`scaled`], with what corrects the level of zero.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_group(
+pub(super) fn add_half(
     form: Form,
-    (panel, group): (&PanelRun, usize),
+    (scales, group): (&Scales, usize),
     x: &RowRun,
     inner: __m512i,
     total: __m512,
 ) -> __m512 {
     let inner = _mm512_add_epi32(inner, _mm512_set1_epi32(x.corrections[group]));
-    scaled(form, (panel, group), x, inner, total)
+    scaled(form, (scales, group), x, inner, total)
 }
 
 /// `total + inner * (factors * scale) - minima * offset` of one group.
@@ -181,19 +216,15 @@ fn add_group(
 #[target_feature(enable = "avx512f")]
 fn scaled(
     form: Form,
-    (panel, group): (&PanelRun, usize),
+    (scales, group): (&Scales, usize),
     x: &RowRun,
     inner: __m512i,
     total: __m512,
 ) -> __m512 {
-    let factors = _mm512_mul_ps(load(&panel.factors[group]), _mm512_set1_ps(x.scales[group]));
+    let factors = _mm512_mul_ps(scales.factors, _mm512_set1_ps(x.scales[group]));
     let total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(inner), factors, total);
     if form.has_minima {
-        _mm512_fnmadd_ps(
-            load(&panel.minima[group]),
-            _mm512_set1_ps(x.offsets[group]),
-            total,
-        )
+        _mm512_fnmadd_ps(scales.minima, _mm512_set1_ps(x.offsets[group]), total)
     } else {
         total
     }
@@ -201,7 +232,7 @@ fn scaled(
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(row: &[f32; LANES]) -> __m512 {
+pub(super) fn load(row: &[f32; LANES]) -> __m512 {
     // SAFETY: sixteen floats.
     unsafe { _mm512_loadu_ps(row.as_ptr()) }
 }

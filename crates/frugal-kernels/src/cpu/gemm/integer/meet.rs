@@ -1,7 +1,10 @@
 //! Which kernels let activations meet an opened panel.
 
+use frugal_core::quant::BlockFormat;
+
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::{SixteenRows, StoredRows};
 
 use super::left::RowRun;
 use super::panel::{Form, GROUP, PanelRun, ROW_LINES};
@@ -20,6 +23,53 @@ impl Sums {
 
 /// Adds a run to the sums of some rows, at least one and at most [`MOST`].
 type Kernel = unsafe fn(Form, &PanelRun, &[&RowRun], &mut [[f32; LANES]]);
+
+/// Adds all runs of sixteen stored rows to the sums of R rows, each given by its runs.
+type DirectKernel<const R: usize> =
+    unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
+
+/// Kernels that multiply blocks from where they lie, for one row and for two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Direct {
+    one: DirectKernel<1>,
+    two: DirectKernel<2>,
+}
+
+impl Direct {
+    /// The kernels for a format, if the machine has any.
+    pub(super) fn choose(features: CpuFeatures, format: BlockFormat) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if features.supports(Isa::Avx512Bf16) {
+            use crate::cpu::avx512::direct::kernel;
+            let (one, two) = kernel(format).zip(kernel(format))?;
+            return Some(Self { one, two });
+        }
+        let _ = (features, format);
+        None
+    }
+
+    /// The sums of one or two rows, each given by its runs, with sixteen stored rows; none for others.
+    pub(super) fn meet(
+        self,
+        form: Form,
+        stored: StoredRows<'_>,
+        rows: &[&[RowRun]],
+    ) -> Option<Sums> {
+        let stored = stored.sixteen()?;
+        let mut sums = Sums::ZERO;
+        // SAFETY: `choose` took the kernels that the features allow.
+        unsafe {
+            match rows {
+                [row] => (self.one)(form, stored, [row], sums.0.first_chunk_mut()?),
+                [first, second] => {
+                    (self.two)(form, stored, [first, second], sums.0.first_chunk_mut()?);
+                }
+                _ => return None,
+            }
+        }
+        Some(sums)
+    }
+}
 
 /// The kernels of a machine.
 #[derive(Debug, Clone, Copy)]

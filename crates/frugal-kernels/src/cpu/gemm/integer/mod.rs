@@ -19,11 +19,11 @@ use frugal_core::quant::BlockFormat;
 
 use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::Pool;
-use crate::cpu::stored::{RUN, StoredWeight};
+use crate::cpu::stored::{RUN, StoredRows, StoredWeight};
 use crate::cpu::vector::Level;
 
 use self::left::RowRun;
-use self::meet::{Kernels, MOST, Sums};
+use self::meet::{Direct, Kernels, MOST, Sums};
 use self::panel::{Form, PanelRun, STRETCH};
 use super::finish::{Block, Output, Update};
 use super::stored::stretches;
@@ -139,6 +139,13 @@ impl IntegerProduct<'_> {
         items
     }
 
+    /// The rows of a panel, where they lie.
+    fn stored(&self, item: &Item, panel: usize) -> StoredRows<'_> {
+        let (outputs, row) = (self.right.rows(), panel * LANES);
+        self.right
+            .rows_at(item.group * outputs + row, LANES.min(outputs - row))
+    }
+
     /// Opens some runs of a panel, for so many rows.
     fn open(
         &self,
@@ -170,7 +177,18 @@ impl IntegerProduct<'_> {
         let (runs, kernels) = (self.runs(), Kernels::choose(self.features));
         let is_turned = kernels.wants_turned(item.rows.len());
         opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
+        let whole: Vec<&[RowRun]> = rounded
+            .chunks_exact(runs.max(1))
+            .skip(item.rows.start)
+            .take(item.rows.len())
+            .collect();
+        let direct = Direct::choose(self.features, format);
         for panel in item.panels.clone() {
+            let stored = self.stored(item, panel);
+            if let Some(sums) = direct.and_then(|direct| direct.meet(form, stored, &whole)) {
+                self.write(item, panel, item.rows.clone(), &sums);
+                continue;
+            }
             let mut sums = Sums::ZERO;
             for first in (0..runs).step_by(STRETCH) {
                 let opened = &mut opened[..STRETCH.min(runs - first)];
