@@ -4,12 +4,9 @@
 //! The sums are those of [`super::integer`], in the same order.
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_mask_blend_epi32,
-    _mm512_mask_broadcast_i32x4, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_slli_epi16,
-    _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_xor_si512,
+    __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mask_blend_epi32, _mm512_mul_ps,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_slli_epi16, _mm512_slli_epi32,
+    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_xor_si512,
 };
 
 use frugal_core::quant::BlockFormat;
@@ -20,6 +17,7 @@ use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::SixteenRows;
 
 use super::integer::{Scales, add_group, add_half, load, products, store};
+use super::rows::{Head, Rows, halves};
 
 /// Sixteen rows, and the sums of R rows of activations with them.
 type Kernel<const R: usize> =
@@ -34,93 +32,6 @@ pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
         BlockFormat::Q6K => Some(large::<R, 210>),
         _ => None,
     }
-}
-
-/// Where a byte of each of sixteen rows lies.
-#[derive(Clone, Copy)]
-struct Rows {
-    at: *const u8,
-    stride: usize,
-    /// Row times stride.
-    offsets: __m512i,
-}
-
-impl Rows {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn of(rows: SixteenRows<'_>) -> Self {
-        let (bytes, stride) = rows.bytes();
-        let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        Self {
-            at: bytes.as_ptr(),
-            stride: stride.unsigned_abs() as usize,
-            offsets: _mm512_mullo_epi32(count, _mm512_set1_epi32(stride)),
-        }
-    }
-
-    /// The same so many bytes on.
-    #[inline]
-    fn plus(self, bytes: usize) -> Self {
-        Self {
-            at: self.at.wrapping_add(bytes),
-            ..self
-        }
-    }
-
-    /// Four bytes of each row.
-    ///
-    /// # Safety
-    /// They are inside the rows.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn words(self) -> __m512i {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_i32gather_epi32::<1>(self.offsets, self.at.cast()) }
-    }
-
-    /// 32 bytes of two rows, by the order that [`products`] wants: in vector i of eight.
-    ///
-    /// # Safety
-    /// They are inside the rows.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn pairs(self) -> [__m512i; LANES / 2] {
-        std::array::from_fn(|i| {
-            let row = i + i / 4 * 4;
-            let bytes = |row: usize| -> __m256i {
-                let at = self.at.wrapping_add(row * self.stride);
-                // SAFETY: as the caller vouches.
-                unsafe { _mm256_loadu_si256(at.cast()) }
-            };
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(bytes(row)), bytes(row + 4))
-        })
-    }
-
-    /// Sixteen bytes of two rows, each twice.
-    ///
-    /// # Safety
-    /// They are inside the rows.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn twins(self) -> [__m512i; LANES / 2] {
-        std::array::from_fn(|i| {
-            let row = i + i / 4 * 4;
-            let bytes = |row: usize| {
-                let at = self.at.wrapping_add(row * self.stride);
-                // SAFETY: as the caller vouches.
-                unsafe { _mm_loadu_si128(at.cast()) }
-            };
-            let first = _mm512_broadcast_i32x4(bytes(row));
-            _mm512_mask_broadcast_i32x4(first, 0xff00, bytes(row + 4))
-        })
-    }
-}
-
-/// The numbers of the f16 in the lower halves of words.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn halves(words: __m512i) -> __m512 {
-    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
 }
 
 /// Blocks of one group: Q8_0 (34 bytes) and Q4_0 (18).
@@ -220,33 +131,15 @@ unsafe fn four_bits<const R: usize>(
     totals: &mut [__m512; R],
 ) {
     // SAFETY: the head is sixteen bytes.
-    let [both, a, b, c] = [0, 4, 8, 12].map(|at| unsafe { block.plus(at).words() });
-    let (d, dmin) = (halves(both), halves(_mm512_srli_epi32::<16>(both)));
-    let and = |words: __m512i, mask: i32| _mm512_and_si512(words, _mm512_set1_epi32(mask));
-    // The pairs of six bits, four groups a word; see `frugal_core::quant::six_bit_pairs`.
-    let last = |lower: __m512i, upper: __m512i| {
-        _mm512_or_si512(
-            and(lower, 0x0f0f_0f0f),
-            and(_mm512_srli_epi32::<2>(upper), 0x3030_3030),
-        )
-    };
-    let mut steps = [and(a, 0x3f3f_3f3f), last(c, a)];
-    let mut lows = [and(b, 0x3f3f_3f3f), last(_mm512_srli_epi32::<4>(c), b)];
+    let mut head = unsafe { Head::of(block) };
     for pair in 0..GROUPS / 2 {
         rows.rows().ask_some_ahead(run, 4 * pair..4 * pair + 4);
         // SAFETY: the levels of two groups are 32 bytes.
         let raw = unsafe { block.plus(16 + pair * GROUP).pairs() };
         for (nth, mask) in [0x0f_u8, 0xf0].into_iter().enumerate() {
-            let (group, word) = (2 * pair + nth, pair / 2);
-            let of = |number: __m512, words: __m512i| {
-                _mm512_mul_ps(number, _mm512_cvtepi32_ps(and(words, 0xff)))
-            };
-            let scales = Scales {
-                factors: of(d, steps[word]),
-                minima: of(dmin, lows[word]),
-            };
-            steps[word] = _mm512_srli_epi32::<8>(steps[word]);
-            lows[word] = _mm512_srli_epi32::<8>(lows[word]);
+            let group = 2 * pair + nth;
+            let [factors, minima] = head.next(group);
+            let scales = Scales { factors, minima };
             let mask = _mm512_set1_epi8(mask.cast_signed());
             let levels = raw.map(|raw| _mm512_and_si512(raw, mask));
             for r in 0..R {

@@ -13,4 +13,5 @@ pub(crate) mod finish;
 pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;
+mod rows;
 pub(in crate::cpu) mod spread;

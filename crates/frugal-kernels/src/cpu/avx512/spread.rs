@@ -4,10 +4,11 @@
 //! rounded once a group rather than once a number.
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512bh, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtne2ps_pbh, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi16, _mm512_set1_ps,
-    _mm512_storeu_si512, _mm512_sub_ps,
+    __m256i, __m512, __m512bh, __m512i, _mm_loadu_si128, _mm256_cvtepu8_epi16, _mm256_loadu_si256,
+    _mm256_srli_epi16, _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi16,
+    _mm512_set1_ps, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
 use std::mem::transmute;
 
@@ -16,8 +17,10 @@ use frugal_core::with_block;
 
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::tile::{DEPTH, LANES, TILE_WORDS};
-use crate::cpu::stored::StoredRows;
+use crate::cpu::stored::{RUN, SixteenRows, StoredRows};
 use crate::cpu::vector::Avx512;
+
+use super::rows::{Head, Rows, halves};
 
 /// Tiles that follow each other, of which rows are written one by one.
 struct Place<'a>(&'a mut [u32]);
@@ -33,7 +36,7 @@ impl Place<'_> {
     }
 }
 
-/// Spreads a run of rows in blocks.
+/// Spreads a run of rows in blocks and asks for those that will be spread soon.
 pub(in crate::cpu) fn blocks(
     features: CpuFeatures,
     (lanes, format): (Avx512, BlockFormat),
@@ -42,6 +45,18 @@ pub(in crate::cpu) fn blocks(
 ) {
     assert!(features.supports(Isa::Avx512Bf16));
     let tiles = Place(tiles);
+    let kernel = match format {
+        BlockFormat::Q8_0 => Some(eight_bits as Kernel),
+        BlockFormat::Q4_0 => Some(four_bits as Kernel),
+        BlockFormat::Q4K => Some(four_bits_with_minima as Kernel),
+        _ => None,
+    };
+    if let Some((kernel, sixteen)) = kernel.zip(rows.sixteen()) {
+        // SAFETY: the features name the instructions.
+        unsafe { kernel(sixteen, run, tiles) };
+        return;
+    }
+    rows.ask_ahead(run);
     // SAFETY: the features name the instructions.
     with_block!(format, B => unsafe { blocks_of::<B, _, _>(lanes, (rows, run), tiles) });
 }
@@ -56,6 +71,115 @@ pub(in crate::cpu) fn numbers(
     assert!(features.supports(Isa::Avx512Bf16));
     // SAFETY: the features name the instructions.
     unsafe { round(numbers, row, Place(tiles)) };
+}
+
+/// Spreads a run of sixteen rows of one format.
+type Kernel = for<'a, 'b> unsafe fn(SixteenRows<'a>, usize, Place<'b>);
+
+/// Blocks of one group, `BYTES` long, of a run: with `spread(block, factors, tile)`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn small<const BYTES: usize>(
+    rows: SixteenRows<'_>,
+    run: usize,
+    mut spread: impl FnMut(Rows, &Aligned, usize),
+) {
+    let all = Rows::of(rows);
+    let count = (all.stride / BYTES - run * TILES).min(TILES);
+    for tile in 0..count {
+        rows.rows().ask_some_ahead(run, 2 * tile..2 * tile + 2);
+        let block = all.plus((run * TILES + tile) * BYTES);
+        // SAFETY: the rows have all their blocks, of which this is one.
+        let factors = halves(unsafe { block.words() });
+        spread(block, &Aligned::of(factors), tile);
+    }
+}
+
+/// Tiles of a run.
+const TILES: usize = RUN / DEPTH;
+
+/// A number for each of sixteen rows.
+#[repr(C, align(64))]
+struct Aligned([f32; LANES]);
+
+impl Aligned {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(numbers: __m512) -> Self {
+        let mut aligned = Self([0.0; LANES]);
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_storeu_ps(aligned.0.as_mut_ptr(), numbers) };
+        aligned
+    }
+}
+
+/// Q8_0.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn eight_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
+    small::<34>(rows, run, |block, factors, tile| {
+        for (row, factor) in factors.0.iter().enumerate() {
+            // SAFETY: a block has 32 bytes of levels after its factor.
+            let halves: [[u8; LANES]; 2] = [2, 18].map(|at| unsafe { block.plus(at).bytes(row) });
+            let numbers = halves.map(|levels| {
+                // SAFETY: sixteen bytes.
+                let levels = unsafe { _mm_loadu_si128(levels.as_ptr().cast()) };
+                let levels = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels));
+                _mm512_mul_ps(_mm512_set1_ps(*factor), levels)
+            });
+            tiles.store((tile, row), rounded(numbers));
+        }
+    });
+}
+
+/// Q4_0.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn four_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
+    let levels = _mm512_sub_ps(load(&COUNT[0]), _mm512_set1_ps(8.0));
+    small::<18>(rows, run, |block, factors, tile| {
+        for (row, factor) in factors.0.iter().enumerate() {
+            let table = _mm512_mul_ps(_mm512_set1_ps(*factor), levels);
+            // SAFETY: a block has sixteen bytes of levels after its factor.
+            let bytes: [u8; LANES] = unsafe { block.plus(2).bytes(row) };
+            // SAFETY: sixteen bytes.
+            let lower = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+            let upper = _mm256_srli_epi16::<4>(lower);
+            let index = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(lower), upper);
+            tiles.store((tile, row), looked_up(table, index));
+        }
+    });
+}
+
+/// Q4_K.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn four_bits_with_minima(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
+    let all = Rows::of(rows);
+    let block = all.plus(run * 144);
+    // SAFETY: the rows have all their blocks, of which this is one; its head is sixteen bytes.
+    let mut head = unsafe { Head::of(block) };
+    let levels = load(&COUNT[0]);
+    for tile in (0..TILES).step_by(2) {
+        rows.rows().ask_some_ahead(run, 2 * tile..2 * tile + 4);
+        let scales = [0, 1].map(|nth| head.next(tile + nth).map(|numbers| Aligned::of(numbers)));
+        for row in 0..LANES {
+            // SAFETY: the levels of two groups are 32 bytes.
+            let bytes: [u8; DEPTH] = unsafe { block.plus(16 + tile / 2 * DEPTH).bytes(row) };
+            let mut index = _mm512_cvtepu8_epi16(load_bytes(&bytes));
+            for (nth, [factors, minima]) in scales.iter().enumerate() {
+                let table = _mm512_mul_ps(_mm512_set1_ps(factors.0[row]), levels);
+                let table = _mm512_sub_ps(table, _mm512_set1_ps(minima.0[row]));
+                tiles.store((tile + nth, row), looked_up(table, index));
+                index = _mm512_srli_epi16::<4>(index);
+            }
+        }
+    }
+}
+
+/// For each index what a table of sixteen says; its bits from the fifth on do not count.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn looked_up(table: __m512, index: __m512i) -> __m512i {
+    // The instruction looks at five bits: both halves of its table are the same.
+    _mm512_permutexvar_epi16(index, rounded([table, table]))
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]

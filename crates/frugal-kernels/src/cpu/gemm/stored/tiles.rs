@@ -197,7 +197,6 @@ impl StoredProduct<'_> {
         let rows = self
             .right
             .rows_at(first, LANES.min(outputs - panel * LANES));
-        rows.ask_ahead(start / RUN);
         if rows.count() < LANES || width < RUN {
             to.fill(0);
         }
@@ -208,6 +207,7 @@ impl StoredProduct<'_> {
             spread::blocks(self.features, (lanes, format), (rows, start / RUN), to);
             return;
         }
+        rows.ask_ahead(start / RUN);
         let mut numbers = [0.0; RUN];
         for row in 0..rows.count() {
             let level = Level::Avx512(lanes);
