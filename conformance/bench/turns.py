@@ -88,8 +88,10 @@ def frugal(program, arguments, unit):
 
     def run():
         command = [program, "bench", *arguments, "--repetitions", "1", "--json"]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = json.loads(told.splitlines()[-1])
+        told = subprocess.run(command, capture_output=True, text=True)
+        if told.returncode != 0:
+            raise SystemExit(told.stderr)
+        row = json.loads(told.stdout.splitlines()[-1])
         return {
             "rate": row[unit],
             "share_of_roofline": row["share_of_roofline"],

@@ -127,17 +127,9 @@ impl Measurement<'_> {
         }
         let mut seen: Vec<Seen> = self.cases.iter().map(|_| Seen::default()).collect();
         for _ in 0..repetitions {
-            let mut limits: Vec<(Precision, Limits)> = Vec::new();
+            let mut known: Vec<(Precision, Limits)> = Vec::new();
             for (case, seen) in self.cases.iter_mut().zip(&mut seen) {
-                let known = limits.iter().find(|(of, _)| *of == case.precision);
-                let limits = match known {
-                    Some((_, known)) => *known,
-                    None => {
-                        let measured = Limits::measure(self.device, case.precision);
-                        limits.push((case.precision, measured));
-                        measured
-                    }
-                };
+                let limits = limits_of(self.device, case.precision, &mut known);
                 let mut meter = consumption::Meter::start(0.0, self.device.threads());
                 let done = (case.run)()?;
                 seen.peak_bytes = seen.peak_bytes.max(meter.so_far().peak_memory_bytes);
@@ -221,6 +213,20 @@ fn bytes(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |n| format!("{}B", metric(n as f64)))
 }
 
+/// The machine's limits, measured once a turn for each precision.
+fn limits_of(
+    device: &Device,
+    precision: Precision,
+    known: &mut Vec<(Precision, Limits)>,
+) -> Limits {
+    if let Some((_, limits)) = known.iter().find(|(of, _)| *of == precision) {
+        return *limits;
+    }
+    let limits = Limits::measure(device, precision);
+    known.push((precision, limits));
+    limits
+}
+
 /// What a training verb's flag asks for, and its name.
 const fn precision_of(is_f32: bool) -> (Precision, &'static str) {
     if is_f32 {
@@ -247,8 +253,13 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two() {
-        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
-        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
-        assert_eq!(median(&[7.0]), 7.0);
+        let cases: [(&[f64], f64); 3] = [
+            (&[1.0, 2.0, 9.0], 2.0),
+            (&[1.0, 2.0, 4.0, 9.0], 3.0),
+            (&[7.0], 7.0),
+        ];
+        for (sorted, expected) in cases {
+            assert!((median(sorted) - expected).abs() < 1e-12, "{sorted:?}");
+        }
     }
 }

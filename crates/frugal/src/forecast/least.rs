@@ -143,7 +143,7 @@ impl Work {
 /// Sequences that are generated side by side.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streams {
-    pub(crate) streams: usize,
+    pub(crate) n: usize,
     /// Tokens each begins with.
     pub(crate) prompt: usize,
     /// Tokens each gets.
@@ -169,7 +169,7 @@ pub(crate) fn generation(
     of: Streams,
 ) -> anyhow::Result<Generation> {
     let context = of.prompt + of.tokens + 2;
-    let mut shadow = Shadow::new(config, formats, of.streams, context)?;
+    let mut shadow = Shadow::new(config, formats, of.n, context)?;
     let prefill = shadow.step(of.prompt)?;
     let first = shadow.step(1)?;
     let half = (of.tokens / 2).max(1);
@@ -177,7 +177,7 @@ pub(crate) fn generation(
     let later = shadow.step(1)?;
     // Two steps of one row differ in what they read of the cache alone.
     let cache_per_token = (later.bytes - first.bytes) as f64 / (half + 1) as f64;
-    let head = (2 * config.vocab_size * config.hidden_size * of.streams) as f64;
+    let head = (2 * config.vocab_size * config.hidden_size * of.n) as f64;
     let parts = parts_read(config, formats)?;
     let experts = Share::of(config);
     let work = |price: &Price, rows: usize, held: usize| Work {
@@ -196,8 +196,8 @@ pub(crate) fn generation(
             + cache_per_token * held as f64,
     };
     Ok(Generation {
-        prefill: work(&prefill, of.streams * of.prompt, 0),
-        step: work(&later, of.streams, of.prompt + half),
+        prefill: work(&prefill, of.n * of.prompt, 0),
+        step: work(&later, of.n, of.prompt + half),
         held_bytes: shadow.meter.live_bytes(),
     })
 }

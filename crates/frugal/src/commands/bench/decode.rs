@@ -8,95 +8,98 @@ use std::ops::ControlFlow;
 use frugal_core::backend::{Backend, Sampling};
 use frugal_core::rng::Rng;
 use frugal_model::cache::{CacheKind, CacheSettings};
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
+use frugal_model::generate::{Batch, Generator, GeneratorSettings, Progress, Request};
 use frugal_run::consumption::Stopwatch;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Case, Done, Measurement, Unit, subject};
-use crate::cli::{BenchDecode, BenchPrefill, Common};
+use crate::cli::{BenchDecode, BenchPrefill, Common, Trials};
 use crate::device::{self, Device, Precision};
 use crate::export::stored_in;
 use crate::forecast::least::{Generation, Streams, Work, generation};
-use crate::models::{self, OnDevice};
+use crate::models::{self, OnDevice, Opened};
 
 /// Rows of a cache page.
 const PAGE_ROWS: usize = 16;
 
 /// Reading a prompt, the first token of the answer included.
 pub(super) fn prefill(common: &Common, arguments: &BenchPrefill) -> anyhow::Result<()> {
-    let device = device::open(common, Precision::Bf16)?;
-    let opened = subject::stored(common, &arguments.subject, &arguments.storage)?;
     let streams = Streams {
-        streams: 1,
+        n: 1,
         prompt: arguments.tokens.max(1),
         tokens: 1,
     };
-    let least = generation(&opened.config, &models::formats(&opened), streams)?;
-    let mut speaker = Speaker::new(
-        &device,
-        subject::keep(&opened, &device, positions(streams))?,
-        streams,
-    )?;
-    let case = Case {
-        marks: vec![
-            ("model", json!(opened.name)),
-            ("format", json!(stored_in(&opened).to_string())),
-            ("tokens", json!(streams.prompt)),
-        ],
-        precision: Precision::Bf16,
-        forecast_bytes: Some(least.held_bytes),
-        run: Box::new(move || {
-            let spoken = speaker.speak()?;
-            Ok(Done {
-                count: streams.prompt as f64,
-                seconds: spoken.prompt_seconds,
-                least: least.prefill,
-            })
-        }),
-    };
-    let measurement = Measurement {
+    let job = Job {
         what: "prefill",
-        unit: Unit::Tokens,
-        device: &device,
-        cases: vec![case],
+        opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
+        streams,
+        marks: vec![("tokens", json!(streams.prompt))],
+        done: Spoken::reading,
     };
-    measurement.show(common, arguments.trials)
+    job.show(common, arguments.trials)
 }
 
 /// Tokens after the first, of all streams together.
 pub(super) fn run(common: &Common, arguments: &BenchDecode) -> anyhow::Result<()> {
-    let device = device::open(common, Precision::Bf16)?;
-    let opened = subject::stored(common, &arguments.subject, &arguments.storage)?;
     let streams = Streams {
-        streams: arguments.streams.max(1),
+        n: arguments.streams.max(1),
         prompt: arguments.prompt.max(1),
         tokens: arguments.tokens.max(1),
     };
-    let least = generation(&opened.config, &models::formats(&opened), streams)?;
-    let mut speaker = Speaker::new(
-        &device,
-        subject::keep(&opened, &device, positions(streams))?,
+    let job = Job {
+        what: "decode",
+        opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
         streams,
-    )?;
-    let case = Case {
         marks: vec![
-            ("model", json!(opened.name)),
-            ("format", json!(stored_in(&opened).to_string())),
-            ("streams", json!(streams.streams)),
+            ("streams", json!(streams.n)),
             ("prompt", json!(streams.prompt)),
             ("tokens", json!(streams.tokens)),
         ],
-        precision: Precision::Bf16,
-        forecast_bytes: Some(least.held_bytes),
-        run: Box::new(move || Ok(speaker.speak()?.decoding(&least, streams))),
+        done: Spoken::answering,
     };
-    let measurement = Measurement {
-        what: "decode",
-        unit: Unit::Tokens,
-        device: &device,
-        cases: vec![case],
-    };
-    measurement.show(common, arguments.trials)
+    job.show(common, arguments.trials)
+}
+
+/// What is spoken, and which part of it is timed.
+struct Job {
+    what: &'static str,
+    opened: Opened,
+    streams: Streams,
+    marks: Vec<(&'static str, Value)>,
+    done: fn(&Spoken, &Generation, Streams) -> Done,
+}
+
+impl Job {
+    fn show(self, common: &Common, trials: Trials) -> anyhow::Result<()> {
+        let Self {
+            opened,
+            streams,
+            done,
+            ..
+        } = self;
+        let device = device::open(common, Precision::Bf16)?;
+        let least = generation(&opened.config, &models::formats(&opened), streams)?;
+        let model = opened.load(&device, positions(streams))?;
+        let mut speaker = Speaker::new(&device, model, streams)?;
+        let mut marks = vec![
+            ("model", json!(opened.name)),
+            ("format", json!(stored_in(&opened).to_string())),
+        ];
+        marks.extend(self.marks);
+        let case = Case {
+            marks,
+            precision: Precision::Bf16,
+            forecast_bytes: Some(least.held_bytes),
+            run: Box::new(move || Ok(done(&speaker.speak()?, &least, streams))),
+        };
+        let measurement = Measurement {
+            what: self.what,
+            unit: Unit::Tokens,
+            device: &device,
+            cases: vec![case],
+        };
+        measurement.show(common, trials)
+    }
 }
 
 /// The first token comes with the prompt.
@@ -124,9 +127,17 @@ struct Spoken {
 }
 
 impl Spoken {
-    fn decoding(&self, least: &Generation, of: Streams) -> Done {
+    fn reading(&self, least: &Generation, of: Streams) -> Done {
+        Done {
+            count: (of.n * of.prompt) as f64,
+            seconds: self.prompt_seconds,
+            least: least.prefill,
+        }
+    }
+
+    fn answering(&self, least: &Generation, of: Streams) -> Done {
         let tokens = self.tokens as f64;
-        let steps = tokens / of.streams as f64;
+        let steps = tokens / of.n as f64;
         Done {
             count: tokens,
             seconds: self.rest_seconds,
@@ -145,10 +156,10 @@ impl<'d> Speaker<'d> {
                 kind: CacheKind::smallest(&model.config),
                 page_rows: PAGE_ROWS,
                 // Each stream its own pages, and each prompt those it was computed in.
-                max_pages: 2 * of.streams * (positions(of).div_ceil(PAGE_ROWS) + 1),
+                max_pages: 2 * of.n * (positions(of).div_ceil(PAGE_ROWS) + 1),
             },
-            max_sequences: of.streams,
-            prefill_rows: of.streams * of.prompt,
+            max_sequences: of.n,
+            prefill_rows: of.n * of.prompt,
         };
         let generator = Generator::new(device, &model.config, settings)?;
         let vocabulary = u32::try_from(model.config.vocab_size)?;
@@ -157,7 +168,7 @@ impl<'d> Speaker<'d> {
         Ok(Self {
             device,
             generator,
-            prompts: (0..of.streams).map(|_| prompt()).collect(),
+            prompts: (0..of.n).map(|_| prompt()).collect(),
             max_new_tokens: of.tokens + 1,
             model,
         })
@@ -181,7 +192,7 @@ impl<'d> Speaker<'d> {
         };
         let watch = Stopwatch::start();
         let (mut prompt_seconds, mut first, mut last) = (0.0, 0, 0);
-        let mut on_step = |progress: frugal_model::generate::Progress| {
+        let mut on_step = |progress: Progress| {
             if first == 0 && progress.waiting == 0 {
                 prompt_seconds = watch.seconds();
                 first = progress.tokens;

@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::Context;
-use frugal_core::backend::Backend;
 use frugal_core::dtype::DType;
 use frugal_core::quant::Format;
 use frugal_model::config::ModelConfig;
@@ -44,7 +43,7 @@ pub(super) fn put(
     opened: &Opened,
     device: &Device,
     n_positions: usize,
-) -> anyhow::Result<Model<<Device as Backend>::Tensor>> {
+) -> anyhow::Result<OnDevice> {
     let params = opened.leaves.try_map(|leaf| leaf.put(device))?;
     Ok(Model::new(
         device,
@@ -52,15 +51,6 @@ pub(super) fn put(
         params,
         n_positions,
     )?)
-}
-
-/// A model on the device, its weights used from where they lie.
-pub(super) fn keep(
-    opened: &Opened,
-    device: &Device,
-    n_positions: usize,
-) -> anyhow::Result<OnDevice> {
-    opened.load(device, n_positions)
 }
 
 fn open(common: &Common, subject: &Subject, format: Format) -> anyhow::Result<Opened> {

@@ -1,9 +1,8 @@
 //! Training steps on random tokens.
 
+use frugal_run::consumption::Stopwatch;
 use frugal_train::bench::{TrainBench, TrainShape};
 use serde_json::json;
-
-use frugal_run::consumption::Stopwatch;
 
 use super::{Case, Done, Measurement, Unit, subject};
 use crate::cli::{BenchTrain, Common};
