@@ -34,6 +34,7 @@ def even_share(completion_ids, **_):
 
 
 def peer(arguments):
+    told = turns.Told()
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback
@@ -50,7 +51,6 @@ def peer(arguments):
 
     rows = Dataset.from_list([{"prompt": prompt()} for _ in range(4096)])
     samples = arguments.prompts * arguments.samples
-    told = turns.Told()
 
     class InTurns(TrainerCallback):
         """The trainer's loop is its own: from the second step on, each waits for its turn."""

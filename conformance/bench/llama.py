@@ -17,6 +17,7 @@ UNIT = "tokens_per_second"
 
 
 def peer(arguments):
+    told = turns.Told()
     import llama_cpp as c
 
     work, streams, prompt, tokens = arguments.peer
@@ -58,7 +59,7 @@ def peer(arguments):
         return streams * tokens / (time.perf_counter() - start)
 
     repeat()
-    turns.repeat_when_told(repeat)
+    told.repeat(repeat)
 
 
 def measure(arguments, work, streams):

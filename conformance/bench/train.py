@@ -17,6 +17,7 @@ UNIT = "tokens_per_second"
 
 
 def peer(arguments):
+    told = turns.Told()
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -48,7 +49,7 @@ def peer(arguments):
 
     for _ in range(2):
         step()
-    turns.repeat_when_told(repeat)
+    told.repeat(repeat)
 
 
 def measure(arguments, shape):

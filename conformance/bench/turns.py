@@ -17,7 +17,8 @@ PAUSE = 0.5  # seconds for the threads of whoever ran before to fall asleep
 
 
 class Told:
-    """The peer's side of the talk, on what was its standard input and output."""
+    """The peer's side of the talk, on what was its standard input and output. Made before anything
+    of the peer's, which may print."""
 
     def __init__(self):
         self.out = os.fdopen(os.dup(1), "w")
@@ -35,14 +36,12 @@ class Told:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.say({"rate": rate, "peak_memory_bytes": peak})
 
-
-def repeat_when_told(work):
-    """`work` gives a rate; it is warm already."""
-    told = Told()
-    told.say("ready")
-    while True:
-        told.wait()
-        told.answer(work())
+    def repeat(self, work):
+        """`work` gives a rate; it is warm already."""
+        self.say("ready")
+        while True:
+            self.wait()
+            self.answer(work())
 
 
 class Peer:

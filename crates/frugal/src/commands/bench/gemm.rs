@@ -53,19 +53,14 @@ pub(super) fn run(common: &Common, arguments: &BenchGemm) -> anyhow::Result<()> 
     for [n, k] in sizes {
         let shape = Shape::matrix(n, k);
         let plain = Format::Plain(DType::F32);
-        for (name, device) in [("f32", &f32), ("bf16", &bf16)] {
-            let values = |copy| match source.stored(shape, plain, key(name) + copy)?.data() {
-                Data::Bytes { dtype, bytes } => {
-                    Ok(device.put(shape, Data::Bytes { dtype, bytes })?)
-                }
-                _ => anyhow::bail!("expected plain numbers"),
+        for (dtype, device) in [(DType::F32, &f32), (DType::Bf16, &bf16)] {
+            let name = dtype.to_string();
+            let bytes = Format::Plain(dtype).bytes(shape)?;
+            let values = |copy| {
+                let stored = source.stored(shape, plain, key(&name) + copy)?;
+                Ok(device.put(shape, stored.data())?)
             };
-            let weight = Weight::new(
-                format!("{name} packed"),
-                plain.bytes(shape)?,
-                device,
-                values,
-            )?;
+            let weight = Weight::new(format!("{name} packed"), bytes, device, values)?;
             weight.cases(shape, &arguments.rows, &mut cases)?;
         }
         for rows in &arguments.rows {
