@@ -38,6 +38,25 @@ pub(crate) fn threads(common: &Common) -> Result<usize, Usage> {
     }
 }
 
+/// What the machine can do at best, just now: it shares its memory and its power with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// FLOPs per second of products.
+    pub(crate) flops: f64,
+    /// Bytes per second that are read from memory.
+    pub(crate) bytes: f64,
+}
+
+impl Limits {
+    /// Measures the products and the memory, in about a second.
+    pub(crate) fn measure(device: &Device, precision: Precision) -> Self {
+        Self {
+            flops: peak(device, precision),
+            bytes: bandwidth(device),
+        }
+    }
+}
+
 /// FLOPs per second of large products on this machine, measured in a fraction of a second.
 pub(crate) fn peak(device: &Device, precision: Precision) -> f64 {
     let (pool, features) = device.machine();
