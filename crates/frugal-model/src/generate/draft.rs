@@ -96,45 +96,71 @@ impl Drafted {
     }
 }
 
-/// How long the next draft may be, by what became of the last ones: all accepted doubles it, the
-/// first one rejected sets it, and what keeps failing is left alone for ever longer.
+/// How long the next draft may be, by what became of the last ones.
+///
+/// If a drafted token is right with probability q where those before it were, the k-th of a draft
+/// brings q^k tokens; it is drafted while that is worth the row it costs.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    reach: usize,
-    /// Steps to go without a draft.
+    /// Drafted tokens that were right, and all that were judged: those after a wrong one were not.
+    /// Both fade.
+    right: f32,
+    judged: f32,
+    /// What a row was worth last.
+    price: f32,
+    /// Steps to go without a draft, where none is worth its row.
     wait: u32,
     /// How many those were last time.
     patience: u32,
 }
 
 impl Pace {
-    /// Drafts of a sequence begin with this many tokens.
-    const FIRST: usize = 4;
-    /// The most steps without a draft: what an unlucky text pays is one row in so many.
-    const LONGEST_WAIT: u32 = 8;
+    /// What is expected of a text not seen yet: 6 of 10, believed like four tokens seen.
+    const FIRST: (f32, f32) = (2.4, 4.0);
+    /// What a draft leaves of the weight of those before it.
+    const FADING: f32 = 0.9;
+    /// The most steps without a draft: an unlucky text pays one row in so many.
+    const LONGEST_WAIT: u32 = 32;
 
     const fn new() -> Self {
+        let (right, judged) = Self::FIRST;
         Self {
-            reach: Self::FIRST,
+            right,
+            judged,
+            price: 0.0,
             wait: 0,
             patience: 0,
         }
     }
 
+    /// Tokens of the next draft, up to `most`, if a row is worth `price` tokens.
+    fn reach(&mut self, most: usize, price: f32) -> usize {
+        self.price = price;
+        if self.wait > 0 {
+            return 0;
+        }
+        let q = self.right / self.judged;
+        let mut chance = q;
+        let mut reach = 0;
+        while reach < most && chance >= price {
+            reach += 1;
+            chance *= q;
+        }
+        // One, to see whether the text has changed.
+        reach.max(1).min(most)
+    }
+
     fn learn(&mut self, drafted: usize, accepted: usize) {
         if drafted == 0 {
             self.wait = self.wait.saturating_sub(1);
-        } else if accepted > 0 {
+            return;
+        }
+        let judged = accepted + usize::from(accepted < drafted);
+        self.right = Self::FADING * self.right + accepted as f32;
+        self.judged = Self::FADING * self.judged + judged as f32;
+        if accepted > 0 {
             self.patience = 0;
-            self.reach = if accepted == drafted {
-                // A draft may have been shorter than allowed.
-                self.reach.max(2 * accepted)
-            } else {
-                accepted + 1
-            };
-        } else if self.reach > 1 {
-            self.reach /= 2;
-        } else {
+        } else if self.right < self.price * self.judged {
             self.patience = (2 * self.patience + 1).min(Self::LONGEST_WAIT);
             self.wait = self.patience;
         }
@@ -184,16 +210,11 @@ impl Track {
         Rng::derive(&[a, b, c, position as u64]).uniform()
     }
 
-    /// How long a draft may be now. The last token drawn is never computed, and a step brings one
-    /// more than was drafted.
-    pub(crate) fn reach(&self, most: usize) -> usize {
+    /// How long a draft may be now, up to `most`, where a row is worth `price` tokens. The last token
+    /// drawn is never computed, and a step brings one more than was drafted.
+    pub(crate) fn reach(&mut self, most: usize, price: f32) -> usize {
         let left = self.limit.saturating_sub(self.ids.len() + 1);
-        let reach = if self.pace.wait > 0 {
-            0
-        } else {
-            self.pace.reach
-        };
-        reach.min(most).min(left)
+        self.pace.reach(most.min(left), price)
     }
 
     /// Takes the tokens drawn for its last token and its draft, as far as they hold; says how many,
@@ -221,27 +242,31 @@ impl Track {
 mod tests {
     use super::*;
 
+    /// One row in sixteen.
+    const PRICE: f32 = 0.06;
+
     #[test]
     fn a_draft_grows_while_it_holds_and_is_left_alone_while_it_fails() {
         let mut pace = Pace::new();
-        pace.learn(4, 4);
-        pace.learn(8, 8);
-        assert_eq!(pace.reach, 16);
-        pace.learn(16, 3);
-        assert_eq!(pace.reach, 4);
-        let mut failures = 0;
-        let mut steps = 0;
-        while steps < 1_000 {
-            let drafted = if pace.wait > 0 { 0 } else { pace.reach };
-            failures += drafted;
-            pace.learn(drafted, 0);
-            steps += 1;
+        let first = pace.reach(16, PRICE);
+        for _ in 0..6 {
+            let reach = pace.reach(16, PRICE);
+            pace.learn(reach, reach);
         }
-        assert!(failures < 150, "{failures} rows in vain");
+        assert!(first < 8 && pace.reach(16, PRICE) == 16, "from {first}");
+        assert!(pace.reach(16, 0.9) < 16, "a dear row is drafted for less");
+        let mut in_vain = 0;
+        for _ in 0..1_000 {
+            let drafted = pace.reach(16, PRICE);
+            in_vain += drafted;
+            pace.learn(drafted, 0);
+        }
+        assert!(in_vain < 100, "{in_vain} rows");
         while pace.wait > 0 {
             pace.learn(0, 0);
         }
         pace.learn(1, 1);
-        assert_eq!((pace.reach, pace.wait, pace.patience), (2, 0, 0));
+        assert!(pace.reach(16, PRICE) > 0 && pace.patience == 0);
+        assert_eq!(pace.reach(0, PRICE), 0);
     }
 }

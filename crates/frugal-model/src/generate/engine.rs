@@ -12,9 +12,9 @@ use crate::error::Result;
 use crate::mtp;
 use crate::transformer::{self, Model, Step};
 
-/// Rows of a step that drafts may fill it up to: about where one more row begins to cost what it
-/// brings.
-const MOST_ROWS: usize = 64;
+/// So many rows cost about as much on top of a step as a step of one row: fewer where the weights are
+/// in the processor's cache, more where they are read from memory.
+const ROWS_OF_A_STEP: f32 = 16.0;
 
 /// Who computes, who draws, who drafts.
 #[derive(Debug)]
@@ -68,19 +68,13 @@ impl<B: Backend> Engine<'_, B> {
         let Drafting::Lookup(rule) = self.drafting else {
             return;
         };
-        let share = self.share(tracks.len());
+        let price = price_of_a_row(tracks.len());
         for track in tracks {
-            let most = track.reach(share);
+            let most = track.reach(rule.most, price);
             if most > 0 {
                 look_up(&track.ids, rule, most, &mut track.draft);
             }
         }
-    }
-
-    /// The longest draft where so many sequences are continued together.
-    fn share(&self, n_tracks: usize) -> usize {
-        let rows = MOST_ROWS / n_tracks.max(1);
-        self.drafting.most().min(rows.saturating_sub(1))
     }
 
     /// Computes what the cache does not hold of each track, and its draft: hidden states of all
@@ -210,13 +204,15 @@ impl<B: Backend> Engine<'_, B> {
         tracks: &mut [Track],
         mut hidden: B::Tensor,
     ) -> Result<()> {
-        let share = self.share(tracks.len());
-        let mut live: Vec<&mut Track> = tracks.iter_mut().collect();
-        for round in 0..share {
-            let wants = |track: &Track| track.reach(share) > round;
-            let going = (0..).zip(&live).filter(|(_, track)| wants(track));
+        let price = price_of_a_row(tracks.len());
+        let most = self.drafting.most();
+        let mut live: Vec<(usize, &mut Track)> = (tracks.iter_mut())
+            .map(|track| (track.reach(most, price), track))
+            .collect();
+        for round in 0..most {
+            let going = (0..).zip(&live).filter(|(_, (reach, _))| *reach > round);
             let going: Vec<u32> = going.map(|(row, _)| row).collect();
-            live.retain(|track| wants(track));
+            live.retain(|(reach, _)| *reach > round);
             if live.is_empty() {
                 break;
             }
@@ -228,10 +224,11 @@ impl<B: Backend> Engine<'_, B> {
                 }
             }
             let logits = transformer::logits(self.b, self.model, &hidden)?;
-            let position = |track: &&mut Track| track.uniform(track.ids.len() + round);
-            let uniforms: Vec<f32> = live.iter().map(position).collect();
+            let uniforms: Vec<f32> = (live.iter())
+                .map(|(_, track)| track.uniform(track.ids.len() + round))
+                .collect();
             let picked = self.b.pick(&logits, &self.sampling, &uniforms)?;
-            for (track, id) in live.iter_mut().zip(picked.ids) {
+            for ((_, track), id) in live.iter_mut().zip(picked.ids) {
                 track.draft.push(id);
             }
         }
@@ -247,11 +244,11 @@ impl<B: Backend> Engine<'_, B> {
     fn again(
         &self,
         cache: &mut Cache<B::Tensor>,
-        live: &[&mut Track],
+        live: &[(usize, &mut Track)],
         hidden: &B::Tensor,
     ) -> Result<Option<B::Tensor>> {
         let mut gathered = Gathered::default();
-        for track in live {
+        for (_, track) in live {
             let (last, before) = track
                 .draft
                 .split_last()
@@ -264,6 +261,13 @@ impl<B: Backend> Engine<'_, B> {
         }
         self.extra(cache, &gathered, hidden).map(Some)
     }
+}
+
+/// What a drafted row must bring, in tokens, where so many sequences are continued together: its share
+/// of the step.
+fn price_of_a_row(n_tracks: usize) -> f32 {
+    let n = n_tracks as f32;
+    n / (n + ROWS_OF_A_STEP)
 }
 
 /// The rows of a step, of which each track keeps in mind its own.
