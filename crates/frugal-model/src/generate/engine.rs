@@ -204,7 +204,9 @@ impl<B: Backend> Engine<'_, B> {
         tracks: &mut [Track],
         mut hidden: B::Tensor,
     ) -> Result<()> {
-        let price = price_of_a_row(tracks.len());
+        // Each guess is a layer's work and the head's.
+        let own = 1.0 / self.model.config.num_hidden_layers.max(1) as f32;
+        let price = price_of_a_row(tracks.len()) + own;
         let most = self.drafting.most();
         let mut live: Vec<(usize, &mut Track)> = (tracks.iter_mut())
             .map(|track| (track.reach(most, price), track))

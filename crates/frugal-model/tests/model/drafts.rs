@@ -211,13 +211,16 @@ fn a_model_without_the_extra_layer_cannot_draft_with_it() {
     assert!(matches!(refused, Err(Error::Config { .. })));
 }
 
+/// Tokens, and the bits of their log-probabilities.
+type Answer = (Vec<u32>, Vec<u32>);
+
 /// Turns of a conversation; each continues the context before it, or goes back in it.
 fn converse(
     model: &Model<Tensor>,
     drafting: Drafting,
     turns: &[(usize, &[u32])],
     stop: &[u32],
-) -> (Vec<(Vec<u32>, Vec<u32>)>, Drafted) {
+) -> (Vec<Answer>, Drafted) {
     let settings = StreamSettings {
         cache: CacheSettings {
             kind: CacheKind::smallest(&model.config),
