@@ -240,9 +240,22 @@ pub(crate) struct Chat {
     /// Seed of the sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Who drafts tokens for the model to judge several at a time: it speaks faster, and says the same
+    #[arg(long, value_enum, default_value_t = Draft::Lookup)]
+    pub(crate) draft: Draft,
     /// Precision of products
     #[arg(long, value_enum, default_value_t = Products::Bf16)]
     pub(crate) products: Products,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Draft {
+    /// Nobody: one token at a time
+    None,
+    /// The conversation itself, where it repeats
+    Lookup,
+    /// The model's layer for it, where it has one (DeepSeek V3)
+    Mtp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

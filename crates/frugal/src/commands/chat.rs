@@ -13,9 +13,10 @@ use anyhow::Context;
 use frugal_core::backend::Sampling;
 use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::tasks;
+use frugal_model::generate::{Drafting, Lookup};
 use frugal_text::reasoning::Markup;
 
-use crate::cli::{Chat, Common, Products};
+use crate::cli::{Chat, Common, Draft, Products};
 use crate::device::{self, Precision};
 use crate::forecast::Machine;
 use crate::models::{self, Opened, Source};
@@ -25,6 +26,9 @@ use talk::{Checker, Prompting, Talk};
 
 /// Longest line, and longest text from a pipe, that is read.
 const MAX_BYTES: u64 = 4 << 20;
+/// The most tokens that the extra layer drafts: it was trained for one, and is right about a second
+/// where the text is plain.
+const MTP_TOKENS: usize = 2;
 /// How R1's makers sample, for models that say nothing.
 const TEMPERATURE: f32 = 0.6;
 const TOP_P: f32 = 0.95;
@@ -78,6 +82,11 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         None
     };
     let sampling = sampling(arguments, &opened, checker.is_some());
+    let drafting = match arguments.draft {
+        Draft::None => Drafting::None,
+        Draft::Lookup => Drafting::Lookup(Lookup::USUAL),
+        Draft::Mtp => Drafting::Mtp { most: MTP_TOKENS },
+    };
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -88,7 +97,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         prompting,
         checker,
         stops: stops.clone(),
-        speaker: Speaker::new(&device, &model, sampling, stops, arguments.seed)?,
+        speaker: Speaker::new(&device, &model, (sampling, drafting), stops, arguments.seed)?,
         stopped,
         forecast,
         max_tokens: arguments.max_tokens,
