@@ -138,7 +138,8 @@ impl<T: Clone + Debug> Generator<T> {
     ) -> Result<Vec<Vec<Sample>>> {
         self.check(b, model, batch)?;
         self.cache.clear();
-        let mut run = Run::new(b, model, batch, self.settings.drafting);
+        let answering = model.for_answers(b);
+        let mut run = Run::new(b, [model, &answering], batch, self.settings.drafting);
         let mut tokens = 0;
         while run.begun < batch.requests.len() || !run.live.is_empty() {
             let admitted = self.admit(&run);

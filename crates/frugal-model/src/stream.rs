@@ -106,9 +106,12 @@ impl<T: Clone + Debug> Stream<T> {
                 got: alloc::format!("{most} after {}", context.len()),
             });
         }
+        let held = self.shared(context);
+        // One token that continues what is held, and its draft, is computed as answers are.
+        let answering = (held > 0 && context.len() - held == 1).then(|| model.for_answers(b));
         let engine = Engine {
             b,
-            model,
+            model: answering.as_ref().unwrap_or(model),
             sampling: drawing.sampling,
             drafting: self.settings.drafting,
             stop: drawing.stop,
@@ -117,9 +120,7 @@ impl<T: Clone + Debug> Stream<T> {
         self.track.words = drawing.words;
         self.track.limit = context.len() + most.min(positions + 1 - context.len());
         self.fill(&engine, on_part)?;
-        let held = self.ids().len();
-        // A draft is computed as a token of the answer is, one that continues a cache.
-        if held > 0 && context.len() - held == 1 {
+        if answering.is_some() {
             engine.look_back(core::slice::from_mut(&mut self.track));
         } else {
             self.track.draft.clear();

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::bandwidth::measure_bandwidth;
-use frugal_kernels::cpu::detect::Isa;
+use frugal_kernels::cpu::detect::{CpuFeatures, Isa};
 pub(crate) use frugal_kernels::cpu::gemm::Precision;
 use frugal_kernels::cpu::gemm::{BlockProducts, measure_peak};
 
@@ -14,16 +14,18 @@ use crate::output::Usage;
 pub(crate) type Device = Cpu;
 
 /// The CPU as the flags want it. With products in f32 weights in blocks are decoded too; else they are
-/// multiplied as whole numbers.
+/// multiplied as whole numbers wherever that is faster.
 pub(crate) fn open(common: &Common, precision: Precision) -> anyhow::Result<Device> {
     let isa = common.isa.as_deref().map(isa_named).transpose()?;
+    let blocks = match (precision, isa.unwrap_or(CpuFeatures::detect().isa())) {
+        (Precision::F32, _) => BlockProducts::Decoded,
+        (Precision::Bf16, Isa::Amx) => BlockProducts::IntegerForAnswers,
+        (Precision::Bf16, _) => BlockProducts::Integer,
+    };
     Cpu::new(CpuSettings {
         threads: threads(common)?,
         precision,
-        blocks: match precision {
-            Precision::F32 => BlockProducts::Decoded,
-            Precision::Bf16 => BlockProducts::Integer,
-        },
+        blocks,
         isa,
     })
     .context("the processor cannot be used as asked")

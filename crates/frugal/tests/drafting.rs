@@ -12,7 +12,7 @@ use std::path::Path;
 use frugal_core::backend::{Backend, Sampling};
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::detect::Isa;
-use frugal_kernels::cpu::gemm::Precision;
+use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::checkpoint::{load, load_stored};
 use frugal_model::config::{AttentionConfig, ModelConfig};
@@ -109,6 +109,7 @@ fn drafts_change_nothing_on_the_kernels() {
     for isa in all {
         for (precision, threads) in [(Precision::Bf16, 2), (Precision::F32, 1)] {
             let settings = CpuSettings {
+                blocks: BlockProducts::IntegerForAnswers,
                 threads,
                 precision,
                 isa: Some(isa),

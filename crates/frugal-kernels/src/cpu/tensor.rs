@@ -58,6 +58,8 @@ impl Blank {
 pub struct Tensor {
     shape: Shape,
     body: Arc<Body>,
+    /// Whether products with it are for the tokens of answers.
+    is_for_answers: bool,
 }
 
 impl fmt::Debug for Tensor {
@@ -208,6 +210,15 @@ impl Tensor {
                 route: 0,
                 slots: OnceLock::new(),
             }),
+            is_for_answers: false,
+        }
+    }
+
+    /// The same for products with the tokens of answers.
+    pub(super) fn for_answers(&self) -> Self {
+        Self {
+            is_for_answers: true,
+            ..self.clone()
         }
     }
 
@@ -415,7 +426,11 @@ impl Tensor {
             Some(weight) => Weight::Stored(StoredFactor {
                 weight,
                 precision,
-                blocks,
+                is_integer: match blocks {
+                    BlockProducts::Decoded => false,
+                    BlockProducts::Integer => true,
+                    BlockProducts::IntegerForAnswers => self.is_for_answers,
+                },
             }),
             None => Weight::Packed(self.packed(gemm, precision, &WeightPart::Whole)?),
         })

@@ -13,10 +13,14 @@ use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 use super::isas;
 
 fn cpu(threads: usize, isa: Isa) -> Cpu {
+    with(threads, isa, BlockProducts::Integer)
+}
+
+fn with(threads: usize, isa: Isa, blocks: BlockProducts) -> Cpu {
     Cpu::new(CpuSettings {
         threads,
         precision: Precision::Bf16,
-        blocks: BlockProducts::Integer,
+        blocks,
         isa: Some(isa),
     })
     .unwrap()
@@ -132,5 +136,32 @@ fn what_is_not_a_number_stays_none_and_only_in_its_row() {
             let is_odd = row == 2 || row == 4;
             assert!(y.iter().all(|y| y.is_nan() == is_odd), "{isa:?} row {row}");
         }
+    }
+}
+
+#[test]
+fn answers_are_whole_numbers_and_prompts_what_is_put() {
+    let mut rng = Rng::derive(&[4, 4]);
+    let (n, k) = (48, 512);
+    let (stored, _) = some_weight(&mut rng, BlockFormat::Q4K, (n, k));
+    let x = normals(&mut rng, 5 * k);
+    for isa in isas() {
+        let both = with(2, isa, BlockProducts::IntegerForAnswers);
+        let kept = both
+            .keep(Shape::matrix(n, k), std::slice::from_ref(&stored))
+            .unwrap();
+        let put = both.put(Shape::matrix(n, k), stored.data()).unwrap();
+        let rows = both.put(Shape::matrix(5, k), Data::F32(&x)).unwrap();
+        let with = |weight| {
+            let layer = Linear {
+                weight,
+                bias: None,
+                product: Product::Policy,
+            };
+            both.get(&both.linear(&rows, layer).unwrap()).unwrap()
+        };
+        assert!(with(&kept) == with(&put), "{isa:?}");
+        let whole = product(&cpu(1, isa), (n, k), &stored, &x);
+        assert!(with(&both.for_answers(&kept)) == whole, "{isa:?}");
     }
 }

@@ -20,6 +20,7 @@ const ROWS_OF_A_STEP: f32 = 16.0;
 #[derive(Debug)]
 pub(crate) struct Engine<'a, B: Backend> {
     pub(crate) b: &'a B,
+    /// As prompts are computed, or answers.
     pub(crate) model: &'a Model<B::Tensor>,
     pub(crate) sampling: Sampling,
     pub(crate) drafting: Drafting,

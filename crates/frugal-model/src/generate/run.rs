@@ -16,7 +16,10 @@ use crate::transformer::{self, Model};
 
 /// The state of one call.
 pub(super) struct Run<'a, B: Backend> {
+    /// For prompts.
     engine: Engine<'a, B>,
+    /// For what follows them.
+    answering: Engine<'a, B>,
     pub(super) batch: &'a Batch<'a>,
     /// Of all requests, one after another; the place of a track is its sample's in here.
     flat: Vec<Sample>,
@@ -31,19 +34,21 @@ pub(super) struct Run<'a, B: Backend> {
 impl<'a, B: Backend> Run<'a, B> {
     pub(super) fn new(
         b: &'a B,
-        model: &'a Model<B::Tensor>,
+        [prompts, answers]: [&'a Model<B::Tensor>; 2],
         batch: &'a Batch<'a>,
         drafting: Drafting,
     ) -> Self {
         let n_samples = batch.requests.iter().map(|request| request.n_samples).sum();
+        let engine = |model| Engine {
+            b,
+            model,
+            sampling: batch.sampling,
+            drafting,
+            stop: batch.stop,
+        };
         Self {
-            engine: Engine {
-                b,
-                model,
-                sampling: batch.sampling,
-                drafting,
-                stop: batch.stop,
-            },
+            engine: engine(prompts),
+            answering: engine(answers),
             batch,
             flat: vec![Sample::default(); n_samples],
             live: Vec::new(),
@@ -131,8 +136,8 @@ impl<'a, B: Backend> Run<'a, B> {
     /// Continues all live samples, each by a token or more.
     pub(super) fn decode(&mut self, cache: &mut Cache<B::Tensor>) -> Result<usize> {
         let mut tracks = core::mem::take(&mut self.live);
-        self.engine.look_back(&mut tracks);
-        let (hidden, picked) = self.engine.step(cache, &mut tracks)?;
+        self.answering.look_back(&mut tracks);
+        let (hidden, picked) = self.answering.step(cache, &mut tracks)?;
         self.settle(cache, tracks, &hidden, &picked)
     }
 
@@ -156,7 +161,9 @@ impl<'a, B: Backend> Run<'a, B> {
                 sample.is_finished = ids.last().is_some_and(|id| stop.contains(id));
             }
         };
-        let counts = self.engine.settle(cache, &mut tracks, picked, &mut keep)?;
+        let counts = self
+            .answering
+            .settle(cache, &mut tracks, picked, &mut keep)?;
         self.drafted.add(&counts);
         let mut going = Vec::with_capacity(self.live.len() + tracks.len());
         for track in tracks {
@@ -167,8 +174,8 @@ impl<'a, B: Backend> Run<'a, B> {
                 going.push(track);
             }
         }
-        if let Some(ahead) = self.engine.follow(cache, &going, hidden)? {
-            self.engine.look_ahead(cache, &mut going, ahead)?;
+        if let Some(ahead) = self.answering.follow(cache, &going, hidden)? {
+            self.answering.look_ahead(cache, &mut going, ahead)?;
         }
         self.live.append(&mut going);
         Ok(n_drawn)

@@ -85,6 +85,9 @@ pub enum BlockProducts {
     /// Activations are rounded to 8 bits, and levels are multiplied as whole numbers; see
     /// [`frugal_core::quant::integer`]. Products that are to be exact stay [`Self::Decoded`].
     Integer,
+    /// [`Self::Integer`] for the tokens of answers, else [`Self::Decoded`]: with tile registers many
+    /// rows are faster decoded, while one row would wait for the decoding.
+    IntegerForAnswers,
 }
 
 /// A weight in the form of its file, and how it is multiplied.
@@ -92,7 +95,7 @@ pub enum BlockProducts {
 pub(super) struct StoredFactor<'a> {
     pub(super) weight: &'a StoredWeight,
     pub(super) precision: Precision,
-    pub(super) blocks: BlockProducts,
+    pub(super) is_integer: bool,
 }
 
 /// Outputs of this many numbers (4 MB) are seldom in the second cache when they are written.
@@ -449,7 +452,7 @@ impl<'p> Gemm<'p> {
         let scale = (finish.scale, finish.bias);
         let output = Output::new(output.0, output.1.row_stride, scale, features);
         let (left, left_layout) = left;
-        if factor.blocks == BlockProducts::Integer && right.block_format().is_some() {
+        if factor.is_integer && right.block_format().is_some() {
             let product = IntegerProduct {
                 pool,
                 features,
