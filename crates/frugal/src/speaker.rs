@@ -6,12 +6,26 @@ use frugal_core::backend::{Backend, Sampling};
 use frugal_core::rng::key;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::error::Error as ModelError;
-use frugal_model::generate::{Drafted, Drafting};
+use frugal_model::generate::{Drafted, Drafting, Lookup};
 use frugal_model::stream::{Drawing, Stream, StreamSettings};
 use frugal_run::consumption::Stopwatch;
 
+use crate::cli::Draft;
 use crate::device::Device;
 use crate::models::OnDevice;
+
+/// The most tokens that the extra layer drafts: it was trained for one, and is right about a second
+/// where the text is plain.
+const MTP_TOKENS: usize = 2;
+
+/// Who drafts, as the flag names it.
+pub(crate) const fn drafting(draft: Draft) -> Drafting {
+    match draft {
+        Draft::None => Drafting::None,
+        Draft::Lookup => Drafting::Lookup(Lookup::USUAL),
+        Draft::Mtp => Drafting::Mtp { most: MTP_TOKENS },
+    }
+}
 
 /// Rows of a cache page.
 const PAGE_ROWS: usize = 16;

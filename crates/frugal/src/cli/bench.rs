@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Draft;
+
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -165,6 +167,9 @@ pub(crate) struct BenchDecode {
     /// Tokens that each stream begins with
     #[arg(long, value_name = "TOKENS", default_value_t = 16)]
     pub(crate) prompt: usize,
+    /// Who drafts tokens for the model to judge several at a time
+    #[arg(long, value_enum, default_value_t = Draft::None)]
+    pub(crate) draft: Draft,
 }
 
 #[derive(Debug, Args)]

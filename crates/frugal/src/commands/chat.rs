@@ -13,22 +13,18 @@ use anyhow::Context;
 use frugal_core::backend::Sampling;
 use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::tasks;
-use frugal_model::generate::{Drafting, Lookup};
 use frugal_text::reasoning::Markup;
 
-use crate::cli::{Chat, Common, Draft, Products};
+use crate::cli::{Chat, Common, Products};
 use crate::device::{self, Precision};
 use crate::forecast::Machine;
 use crate::models::{self, Opened, Source};
 use crate::output::{metric, tell};
-use crate::speaker::Speaker;
+use crate::speaker::{Speaker, drafting};
 use talk::{Checker, Prompting, Talk};
 
 /// Longest line, and longest text from a pipe, that is read.
 const MAX_BYTES: u64 = 4 << 20;
-/// The most tokens that the extra layer drafts: it was trained for one, and is right about a second
-/// where the text is plain.
-const MTP_TOKENS: usize = 2;
 /// How R1's makers sample, for models that say nothing.
 const TEMPERATURE: f32 = 0.6;
 const TOP_P: f32 = 0.95;
@@ -82,11 +78,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         None
     };
     let sampling = sampling(arguments, &opened, checker.is_some());
-    let drafting = match arguments.draft {
-        Draft::None => Drafting::None,
-        Draft::Lookup => Drafting::Lookup(Lookup::USUAL),
-        Draft::Mtp => Drafting::Mtp { most: MTP_TOKENS },
-    };
+    let drafting = drafting(arguments.draft);
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));

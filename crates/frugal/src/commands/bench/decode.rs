@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use frugal_core::backend::{Backend, Sampling};
 use frugal_core::rng::Rng;
 use frugal_model::cache::{CacheKind, CacheSettings};
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Progress, Request};
+use frugal_model::generate::{Batch, Drafting, Generator, GeneratorSettings, Progress, Request};
 use frugal_run::consumption::Stopwatch;
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use crate::device::{self, Device, Precision};
 use crate::export::stored_in;
 use crate::forecast::least::{Generation, Streams, Work, generation};
 use crate::models::{self, OnDevice, Opened};
+use crate::speaker::drafting;
 
 /// Rows of a cache page.
 const PAGE_ROWS: usize = 16;
@@ -33,6 +34,7 @@ pub(super) fn prefill(common: &Common, arguments: &BenchPrefill) -> anyhow::Resu
         what: "prefill",
         opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
         streams,
+        drafting: Drafting::None,
         marks: vec![("tokens", json!(streams.prompt))],
         done: Spoken::reading,
     };
@@ -50,8 +52,13 @@ pub(super) fn run(common: &Common, arguments: &BenchDecode) -> anyhow::Result<()
         what: "decode",
         opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
         streams,
+        drafting: drafting(arguments.draft),
         marks: vec![
             ("streams", json!(streams.n)),
+            (
+                "draft",
+                json!(format!("{:?}", arguments.draft).to_lowercase()),
+            ),
             ("prompt", json!(streams.prompt)),
             ("tokens", json!(streams.tokens)),
         ],
@@ -65,6 +72,7 @@ struct Job {
     what: &'static str,
     opened: Opened,
     streams: Streams,
+    drafting: Drafting,
     marks: Vec<(&'static str, Value)>,
     done: fn(&Spoken, &Generation, Streams) -> Done,
 }
@@ -74,13 +82,14 @@ impl Job {
         let Self {
             opened,
             streams,
+            drafting,
             done,
             ..
         } = self;
         let device = device::open(common, Precision::Bf16)?;
         let least = generation(&opened.config, &models::formats(&opened), streams)?;
         let model = opened.load(&device, positions(streams))?;
-        let mut speaker = Speaker::new(&device, model, streams)?;
+        let mut speaker = Speaker::new(&device, model, (streams, drafting))?;
         let mut marks = vec![
             ("model", json!(opened.name)),
             ("format", json!(stored_in(&opened).to_string())),
@@ -150,16 +159,21 @@ impl Spoken {
 }
 
 impl<'d> Speaker<'d> {
-    fn new(device: &'d Device, model: OnDevice, of: Streams) -> anyhow::Result<Self> {
+    fn new(
+        device: &'d Device,
+        model: OnDevice,
+        (of, drafting): (Streams, Drafting),
+    ) -> anyhow::Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
                 kind: CacheKind::smallest(&model.config),
                 page_rows: PAGE_ROWS,
                 // Each stream its own pages, and each prompt those it was computed in.
-                max_pages: 2 * of.n * (positions(of).div_ceil(PAGE_ROWS) + 1),
+                max_pages: 2 * of.n * (positions(of).div_ceil(PAGE_ROWS) + 2),
             },
             max_sequences: of.n,
             prefill_rows: of.n * of.prompt,
+            drafting,
         };
         let generator = Generator::new(device, &model.config, settings)?;
         let vocabulary = u32::try_from(model.config.vocab_size)?;
