@@ -7,6 +7,8 @@
 //! All tiles are configured 16 rows by 64 bytes. Operands are padded to that, which makes a row's
 //! result the same in every place and company.
 
+pub(crate) mod integer;
+
 use std::arch::asm;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -28,7 +30,7 @@ const TILE_ROWS: usize = 16;
 /// Bytes from row to row of a packed tile.
 const ROW_BYTES: usize = 64;
 
-/// Palette 1 (Intel SDM volume 1, 18.1): all eight registers 16 rows of 64 bytes.
+/// Palette 1 (Intel SDM volume 1, 18.1): rows of each of eight registers, and bytes of a row.
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -38,13 +40,18 @@ struct Config {
     rows: [u8; 16],
 }
 
-static CONFIG: Config = Config {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
+impl Config {
+    /// All eight registers 16 rows of 64 bytes.
+    const FULL: Self = Self {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+}
+
+static CONFIG: Config = Config::FULL;
 
 thread_local! {
     static IS_LOADED: Cell<bool> = const { Cell::new(false) };
@@ -66,13 +73,7 @@ impl Tiles {
             features.supports(Isa::Amx),
             "tile registers are in use only where detected"
         );
-        assert!(
-            !IS_LOADED.replace(true),
-            "tile registers are loaded once a thread"
-        );
-        // SAFETY: the features name AMX, so the instruction exists and the system has granted tile
-        // data; the configuration is 64 bytes, valid by Intel's rules, and only read.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
+        claim(&CONFIG);
         Self {
             stays_on_its_thread: PhantomData,
         }
@@ -182,10 +183,27 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: the registers were configured on this thread, which the type cannot leave.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
-        IS_LOADED.set(false);
+        release();
     }
+}
+
+/// Configures the tile registers of this thread, for callers whose features name AMX.
+fn claim(config: &'static Config) {
+    assert!(
+        !IS_LOADED.replace(true),
+        "tile registers are loaded once a thread"
+    );
+    // SAFETY: both callers have asked the features for AMX, so the instruction exists and the system
+    // has granted tile data; the configuration is 64 bytes, valid by Intel's rules, and only read.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, readonly)) };
+}
+
+/// Gives the tile registers of this thread back.
+fn release() {
+    // SAFETY: the registers were configured on this thread by `claim`, and the types that call this
+    // when dropped cannot leave their thread.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    IS_LOADED.set(false);
 }
 
 /// A product of two left tiles by up to two right tiles, or one by up to four, `steps` deep. Tiles are packed:

@@ -19,7 +19,7 @@ pub enum Isa {
     Avx512,
     /// 512-bit vectors with dot products of bf16 and of bytes.
     Avx512Bf16,
-    /// Tile registers with bf16 products, on top of all of the above.
+    /// Tile registers with products of bf16 and of bytes, on top of all of the above.
     Amx,
 }
 
@@ -123,8 +123,8 @@ mod tiles {
     const XFEATURE_XTILEDATA: u32 = 18;
     /// Tile configuration and tile data, both needed.
     const XCR0_TILES: u64 = (1 << 17) | (1 << XFEATURE_XTILEDATA);
-    /// CPUID leaf 7, register EDX: AMX-BF16 and AMX-TILE.
-    const EDX_TILES: u32 = (1 << 22) | (1 << 24);
+    /// CPUID leaf 7, register EDX: AMX-BF16, AMX-TILE and AMX-INT8.
+    const EDX_TILES: u32 = (1 << 22) | (1 << 24) | (1 << 25);
 
     pub(super) fn usable() -> bool {
         processor_has_them() && enabled_by_system() && granted()

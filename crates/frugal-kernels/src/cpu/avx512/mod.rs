@@ -11,6 +11,7 @@
 pub(in crate::cpu) mod direct;
 pub(crate) mod finish;
 pub(crate) mod integer;
+pub(in crate::cpu) mod opened;
 pub(crate) mod pack;
 pub(crate) mod product;
 mod rows;

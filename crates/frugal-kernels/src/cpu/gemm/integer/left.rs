@@ -6,7 +6,7 @@ use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::RUN;
 use crate::cpu::vector::kernel;
 
-use super::panel::{Form, GROUP, GROUPS};
+use super::panel::{Form, GROUP, GROUPS, QUAD};
 
 /// A run of one row. Groups are the weight's.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,45 @@ impl RowRun {
         corrections: [0; LANES],
         offsets: [0.0; LANES],
     };
+}
+
+/// A run of up to sixteen rows side by side, for tile registers.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(crate) struct TileRun {
+    /// Of each four columns those of all rows.
+    pub(crate) levels: [[[i8; QUAD]; LANES]; RUN / QUAD],
+    /// As in [`RowRun`], of each group those of all rows.
+    pub(crate) scales: [[f32; LANES]; LANES],
+    pub(crate) corrections: [[i32; LANES]; LANES],
+    pub(crate) offsets: [[f32; LANES]; LANES],
+}
+
+impl TileRun {
+    pub(crate) const EMPTY: Self = Self {
+        levels: [[[0; QUAD]; LANES]; RUN / QUAD],
+        scales: [[0.0; LANES]; LANES],
+        corrections: [[0; LANES]; LANES],
+        offsets: [[0.0; LANES]; LANES],
+    };
+
+    /// Lays the same run of up to sixteen rows side by side.
+    pub(super) fn arrange<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a RowRun>) {
+        if rows.len() < LANES {
+            *self = Self::EMPTY;
+        }
+        for (lane, row) in rows.enumerate().take(LANES) {
+            let (quads, _) = row.levels.as_flattened().as_chunks::<QUAD>();
+            for (to, quad) in self.levels.iter_mut().zip(quads) {
+                to[lane] = *quad;
+            }
+            for group in 0..LANES {
+                self.scales[group][lane] = row.scales[group];
+                self.corrections[group][lane] = row.corrections[group];
+                self.offsets[group][lane] = row.offsets[group];
+            }
+        }
+    }
 }
 
 kernel! {

@@ -11,13 +11,15 @@
 pub(crate) mod left;
 pub(crate) mod meet;
 pub(crate) mod panel;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use frugal_core::quant::BlockFormat;
 
-use crate::cpu::detect::CpuFeatures;
+use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::pool::Pool;
 use crate::cpu::stored::{RUN, StoredRows, StoredWeight};
 use crate::cpu::vector::Level;
@@ -73,6 +75,13 @@ impl IntegerProduct<'_> {
         let kind = (format, Form::of(format));
         let mut rounded = ROUNDED.take();
         self.round(kind.1, &mut rounded);
+        #[cfg(target_arch = "x86_64")]
+        if self.features.supports(Isa::Amx) && rows.clone().any(|rows| rows.len() >= tiles::FEWEST)
+        {
+            self.in_tiles(kind, rows, &rounded);
+            ROUNDED.set(rounded);
+            return;
+        }
         let items = self.cut(rows);
         let work = |item: &Item| {
             OPENED.with_borrow_mut(|opened| {

@@ -1,0 +1,136 @@
+//! More than a few rows of activations with tile registers, sixteen at a time.
+//!
+//! Groups of a few rows among them (an expert that one token chose) are left to the other kernels,
+//! whose results are the same.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use frugal_core::quant::BlockFormat;
+
+use crate::cpu::amx::integer::{ByteTiles, Totals};
+use crate::cpu::avx512::opened;
+use crate::cpu::gemm::tile::LANES;
+use crate::cpu::vector::{Level, kernel};
+
+use super::left::{RowRun, TileRun};
+use super::panel::{self, Form, PanelRun, STRETCH};
+use super::{IntegerProduct, Item, OPENED, Sums};
+use crate::cpu::gemm::stored::stretches;
+
+/// Rows from which on tiles are worth their laying side by side.
+pub(super) const FEWEST: usize = 3;
+
+thread_local! {
+    /// Rows side by side of the call under way on this thread, kept for their memory.
+    static TILES: RefCell<Vec<TileRun>> = const { RefCell::new(Vec::new()) };
+}
+
+impl IntegerProduct<'_> {
+    /// Forms the product; `rows` are those of each group in turn.
+    pub(super) fn in_tiles(
+        &self,
+        kind: (BlockFormat, Form),
+        rows: impl Iterator<Item = Range<usize>>,
+        rounded: &[RowRun],
+    ) {
+        let panels = self.right.rows().div_ceil(LANES);
+        let (mut items, mut sixteens) = (Vec::new(), Vec::new());
+        for (group, rows) in rows.enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            for panels in stretches(panels, 1, self.pool.threads()) {
+                let rows = rows.clone();
+                let item = Item {
+                    group,
+                    rows,
+                    panels,
+                };
+                items.push((item, sixteens.len()));
+            }
+            if rows.len() >= FEWEST {
+                sixteens.extend(
+                    rows.clone()
+                        .step_by(LANES)
+                        .map(|row| row..(row + LANES).min(rows.end)),
+                );
+            }
+        }
+        let runs = self.runs();
+        let mut tiles = TILES.take();
+        tiles.resize(sixteens.len() * runs, TileRun::EMPTY);
+        self.pool
+            .for_each_chunk(&mut tiles, runs.max(1), |index, to| {
+                for (run, to) in to.iter_mut().enumerate() {
+                    to.arrange(
+                        sixteens[index]
+                            .clone()
+                            .map(|row| &rounded[row * runs + run]),
+                    );
+                }
+            });
+        self.pool.run(items.len(), |i| {
+            let (item, first) = &items[i];
+            OPENED.with_borrow_mut(|opened| {
+                if item.rows.len() < FEWEST {
+                    self.pass_once(kind, item, rounded, opened);
+                } else {
+                    self.past_tiles(kind, item, &tiles[first * runs..], opened);
+                }
+            });
+        });
+        TILES.set(tiles);
+    }
+
+    /// All rows of an item past its panels, a stretch at a time.
+    fn past_tiles(
+        &self,
+        (format, form): (BlockFormat, Form),
+        item: &Item,
+        tiles: &[TileRun],
+        opened: &mut Vec<PanelRun>,
+    ) {
+        let (runs, level) = (self.runs(), Level::of(self.features));
+        let session = ByteTiles::load(self.features, form);
+        let mut totals = vec![Totals::ZERO; item.rows.len().div_ceil(LANES)];
+        opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
+        for panel in item.panels.clone() {
+            let stored = self.stored(item, panel);
+            totals.fill(Totals::ZERO);
+            for first in (0..runs).step_by(STRETCH) {
+                let opened = &mut opened[..STRETCH.min(runs - first)];
+                if !opened::open(self.features, (format, stored), first, opened) {
+                    panel::open(level, format, stored, first, opened);
+                }
+                for (totals, tiles) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
+                    for (opened, x) in opened.iter().zip(&tiles[first..]) {
+                        session.multiply(opened, x, totals);
+                    }
+                }
+            }
+            for (nth, totals) in totals.iter().enumerate() {
+                self.write_tile(level, (item, panel), nth, totals);
+            }
+        }
+    }
+
+    fn write_tile(&self, level: Level, (item, panel): (&Item, usize), nth: usize, totals: &Totals) {
+        let mut turned = Totals::ZERO;
+        turn(level, &totals.0, &mut turned.0);
+        for (half, sums) in turned.0.as_chunks().0.iter().enumerate() {
+            let first = item.rows.start + nth * LANES + half * sums.len();
+            let rows = first..(first + sums.len()).min(item.rows.end);
+            if !rows.is_empty() {
+                self.write(item, panel, rows, &Sums(*sums));
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Sixteen rows of sixteen numbers, turned.
+    fn turn<L>(l, from: &[[f32; LANES]; LANES], to: &mut [[f32; LANES]; LANES]) {
+        let turned = l.transpose(std::array::from_fn(|row| l.load(&from[row])));
+        for (to, row) in to.iter_mut().zip(turned) {
+            l.store(row, to);
+        }
+    }
+}
