@@ -235,7 +235,7 @@ impl Tile {
 }
 
 /// Cuts a block of memory into parts.
-pub(super) fn carve<const N: usize>(memory: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
+pub(super) fn carve<T, const N: usize>(memory: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
     let mut rest = memory;
     sizes.map(|size| {
         let (part, left) = std::mem::take(&mut rest).split_at_mut(size);

@@ -68,7 +68,7 @@ pub struct Cpu {
     pub(super) level: Level,
     pub(super) memory: Arc<Recycler>,
     pub(super) precision: Precision,
-    features: CpuFeatures,
+    pub(super) features: CpuFeatures,
     routes: AtomicU64,
 }
 

@@ -65,10 +65,10 @@ impl Rect<'_> {
 }
 
 #[repr(C, align(64))]
-struct Index([i16; 32]);
+pub(super) struct Index([i16; 32]);
 
 /// 0, 16, 1, 17, ...: the two halves of a vector, one number of each in turn.
-static INTERLEAVE: Index = Index(interleave(0, 16));
+pub(super) static INTERLEAVE: Index = Index(interleave(0, 16));
 /// The lower halves of two vectors in turn.
 static INTERLEAVE_LOW: Index = Index(interleave(0, 32));
 /// The upper halves of two vectors in turn.
@@ -89,14 +89,14 @@ const fn interleave(mut first: i16, mut second: i16) -> [i16; 32] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn index(numbers: &Index) -> __m512i {
+pub(super) fn index(numbers: &Index) -> __m512i {
     // SAFETY: 32 numbers of 16 bits are 512 bits.
     unsafe { _mm512_loadu_epi16(numbers.0.as_ptr()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(out: &mut [u32], at: usize, vector: __m512i) {
+pub(super) fn store(out: &mut [u32], at: usize, vector: __m512i) {
     let place: &mut [u32] = &mut out[at..at + LANES];
     // SAFETY: the slice holds exactly sixteen words.
     unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), vector) };

@@ -35,7 +35,7 @@ mod columns;
 mod engine;
 mod error;
 pub(crate) mod finish;
-mod operands;
+pub(crate) mod operands;
 mod peak;
 mod rows;
 mod stored;

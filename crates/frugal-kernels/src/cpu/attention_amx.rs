@@ -1,0 +1,378 @@
+//! Attention on tile registers: the forward where products are rounded to bf16.
+//!
+//! Units and tiles of 64 keys are those of [`super::attention`]. Sixteen queries of a unit at a time
+//! meet a tile: scores are products of tiles, the softmax is f32, and its weights, rounded to bf16,
+//! are the left tiles of the products with the values. A block that is not full is padded, and a
+//! product's row depends on that row of its left tile alone, so that here too a row has the same
+//! bits in training, in prefill and alone in decode.
+//!
+//! Next: [`super::attention_amx_backward`].
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the desk is carved for the unit; `check::attention` holds every part inside its row"
+)]
+
+use super::amx::{PANELS_OF_FEW, TileBlock, Tiles};
+use super::attention::{Results, State, finish};
+use super::attention_tiles::{Operands, PaddedRows, TILE, Tile, Unit, carve, copy_part};
+use super::avx512::attention::{OfQueries, Running, Scores, WEIGHT_WORDS, weigh};
+use super::backend::Cpu;
+use super::detect::{CpuFeatures, Isa};
+use super::gemm::Precision;
+use super::gemm::operands::{pair_panel, wide};
+use super::gemm::tile::{LANES, Place, Rect, TILE_WORDS};
+use super::vector::{Level, WIDTH, kernel};
+use super::vector_x86::Avx512;
+
+/// Proof that a back-end's attention runs on tiles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Machine {
+    pub(super) features: CpuFeatures,
+    pub(super) lanes: Avx512,
+}
+
+impl Machine {
+    pub(super) fn of(cpu: &Cpu) -> Option<Self> {
+        let features = cpu.features;
+        match cpu.level {
+            Level::Avx512(lanes)
+                if cpu.precision == Precision::Bf16 && features.supports(Isa::Amx) =>
+            {
+                Some(Self { features, lanes })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) const fn level(self) -> Level {
+        Level::Avx512(self.lanes)
+    }
+}
+
+/// Sizes of packed operands, in words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Widths {
+    /// Sixteen queries, or sixteen keys, with their columns as the reduction.
+    pub(super) key: usize,
+    /// Sixteen rows of values or of dy, likewise.
+    pub(super) value: usize,
+    /// Panels of sixteen columns of keys.
+    pub(super) key_panels: usize,
+    /// The same of values.
+    pub(super) value_panels: usize,
+}
+
+impl Widths {
+    pub(super) fn of(operands: &Operands<'_>) -> Self {
+        let (key, value) = (operands.dims.q_width, operands.dims.value_width);
+        Self {
+            key: pair_panel(key),
+            value: pair_panel(value),
+            key_panels: key.div_ceil(LANES),
+            value_panels: value.div_ceil(LANES),
+        }
+    }
+}
+
+/// Words of a panel whose reduction runs over a tile's keys.
+pub(super) const KEYS_PANEL: usize = pair_panel(TILE);
+
+/// Blocks of queries, rounded up.
+pub(super) const fn padded_queries(n_queries: usize) -> usize {
+    n_queries.next_multiple_of(LANES)
+}
+
+/// Memory of a unit.
+struct Desk<'a> {
+    /// All queries as left tiles.
+    queries: &'a mut [u32],
+    /// A tile's keys in panels of sixteen keys.
+    keys: &'a mut [u32],
+    /// Its values in panels of sixteen columns.
+    values: &'a mut [u32],
+    /// A block's weights as left tiles.
+    weights: &'a mut [u32],
+    /// Keys and values of a tile as they are stored, in padded rows.
+    key_rows: &'a mut [f32],
+    value_rows: &'a mut [f32],
+    /// Products of a block.
+    products: &'a mut [f32],
+    state: State<'a>,
+}
+
+/// (words, numbers) a unit needs.
+fn sizes(operands: &Operands<'_>, n_queries: usize) -> ([usize; 4], [usize; 6]) {
+    let widths = Widths::of(operands);
+    let room = padded_queries(n_queries);
+    let words = [
+        room / LANES * widths.key,
+        TILE / LANES * widths.key,
+        widths.value_panels * KEYS_PANEL,
+        WEIGHT_WORDS,
+    ];
+    let padded = operands.value_padded();
+    let numbers = [
+        TILE * operands.dims.q_width.next_multiple_of(WIDTH),
+        TILE * padded,
+        LANES * TILE,
+        room * padded,
+        room,
+        room,
+    ];
+    (words, numbers)
+}
+
+/// Memory that any unit of up to `n_queries` needs, in words of four bytes.
+pub(super) fn needed(operands: &Operands<'_>, n_queries: usize) -> [usize; 2] {
+    let (words, numbers) = sizes(operands, n_queries);
+    [words.iter().sum(), numbers.iter().sum()]
+}
+
+impl<'a> Desk<'a> {
+    fn new(
+        (words, numbers): (&'a mut [u32], &'a mut [f32]),
+        operands: &Operands<'_>,
+        n_queries: usize,
+    ) -> Self {
+        let lengths = sizes(operands, n_queries);
+        let [queries, keys, values, weights] = carve(words, lengths.0);
+        let [key_rows, value_rows, products, sums, largest, totals] = carve(numbers, lengths.1);
+        Self {
+            queries,
+            keys,
+            values,
+            weights,
+            key_rows,
+            value_rows,
+            products,
+            state: State::begin(sums, largest, totals),
+        }
+    }
+}
+
+struct At<'a> {
+    machine: Machine,
+    tiles: &'a Tiles,
+    operands: &'a Operands<'a>,
+    unit: &'a Unit<'a>,
+    widths: Widths,
+}
+
+/// Attention of a unit.
+pub(super) fn attend(
+    (machine, tiles): (Machine, &Tiles),
+    (operands, unit): (&Operands<'_>, &Unit<'_>),
+    memory: (&mut [u32], &mut [f32]),
+    results: &Results<'_>,
+) {
+    let n_queries = unit.n_queries();
+    let mut desk = Desk::new(memory, operands, n_queries);
+    let widths = Widths::of(operands);
+    let at = At {
+        machine,
+        tiles,
+        operands,
+        unit,
+        widths,
+    };
+    for index in 0..n_queries {
+        let (row, head) = unit.query(index);
+        let query = one_row(operands.query(row, head));
+        let start = index / LANES * widths.key + index % LANES * LANES;
+        let place = Place::left_tiles(widths.key);
+        let to = &mut desk.queries[start..];
+        wide::rows_to_pairs(machine.features, &query, place, to);
+    }
+    for tile in unit.tiles() {
+        let has_numbers = pack(&at, &tile, &mut desk);
+        let mut first = tile.first_query / LANES * LANES;
+        while first < n_queries {
+            meet(&at, (&tile, has_numbers), first, &mut desk);
+            first += LANES;
+        }
+    }
+    finish(machine.level(), operands, unit, &desk.state, results);
+}
+
+/// A row as a matrix.
+fn one_row(row: &[f32]) -> Rect<'_> {
+    Rect {
+        data: row,
+        stride: row.len(),
+        rows: 1,
+        cols: row.len(),
+    }
+}
+
+/// Copies a tile's keys and values out of their store.
+pub(super) fn copy_tile(
+    level: Level,
+    operands: &Operands<'_>,
+    (tile, head): (&Tile, usize),
+    key_rows: &mut [f32],
+    value_rows: &mut [f32],
+) {
+    let [own, shared] = operands.dims.key;
+    let padded = operands.dims.q_width.next_multiple_of(WIDTH);
+    for (part, offset) in [(own, 0), (shared, own.width)] {
+        let to = PaddedRows {
+            values: &mut *key_rows,
+            padded,
+            offset,
+        };
+        copy_part(level, operands.part(part), head, tile, to);
+    }
+    let to = PaddedRows {
+        values: value_rows,
+        padded: operands.value_padded(),
+        offset: 0,
+    };
+    copy_part(level, operands.part(operands.dims.value), head, tile, to);
+}
+
+/// The first rows and columns of padded rows.
+pub(super) fn rows_of(values: &[f32], rows: usize, cols: usize) -> Rect<'_> {
+    Rect {
+        data: values,
+        stride: cols.next_multiple_of(WIDTH),
+        rows,
+        cols,
+    }
+}
+
+/// Packs a tile's keys and values; says whether all its values are numbers that bf16 can hold.
+fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
+    let (features, dims) = (at.machine.features, &at.operands.dims);
+    let head = at.unit.heads.start;
+    let level = at.machine.level();
+    copy_tile(
+        level,
+        at.operands,
+        (tile, head),
+        desk.key_rows,
+        desk.value_rows,
+    );
+    let keys = rows_of(desk.key_rows, tile.len, dims.q_width);
+    wide::rows_to_panels(features, &keys, desk.keys);
+    let values = rows_of(desk.value_rows, tile.len, dims.value_width);
+    wide::row_pairs(features, &values, Place::panels(KEYS_PANEL), desk.values);
+    are_numbers(
+        level,
+        &desk.value_rows[..tile.len * at.operands.value_padded()],
+    )
+}
+
+kernel! {
+    /// Whether all of x stay finite in bf16.
+    fn are_numbers<L>(l, x: &[f32]) -> bool {
+        // Just above the ratio of the largest f32 to the largest bf16.
+        let (grown, zero) = (l.splat(1.004), l.splat(0.0));
+        let mut sum = zero;
+        for part in x.as_chunks::<WIDTH>().0 {
+            sum = l.mul_add(l.mul(l.load(part), grown), zero, sum);
+        }
+        !l.sum(sum).is_nan()
+    }
+}
+
+/// Lets sixteen queries from `first` on meet a tile.
+fn meet(at: &At<'_>, (tile, has_numbers): (&Tile, bool), first: usize, desk: &mut Desk<'_>) {
+    let seen = seen_of(at.unit, tile, first);
+    let vectors = seen.iter().max().map_or(0, |most| most.div_ceil(LANES));
+    if vectors == 0 {
+        return;
+    }
+    let product = TileBlock {
+        a: &desk.queries[first / LANES * at.widths.key..],
+        a_block: 0,
+        row_tiles: 1,
+        b: desk.keys,
+        b_panel: at.widths.key,
+        panels: vectors,
+        steps: at.widths.key / TILE_WORDS,
+    };
+    at.tiles.multiply(&product, desk.products);
+    let scores = Scores {
+        products: desk.products,
+        vectors,
+        seen: &seen,
+        scale: at.operands.scale,
+    };
+    let block = first..first + LANES;
+    let (Some(largest), Some(totals)) = (
+        desk.state.largest[block.clone()].first_chunk_mut(),
+        desk.state.totals[block].first_chunk_mut(),
+    ) else {
+        return;
+    };
+    let running = Running { largest, totals };
+    // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+    let factors = unsafe { weigh(at.machine.lanes, &scores, running, desk.weights) };
+    let steps = vectors.div_ceil(2);
+    if has_numbers {
+        mix(at, (first, 0..LANES), (steps, &factors), desk);
+        return;
+    }
+    // A value that is no number must not reach a query that does not see it, even with weight 0:
+    // for each query by itself what it does not see is left out.
+    for (r, seen) in seen.iter().enumerate().filter(|(_, seen)| **seen > 0) {
+        let rows = rows_of(desk.value_rows, *seen, at.operands.dims.value_width);
+        let place = Place::panels(KEYS_PANEL);
+        desk.values.fill(0);
+        wide::row_pairs(at.machine.features, &rows, place, desk.values);
+        mix(at, (first, r..r + 1), (steps, &factors), desk);
+    }
+}
+
+/// Keys of a tile that each query of a block sees.
+pub(super) fn seen_of(unit: &Unit<'_>, tile: &Tile, first: usize) -> [usize; LANES] {
+    let n_queries = unit.n_queries();
+    std::array::from_fn(|r| {
+        if first + r < n_queries {
+            unit.seen(first + r)
+                .saturating_sub(tile.start)
+                .min(tile.len)
+        } else {
+            0
+        }
+    })
+}
+
+/// sums = sums * factor + weights · values, for some queries of a block.
+fn mix(
+    at: &At<'_>,
+    (first, queries): (usize, std::ops::Range<usize>),
+    (steps, factors): (usize, &OfQueries),
+    desk: &mut Desk<'_>,
+) {
+    let padded = at.operands.value_padded();
+    for panel in (0..at.widths.value_panels).step_by(PANELS_OF_FEW) {
+        let panels = PANELS_OF_FEW.min(at.widths.value_panels - panel);
+        let product = TileBlock {
+            a: desk.weights,
+            a_block: 0,
+            row_tiles: 1,
+            b: &desk.values[panel * KEYS_PANEL..],
+            b_panel: KEYS_PANEL,
+            panels,
+            steps,
+        };
+        at.tiles.multiply(&product, desk.products);
+        for r in queries.clone() {
+            let from = &desk.products[r * panels * LANES..][..panels * LANES];
+            let start = (first + r) * padded + panel * LANES;
+            let to = &mut desk.state.sums[start..start + panels * LANES];
+            add_scaled(at.machine.level(), factors[r], from, to);
+        }
+    }
+}
+
+kernel! {
+    /// y = y factor + x
+    fn add_scaled<L>(l, factor: f32, x: &[f32], y: &mut [f32]) {
+        let factor = l.splat(factor);
+        for (x, y) in x.as_chunks::<WIDTH>().0.iter().zip(y.as_chunks_mut::<WIDTH>().0) {
+            l.store(l.mul_add(l.load(y), factor, l.load(x)), y);
+        }
+    }
+}
