@@ -70,7 +70,7 @@ impl<'b, B: TrainBackend> TrainBench<'b, B> {
             )
         };
         let samples: Vec<Sample> = (0..self.sequences).map(|_| sample()).collect();
-        let step = Step::of(&samples)?;
-        self.learner.update(&[step], &mut Goal::CrossEntropy, 1e-3)
+        let steps = Step::of(&samples)?.micro_batches()?;
+        self.learner.update(&steps, &mut Goal::CrossEntropy, 1e-3)
     }
 }
