@@ -98,6 +98,8 @@ struct Desk<'a> {
     /// Products of a block.
     products: &'a mut [f32],
     state: State<'a>,
+    /// Whether a tile's values are all numbers that bf16 holds, once known.
+    has_numbers: Option<bool>,
 }
 
 /// (words, numbers) a unit needs.
@@ -146,6 +148,7 @@ impl<'a> Desk<'a> {
             value_rows,
             products,
             state: State::begin(sums, largest, totals),
+            has_numbers: None,
         }
     }
 }
@@ -184,10 +187,10 @@ pub(super) fn attend(
         wide::rows_to_pairs(machine.features, &query, place, to);
     }
     for tile in unit.tiles() {
-        let has_numbers = pack(&at, &tile, &mut desk);
+        pack(&at, &tile, &mut desk);
         let mut first = tile.first_query / LANES * LANES;
         while first < n_queries {
-            meet(&at, (&tile, has_numbers), first, &mut desk);
+            meet(&at, &tile, first, &mut desk);
             first += LANES;
         }
     }
@@ -204,30 +207,50 @@ fn one_row(row: &[f32]) -> Rect<'_> {
     }
 }
 
-/// Copies a tile's keys and values out of their store.
-pub(super) fn copy_tile(
+/// A tile's keys, in their store if it has them as a matrix, else copied out of it.
+pub(super) fn keys_of<'a>(
     level: Level,
-    operands: &Operands<'_>,
+    operands: &'a Operands<'_>,
     (tile, head): (&Tile, usize),
-    key_rows: &mut [f32],
-    value_rows: &mut [f32],
-) {
+    copy: &'a mut [f32],
+) -> Rect<'a> {
     let [own, shared] = operands.dims.key;
-    let padded = operands.dims.q_width.next_multiple_of(WIDTH);
+    let width = operands.dims.q_width;
+    if shared.width == 0
+        && let Some(rect) = operands.part(own).matrix(head, tile)
+    {
+        return rect;
+    }
+    let padded = width.next_multiple_of(WIDTH);
     for (part, offset) in [(own, 0), (shared, own.width)] {
         let to = PaddedRows {
-            values: &mut *key_rows,
+            values: &mut *copy,
             padded,
             offset,
         };
         copy_part(level, operands.part(part), head, tile, to);
     }
+    rows_of(copy, tile.len, width)
+}
+
+/// The same of its values.
+pub(super) fn values_of<'a>(
+    level: Level,
+    operands: &'a Operands<'_>,
+    (tile, head): (&Tile, usize),
+    copy: &'a mut [f32],
+) -> Rect<'a> {
+    let part = operands.part(operands.dims.value);
+    if let Some(rect) = part.matrix(head, tile) {
+        return rect;
+    }
     let to = PaddedRows {
-        values: value_rows,
+        values: &mut *copy,
         padded: operands.value_padded(),
         offset: 0,
     };
-    copy_part(level, operands.part(operands.dims.value), head, tile, to);
+    copy_part(level, part, head, tile, to);
+    rows_of(copy, tile.len, operands.dims.value_width)
 }
 
 /// The first rows and columns of padded rows.
@@ -240,43 +263,34 @@ pub(super) fn rows_of(values: &[f32], rows: usize, cols: usize) -> Rect<'_> {
     }
 }
 
-/// Packs a tile's keys and values; says whether all its values are numbers that bf16 can hold.
-fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
-    let (features, dims) = (at.machine.features, &at.operands.dims);
-    let head = at.unit.heads.start;
-    let level = at.machine.level();
-    copy_tile(
-        level,
-        at.operands,
-        (tile, head),
-        desk.key_rows,
-        desk.value_rows,
-    );
-    let keys = rows_of(desk.key_rows, tile.len, dims.q_width);
+/// Packs a tile's keys and values.
+fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
+    let (features, level) = (at.machine.features, at.machine.level());
+    let of_head = (tile, at.unit.heads.start);
+    desk.has_numbers = None;
+    let keys = keys_of(level, at.operands, of_head, desk.key_rows);
     wide::rows_to_panels(features, &keys, desk.keys);
-    let values = rows_of(desk.value_rows, tile.len, dims.value_width);
+    let values = values_of(level, at.operands, of_head, desk.value_rows);
     wide::row_pairs(features, &values, Place::panels(KEYS_PANEL), desk.values);
-    are_numbers(
-        level,
-        &desk.value_rows[..tile.len * at.operands.value_padded()],
-    )
 }
 
 kernel! {
-    /// Whether all of x stay finite in bf16.
-    fn are_numbers<L>(l, x: &[f32]) -> bool {
+    /// Whether all of a matrix stay finite in bf16.
+    fn are_numbers<L>(l, x: &Rect<'_>) -> bool {
         // Just above the ratio of the largest f32 to the largest bf16.
         let (grown, zero) = (l.splat(1.004), l.splat(0.0));
         let mut sum = zero;
-        for part in x.as_chunks::<WIDTH>().0 {
-            sum = l.mul_add(l.mul(l.load(part), grown), zero, sum);
+        for row in 0..x.rows {
+            for part in x.row(row).chunks(WIDTH) {
+                sum = l.mul_add(l.mul(l.load_part(part), grown), zero, sum);
+            }
         }
         !l.sum(sum).is_nan()
     }
 }
 
 /// Lets sixteen queries from `first` on meet a tile.
-fn meet(at: &At<'_>, (tile, has_numbers): (&Tile, bool), first: usize, desk: &mut Desk<'_>) {
+fn meet(at: &At<'_>, tile: &Tile, first: usize, desk: &mut Desk<'_>) {
     let seen = seen_of(at.unit, tile, first);
     let vectors = seen.iter().max().map_or(0, |most| most.div_ceil(LANES));
     if vectors == 0 {
@@ -292,8 +306,10 @@ fn meet(at: &At<'_>, (tile, has_numbers): (&Tile, bool), first: usize, desk: &mu
         steps: at.widths.key / TILE_WORDS,
     };
     at.tiles.multiply(&product, desk.products);
+    let queries = LANES.min(at.unit.n_queries() - first);
     let scores = Scores {
         products: desk.products,
+        queries,
         vectors,
         seen: &seen,
         scale: at.operands.scale,
@@ -309,19 +325,45 @@ fn meet(at: &At<'_>, (tile, has_numbers): (&Tile, bool), first: usize, desk: &mu
     // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
     let factors = unsafe { weigh(at.machine.lanes, &scores, running, desk.weights) };
     let steps = vectors.div_ceil(2);
-    if has_numbers {
-        mix(at, (first, 0..LANES), (steps, &factors), desk);
+    let sees_all = seen[..queries].iter().all(|seen| *seen == tile.len);
+    if sees_all || tile_has_numbers(at, tile, desk) {
+        mix(at, (first, 0..queries), (steps, &factors), desk);
         return;
     }
     // A value that is no number must not reach a query that does not see it, even with weight 0:
     // for each query by itself what it does not see is left out.
     for (r, seen) in seen.iter().enumerate().filter(|(_, seen)| **seen > 0) {
-        let rows = rows_of(desk.value_rows, *seen, at.operands.dims.value_width);
-        let place = Place::panels(KEYS_PANEL);
-        desk.values.fill(0);
-        wide::row_pairs(at.machine.features, &rows, place, desk.values);
+        pack_seen(at, tile, *seen, desk);
         mix(at, (first, r..r + 1), (steps, &factors), desk);
     }
+    pack_seen(at, tile, tile.len, desk);
+}
+
+/// Looks once a tile, when first asked.
+fn tile_has_numbers(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
+    let Desk {
+        has_numbers,
+        value_rows,
+        ..
+    } = desk;
+    *has_numbers.get_or_insert_with(|| {
+        let (level, of_head) = (at.machine.level(), (tile, at.unit.heads.start));
+        let values = values_of(level, at.operands, of_head, value_rows);
+        are_numbers(level, &values)
+    })
+}
+
+/// Packs the first values of a tile, zeros after them.
+fn pack_seen(at: &At<'_>, tile: &Tile, seen: usize, desk: &mut Desk<'_>) {
+    let (level, of_head) = (at.machine.level(), (tile, at.unit.heads.start));
+    let values = values_of(level, at.operands, of_head, desk.value_rows);
+    let values = Rect {
+        rows: seen,
+        ..values
+    };
+    desk.values.fill(0);
+    let place = Place::panels(KEYS_PANEL);
+    wide::row_pairs(at.machine.features, &values, place, desk.values);
 }
 
 /// Keys of a tile that each query of a block sees.

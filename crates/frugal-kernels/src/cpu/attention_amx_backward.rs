@@ -13,7 +13,7 @@
 )]
 
 use super::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock, Tiles};
-use super::attention_amx::{KEYS_PANEL, Machine, Widths, copy_tile, rows_of, seen_of};
+use super::attention_amx::{KEYS_PANEL, Machine, Widths, keys_of, rows_of, seen_of, values_of};
 use super::attention_backward::{At, Gradients, write_queries, write_tile};
 use super::attention_tiles::{Operands, TILE, Tile, carve};
 use super::avx512::attention::{Panels, Scores, Slopes, WEIGHT_WORDS, slopes};
@@ -234,21 +234,14 @@ fn pack_queries(machine: Machine, at: &At<'_>, desk: &mut Desk<'_>) {
 }
 
 fn pack_keys(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
-    let features = machine.features;
-    let dims = &at.operands.dims;
+    let (features, level) = (machine.features, machine.level());
     let Desk { words, numbers, .. } = desk;
     let of_head = (tile, at.unit.heads.start);
-    let (key_rows, value_rows) = (&mut *numbers.key_rows, &mut *numbers.value_rows);
-    copy_tile(machine.level(), at.operands, of_head, key_rows, value_rows);
-    let keys = rows_of(key_rows, tile.len, dims.q_width);
+    let keys = keys_of(level, at.operands, of_head, numbers.key_rows);
+    let place = Place::panels(KEYS_PANEL);
     wide::rows_to_panels(features, &keys, words.keys);
-    wide::row_pairs(
-        features,
-        &keys,
-        Place::panels(KEYS_PANEL),
-        words.key_columns,
-    );
-    let values = rows_of(value_rows, tile.len, dims.value_width);
+    wide::row_pairs(features, &keys, place, words.key_columns);
+    let values = values_of(level, at.operands, of_head, numbers.value_rows);
     wide::rows_to_panels(features, &values, words.values);
 }
 
@@ -313,6 +306,7 @@ fn meet(
     let given = Slopes {
         scores: Scores {
             products: numbers.scores,
+            queries: LANES,
             vectors,
             seen: &seen,
             scale: at.operands.scale,

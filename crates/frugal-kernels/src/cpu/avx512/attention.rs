@@ -23,6 +23,8 @@ pub(crate) const MOST_VECTORS: usize = 4;
 pub(crate) struct Scores<'a> {
     /// A row of `16 vectors` for each query.
     pub(crate) products: &'a [f32],
+    /// Queries of the block, 1 to 16.
+    pub(crate) queries: usize,
     /// Vectors of keys, 1 to 4.
     pub(crate) vectors: usize,
     /// Keys that each query sees, from the first on.
@@ -64,7 +66,8 @@ pub(crate) struct Running<'a> {
 }
 
 /// Turns scores into weights e^(score - largest), as left tiles; gives what earlier sums are
-/// multiplied by, since the largest score may have grown. Keys not seen have the weight 0.
+/// multiplied by, since the largest score may have grown. Keys not seen have the weight 0; rows of
+/// tiles that are no query's are left as they were.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 pub(crate) fn weigh(
     l: Avx512,
@@ -91,7 +94,7 @@ fn weigh_vectors<const N: usize>(
     let (zero, least) = (l.splat(0.0), l.splat(f32::NEG_INFINITY));
     let scale = l.splat(scores.scale);
     let mut rows = [least; LANES];
-    for (r, row) in rows.iter_mut().enumerate() {
+    for (r, row) in rows.iter_mut().enumerate().take(scores.queries) {
         for n in 0..N {
             let z = l.mul(scores.vector::<N>(l, (r, n)), scale);
             *row = l.max(*row, l.first(scores.lanes((r, n)), z, least));
@@ -107,10 +110,10 @@ fn weigh_vectors<const N: usize>(
     // Before the first key both are -infinity: their difference is no number and the maximum takes
     // the other; the factor is then of sums that are 0.
     let factors = exp(l, l.max(l.sub(before, now), l.splat(-120.0)));
-    for (r, row) in rows.iter_mut().enumerate() {
+    rows = [zero; LANES];
+    for (r, row) in rows.iter_mut().enumerate().take(scores.queries) {
         let shift = l.splat(running.largest[r]);
         let mut e = [zero; MOST_VECTORS];
-        *row = zero;
         for (n, e) in e.iter_mut().enumerate().take(N) {
             let z = l.mul(scores.vector::<N>(l, (r, n)), scale);
             *e = l.first(scores.lanes((r, n)), exp(l, l.sub(z, shift)), zero);

@@ -177,8 +177,14 @@ pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
     for block in 0..rect.rows.div_ceil(LANES) {
         for step in 0..steps {
             let mut tile = [_mm512_setzero_si512(); LANES];
+            let (row, col) = (block * LANES, step * DEPTH);
+            let is_whole = row + LANES <= rect.rows && col + DEPTH <= rect.cols;
             for (r, vector) in tile.iter_mut().enumerate() {
-                *vector = rect.along(block * LANES + r, step * DEPTH);
+                let numbers = rect.data.get((row + r) * rect.stride + col..);
+                *vector = match numbers.and_then(<[f32]>::first_chunk) {
+                    Some(numbers) if is_whole => pairs_of(numbers),
+                    _ => rect.along(row + r, col),
+                };
             }
             store_tile(&transposed(&tile), out, (block * steps + step) * TILE_WORDS);
         }

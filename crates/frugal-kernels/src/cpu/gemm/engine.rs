@@ -238,7 +238,10 @@ fn sweep_tiles(
     session: &Session,
     (a, b): (&[u32], &[u32]),
     extent: &Extent,
-    (sums, mut done): (&mut Aligned<f32>, impl FnMut(Done<'_>) -> Option<Destination>),
+    (sums, mut done): (
+        &mut Aligned<f32>,
+        impl FnMut(Done<'_>) -> Option<Destination>,
+    ),
 ) {
     use crate::cpu::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock};
     let own;
