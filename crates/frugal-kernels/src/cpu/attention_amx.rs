@@ -12,15 +12,21 @@
     reason = "the desk is carved for the unit; `check::attention` holds every part inside its row"
 )]
 
+use frugal_core::ops::check::KeyPart;
+
 use super::amx::{PANELS_OF_FEW, TileBlock, Tiles};
 use super::attention::{Results, State, finish};
-use super::attention_tiles::{Operands, PaddedRows, TILE, Tile, Unit, carve, copy_part};
-use super::avx512::attention::{OfQueries, Running, Scores, WEIGHT_WORDS, weigh};
+use super::attention_tiles::{
+    Operands, PaddedRows, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
+};
+use super::avx512::attention::{
+    Gathered, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, values_to_panels, weigh,
+};
 use super::backend::Cpu;
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::Precision;
 use super::gemm::operands::{pair_panel, wide};
-use super::gemm::tile::{LANES, Place, Rect, TILE_WORDS};
+use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 use super::vector::{Level, WIDTH, kernel};
 use super::vector_x86::Avx512;
 
@@ -161,6 +167,17 @@ struct At<'a> {
     widths: Widths,
 }
 
+impl<'a> At<'a> {
+    fn stored(&self, tile: &'a Tile) -> Stored<'a> {
+        Stored {
+            machine: self.machine,
+            operands: self.operands,
+            tile,
+            head: self.unit.heads.start,
+        }
+    }
+}
+
 /// Attention of a unit.
 pub(super) fn attend(
     (machine, tiles): (Machine, &Tiles),
@@ -207,81 +224,127 @@ fn one_row(row: &[f32]) -> Rect<'_> {
     }
 }
 
-/// A tile's keys, in their store if it has them as a matrix, else copied out of it.
-pub(super) fn keys_of<'a>(
-    level: Level,
-    operands: &'a Operands<'_>,
-    (tile, head): (&Tile, usize),
-    copy: &'a mut [f32],
-) -> Rect<'a> {
-    let [own, shared] = operands.dims.key;
-    let width = operands.dims.q_width;
-    if shared.width == 0
-        && let Some(rect) = operands.part(own).matrix(head, tile)
-    {
-        return rect;
+/// What a tile's keys and values are packed from.
+pub(super) struct Stored<'a> {
+    pub(super) machine: Machine,
+    pub(super) operands: &'a Operands<'a>,
+    pub(super) tile: &'a Tile,
+    pub(super) head: usize,
+}
+
+impl Stored<'_> {
+    /// Shows `pack` the keys, in one part or two, with the column each begins at. Numbers that are
+    /// not f32, and parts that do not begin with a step of the reduction, pass through `copy`.
+    pub(super) fn keys(&self, copy: &mut [f32], mut pack: impl FnMut(&Gathered<'_>, usize)) {
+        let [own, shared] = self.operands.dims.key;
+        let width = self.operands.dims.q_width;
+        let sources = [own, shared].map(|part| self.operands.part(part).source);
+        if let [Source::F32(first), Source::F32(second)] = sources
+            && (shared.width == 0 || own.width.is_multiple_of(DEPTH))
+        {
+            for (values, part, column) in [(first, own, 0), (second, shared, own.width)] {
+                self.show(values, part, |rows| pack(rows, column));
+            }
+            return;
+        }
+        let padded = width.next_multiple_of(WIDTH);
+        for (part, offset) in [(own, 0), (shared, own.width)] {
+            let to = PaddedRows {
+                values: &mut *copy,
+                padded,
+                offset,
+            };
+            let part = self.operands.part(part);
+            copy_part(self.machine.level(), part, self.head, self.tile, to);
+        }
+        let starts = padded_starts(padded);
+        let starts = &starts[..self.tile.len];
+        let rows = Gathered {
+            values: copy,
+            starts,
+            width,
+        };
+        pack(&rows, 0);
     }
-    let padded = width.next_multiple_of(WIDTH);
-    for (part, offset) in [(own, 0), (shared, own.width)] {
+
+    /// Shows `pack` the values.
+    pub(super) fn values(&self, copy: &mut [f32], mut pack: impl FnMut(&Gathered<'_>)) {
+        let value = self.operands.dims.value;
+        let part = self.operands.part(value);
+        if let Source::F32(values) = part.source {
+            self.show(values, value, pack);
+            return;
+        }
+        let padded = self.operands.value_padded();
         let to = PaddedRows {
             values: &mut *copy,
             padded,
-            offset,
+            offset: 0,
         };
-        copy_part(level, operands.part(part), head, tile, to);
+        copy_part(self.machine.level(), part, self.head, self.tile, to);
+        let starts = padded_starts(padded);
+        pack(&Gathered {
+            values: copy,
+            starts: &starts[..self.tile.len],
+            width: value.width,
+        });
     }
-    rows_of(copy, tile.len, width)
+
+    fn show(&self, values: &[f32], part: KeyPart, mut pack: impl FnMut(&Gathered<'_>)) {
+        if part.width > 0 {
+            let starts = self.tile.starts(part, self.head);
+            pack(&Gathered {
+                values,
+                starts: &starts[..self.tile.len],
+                width: part.width,
+            });
+        }
+    }
 }
 
-/// The same of its values.
-pub(super) fn values_of<'a>(
-    level: Level,
-    operands: &'a Operands<'_>,
-    (tile, head): (&Tile, usize),
-    copy: &'a mut [f32],
-) -> Rect<'a> {
-    let part = operands.part(operands.dims.value);
-    if let Some(rect) = part.matrix(head, tile) {
-        return rect;
-    }
-    let to = PaddedRows {
-        values: &mut *copy,
-        padded: operands.value_padded(),
-        offset: 0,
-    };
-    copy_part(level, part, head, tile, to);
-    rows_of(copy, tile.len, operands.dims.value_width)
+/// Packs keys for scores: see [`keys_to_panels`].
+pub(super) fn pack_keys(
+    machine: Machine,
+    keys: &Gathered<'_>,
+    (column, words): (usize, usize),
+    out: &mut [u32],
+) {
+    let steps = (column / DEPTH, words / TILE_WORDS);
+    // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+    unsafe { keys_to_panels(machine.lanes, keys, steps, out) };
 }
 
-/// The first rows and columns of padded rows.
-pub(super) fn rows_of(values: &[f32], rows: usize, cols: usize) -> Rect<'_> {
-    Rect {
-        data: values,
-        stride: cols.next_multiple_of(WIDTH),
-        rows,
-        cols,
-    }
+/// Packs rows for sums over keys, panels of sixteen columns: see [`values_to_panels`].
+pub(super) fn pack_columns(machine: Machine, rows: &Gathered<'_>, out: &mut [u32]) {
+    // SAFETY: as above.
+    unsafe { values_to_panels(machine.lanes, rows, KEYS_PANEL, out) };
 }
 
 /// Packs a tile's keys and values.
 fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
-    let (features, level) = (at.machine.features, at.machine.level());
-    let of_head = (tile, at.unit.heads.start);
     desk.has_numbers = None;
-    let keys = keys_of(level, at.operands, of_head, desk.key_rows);
-    wide::rows_to_panels(features, &keys, desk.keys);
-    let values = values_of(level, at.operands, of_head, desk.value_rows);
-    wide::row_pairs(features, &values, Place::panels(KEYS_PANEL), desk.values);
+    let (machine, stored) = (at.machine, at.stored(tile));
+    let Desk {
+        keys,
+        values,
+        key_rows,
+        value_rows,
+        ..
+    } = desk;
+    stored.keys(key_rows, |rows, column| {
+        pack_keys(machine, rows, (column, at.widths.key), keys);
+    });
+    stored.values(value_rows, |rows| pack_columns(machine, rows, values));
 }
 
 kernel! {
-    /// Whether all of a matrix stay finite in bf16.
-    fn are_numbers<L>(l, x: &Rect<'_>) -> bool {
+    /// Whether all of a tile's values stay finite in bf16.
+    fn are_numbers<L>(l, x: &Gathered<'_>) -> bool {
         // Just above the ratio of the largest f32 to the largest bf16.
         let (grown, zero) = (l.splat(1.004), l.splat(0.0));
         let mut sum = zero;
-        for row in 0..x.rows {
-            for part in x.row(row).chunks(WIDTH) {
+        for start in x.starts {
+            for part in x.values[*start..start + x.width].chunks(WIDTH) {
                 sum = l.mul_add(l.mul(l.load_part(part), grown), zero, sum);
             }
         }
@@ -321,9 +384,9 @@ fn meet(at: &At<'_>, tile: &Tile, first: usize, desk: &mut Desk<'_>) {
     ) else {
         return;
     };
-    let running = Running { largest, totals };
+    let mut running = Running { largest, totals };
     // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
-    let factors = unsafe { weigh(at.machine.lanes, &scores, running, desk.weights) };
+    let factors = unsafe { weigh(at.machine.lanes, &scores, &mut running, desk.weights) };
     let steps = vectors.div_ceil(2);
     let sees_all = seen[..queries].iter().all(|seen| *seen == tile.len);
     if sees_all || tile_has_numbers(at, tile, desk) {
@@ -347,23 +410,23 @@ fn tile_has_numbers(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
         ..
     } = desk;
     *has_numbers.get_or_insert_with(|| {
-        let (level, of_head) = (at.machine.level(), (tile, at.unit.heads.start));
-        let values = values_of(level, at.operands, of_head, value_rows);
-        are_numbers(level, &values)
+        let (level, mut found) = (at.machine.level(), false);
+        let look = |rows: &Gathered<'_>| found = are_numbers(level, rows);
+        at.stored(tile).values(value_rows, look);
+        found
     })
 }
 
 /// Packs the first values of a tile, zeros after them.
 fn pack_seen(at: &At<'_>, tile: &Tile, seen: usize, desk: &mut Desk<'_>) {
-    let (level, of_head) = (at.machine.level(), (tile, at.unit.heads.start));
-    let values = values_of(level, at.operands, of_head, desk.value_rows);
-    let values = Rect {
-        rows: seen,
-        ..values
-    };
-    desk.values.fill(0);
-    let place = Place::panels(KEYS_PANEL);
-    wide::row_pairs(at.machine.features, &values, place, desk.values);
+    let Desk {
+        values, value_rows, ..
+    } = desk;
+    values.fill(0);
+    at.stored(tile).values(value_rows, |rows| {
+        let starts = &rows.starts[..seen];
+        pack_columns(at.machine, &Gathered { starts, ..*rows }, values);
+    });
 }
 
 /// Keys of a tile that each query of a block sees.

@@ -13,12 +13,12 @@
 )]
 
 use super::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock, Tiles};
-use super::attention_amx::{KEYS_PANEL, Machine, Widths, keys_of, rows_of, seen_of, values_of};
+use super::attention_amx::{KEYS_PANEL, Machine, Stored, Widths, pack_columns, pack_keys, seen_of};
 use super::attention_backward::{At, Gradients, write_queries, write_tile};
 use super::attention_tiles::{Operands, TILE, Tile, carve};
 use super::avx512::attention::{Panels, Scores, Slopes, WEIGHT_WORDS, slopes};
 use super::gemm::operands::{pair_panel, wide};
-use super::gemm::tile::{DEPTH, LANES, Place, TILE_WORDS};
+use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 use super::vector::{WIDTH, add_into, dot, kernel};
 
 /// Queries whose weights and slopes are kept at a time: 128 KB.
@@ -176,7 +176,7 @@ pub(super) fn attend_backward(
     pack_queries(machine, at, &mut desk);
     let level = machine.level();
     for tile in at.unit.tiles() {
-        pack_keys(machine, at, &tile, &mut desk);
+        pack_tile(machine, at, &tile, &mut desk);
         desk.numbers.d_keys.fill(0.0);
         desk.numbers.d_values.fill(0.0);
         let mut start = tile.first_query / DEPTH * DEPTH;
@@ -233,16 +233,38 @@ fn pack_queries(machine: Machine, at: &At<'_>, desk: &mut Desk<'_>) {
     wide::cols_to_tiles(features, &dys, words.dys_flipped);
 }
 
-fn pack_keys(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
-    let (features, level) = (machine.features, machine.level());
-    let Desk { words, numbers, .. } = desk;
-    let of_head = (tile, at.unit.heads.start);
-    let keys = keys_of(level, at.operands, of_head, numbers.key_rows);
-    let place = Place::panels(KEYS_PANEL);
-    wide::rows_to_panels(features, &keys, words.keys);
-    wide::row_pairs(features, &keys, place, words.key_columns);
-    let values = values_of(level, at.operands, of_head, numbers.value_rows);
-    wide::rows_to_panels(features, &values, words.values);
+/// Packs a tile's keys, both ways, and its values.
+fn pack_tile(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
+    let Desk {
+        words,
+        numbers,
+        widths,
+        ..
+    } = desk;
+    let stored = Stored {
+        machine,
+        operands: at.operands,
+        tile,
+        head: at.unit.heads.start,
+    };
+    stored.keys(numbers.key_rows, |rows, column| {
+        pack_keys(machine, rows, (column, widths.key), words.keys);
+        let columns = &mut words.key_columns[column / LANES * KEYS_PANEL..];
+        pack_columns(machine, rows, columns);
+    });
+    stored.values(numbers.value_rows, |rows| {
+        pack_keys(machine, rows, (0, widths.value), words.values);
+    });
+}
+
+/// The first rows and columns of padded rows.
+fn rows_of(values: &[f32], rows: usize, cols: usize) -> Rect<'_> {
+    Rect {
+        data: values,
+        stride: cols.next_multiple_of(WIDTH),
+        rows,
+        cols,
+    }
 }
 
 /// Lets sixteen queries from `first` on meet a tile; they are `place` queries into their run.

@@ -15,8 +15,6 @@ use frugal_core::backend::{Keys, Pages};
 use frugal_core::ops::check::{AttentionDims, KeyPart, KeyTensor};
 use half::bf16;
 
-#[cfg(target_arch = "x86_64")]
-use super::gemm::tile::Rect;
 use super::tensor::{Tensor, widen};
 use super::vector::{Lanes, WIDTH, kernel, prefetch};
 
@@ -210,25 +208,6 @@ impl<'a> Unit<'a> {
                 rows,
             }
         })
-    }
-}
-
-impl<'a> Part<'a> {
-    /// A head's part of a tile's keys as a matrix, where they are f32 and rows follow each other.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn matrix(&self, head: usize, tile: &Tile) -> Option<Rect<'a>> {
-        let Source::F32(values) = self.source else {
-            return None;
-        };
-        let first = tile.rows[0];
-        let mut rows = tile.rows[..tile.len].iter().zip(first..);
-        let rect = Rect {
-            data: &values[self.part.start(first, head)..],
-            stride: self.part.row_stride,
-            rows: tile.len,
-            cols: self.part.width,
-        };
-        rows.all(|(row, expected)| *row == expected).then_some(rect)
     }
 }
 

@@ -3,11 +3,13 @@
 //! A block is sixteen queries by up to four vectors of keys. Everything is done query by query, or
 //! with a query a lane, so that a query's numbers do not depend on the others of its block.
 
-use std::arch::x86_64::{__m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16};
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16, _mm512_setzero_si512,
+};
 use std::mem::transmute;
 
-use super::pack::{INTERLEAVE, index, store};
-use crate::cpu::gemm::tile::{LANES, TILE_WORDS};
+use super::pack::{INTERLEAVE, index, pairs_of, store, store_tile, transposed};
+use crate::cpu::gemm::tile::{DEPTH, LANES, TILE_WORDS};
 use crate::cpu::vector::{Lanes, exp};
 use crate::cpu::vector_x86::Avx512;
 
@@ -72,7 +74,7 @@ pub(crate) struct Running<'a> {
 pub(crate) fn weigh(
     l: Avx512,
     scores: &Scores<'_>,
-    running: Running<'_>,
+    running: &mut Running<'_>,
     weights: &mut [u32],
 ) -> OfQueries {
     match scores.vectors {
@@ -88,7 +90,7 @@ pub(crate) fn weigh(
 fn weigh_vectors<const N: usize>(
     l: Avx512,
     scores: &Scores<'_>,
-    running: Running<'_>,
+    running: &mut Running<'_>,
     weights: &mut [u32],
 ) -> OfQueries {
     let (zero, least) = (l.splat(0.0), l.splat(f32::NEG_INFINITY));
@@ -227,4 +229,73 @@ fn slope_vectors<const N: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn across(order: __m512i, first: __m512, second: __m512) -> __m512i {
     _mm512_permutexvar_epi16(order, words(_mm512_cvtne2ps_pbh(second, first)))
+}
+
+/// Columns of keys or values, wherever their rows are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gathered<'a> {
+    pub(crate) values: &'a [f32],
+    /// Where each row begins.
+    pub(crate) starts: &'a [usize],
+    /// Columns of a row.
+    pub(crate) width: usize,
+}
+
+impl Gathered<'_> {
+    /// Sixteen numbers from `column` on of the row at `start`, zeros past its end.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn vector(&self, l: Avx512, start: usize, column: usize) -> __m512 {
+        if column >= self.width {
+            return l.splat(0.0);
+        }
+        l.load_part(&self.values[start + column..start + self.width])
+    }
+}
+
+/// Keys to panels of sixteen, pairs along the columns: the columns are the reduction's from step
+/// `first` on of `steps`.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn keys_to_panels(
+    l: Avx512,
+    keys: &Gathered<'_>,
+    (first, steps): (usize, usize),
+    out: &mut [u32],
+) {
+    for (panel, starts) in keys.starts.chunks(LANES).enumerate() {
+        for step in 0..keys.width.div_ceil(DEPTH) {
+            let column = step * DEPTH;
+            let mut tile = [_mm512_setzero_si512(); LANES];
+            for (vector, start) in tile.iter_mut().zip(starts) {
+                let row = &keys.values[start + column..start + keys.width];
+                *vector = match row.first_chunk() {
+                    Some(numbers) => pairs_of(numbers),
+                    None => words(_mm512_cvtne2ps_pbh(
+                        keys.vector(l, *start, column + LANES),
+                        keys.vector(l, *start, column),
+                    )),
+                };
+            }
+            let at = (panel * steps + first + step) * TILE_WORDS;
+            store_tile(&transposed(&tile), out, at);
+        }
+    }
+}
+
+/// Values to panels of sixteen columns, pairs of rows: the rows are the reduction, zeros up to whole
+/// steps; a panel is `panel` words.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn values_to_panels(l: Avx512, values: &Gathered<'_>, panel: usize, out: &mut [u32]) {
+    let order = index(&INTERLEAVE);
+    for pair in 0..values.starts.len().div_ceil(DEPTH) * LANES {
+        let at = pair / LANES * TILE_WORDS + pair % LANES * LANES;
+        for block in 0..values.width.div_ceil(LANES) {
+            let row = |index: usize| match values.starts.get(index) {
+                Some(start) => values.vector(l, *start, block * LANES),
+                None => l.splat(0.0),
+            };
+            let pairs = across(order, row(2 * pair), row(2 * pair + 1));
+            store(out, block * panel + at, pairs);
+        }
+    }
 }

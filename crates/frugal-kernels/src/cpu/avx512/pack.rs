@@ -145,7 +145,7 @@ pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
 /// Sixteen pairs out of 32 neighbours.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
+pub(super) fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
     // SAFETY: the first sixteen of 32 numbers.
     let low = unsafe { _mm512_loadu_ps(numbers.as_ptr()) };
     // SAFETY: the other sixteen.
@@ -177,14 +177,8 @@ pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
     for block in 0..rect.rows.div_ceil(LANES) {
         for step in 0..steps {
             let mut tile = [_mm512_setzero_si512(); LANES];
-            let (row, col) = (block * LANES, step * DEPTH);
-            let is_whole = row + LANES <= rect.rows && col + DEPTH <= rect.cols;
             for (r, vector) in tile.iter_mut().enumerate() {
-                let numbers = rect.data.get((row + r) * rect.stride + col..);
-                *vector = match numbers.and_then(<[f32]>::first_chunk) {
-                    Some(numbers) if is_whole => pairs_of(numbers),
-                    _ => rect.along(row + r, col),
-                };
+                *vector = rect.along(block * LANES + r, step * DEPTH);
             }
             store_tile(&transposed(&tile), out, (block * steps + step) * TILE_WORDS);
         }
@@ -257,7 +251,7 @@ fn expect_read(data: &[f32], at: usize) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
+pub(super) fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
     let place = &mut out[at..at + TILE_WORDS];
     for (r, &vector) in tile.iter().enumerate() {
         store(place, r * LANES, vector);
@@ -267,7 +261,7 @@ fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
 /// Transposes 16 x 16 words: pairs of rows, then of 64-bit halves, then of 128-bit lanes twice.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
     let mut pairs = [_mm512_setzero_si512(); LANES];
     for i in (0..LANES).step_by(2) {
         pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
