@@ -249,7 +249,11 @@ impl Gathered<'_> {
         if column >= self.width {
             return l.splat(0.0);
         }
-        l.load_part(&self.values[start + column..start + self.width])
+        let row = &self.values[start + column..start + self.width];
+        match row.first_chunk() {
+            Some(all) => l.load(all),
+            None => l.load_part(row),
+        }
     }
 }
 
