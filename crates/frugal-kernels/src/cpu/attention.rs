@@ -9,7 +9,8 @@
 //! order within a tile, neighbours in a block adding nothing but exact zeros. A row therefore has
 //! the same bits in training, in prefill and alone in decode, with keys packed or in pages.
 //!
-//! Meaning: `frugal_core::ops::attention`. Backward: [`super::attention_backward`].
+//! Where products are rounded to bf16 and there are tile registers, the units run on those instead:
+//! `attention_amx`. Meaning: `frugal_core::ops::attention`. Backward: [`super::attention_backward`].
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,

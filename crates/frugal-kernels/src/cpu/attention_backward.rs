@@ -6,7 +6,7 @@
 //! tiles in order, so gradients do not depend on the number of threads. Heads that share a key are
 //! in one unit; the roped part that all heads share is summed by head first, then over heads.
 //!
-//! Meaning: `frugal_core::ops::attention`.
+//! Units on tile registers: `attention_amx_backward`. Meaning: `frugal_core::ops::attention`.
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
