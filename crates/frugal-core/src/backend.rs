@@ -328,6 +328,12 @@ pub trait Backend {
             _ => self.put(shape, Data::F32(&decode_parts(shape, parts)?)),
         }
     }
+    /// The same weight for products with the tokens of answers, which come one or a few at a time. A
+    /// back-end may round their activations more than those of prompts, where that is what keeps up
+    /// with memory; a row's result then depends on which of the two it is, but never on its company.
+    fn for_answers(&self, weight: &Self::Tensor) -> Self::Tensor {
+        weight.clone()
+    }
     /// A vector of indices.
     fn put_indices(&self, indices: &[u32]) -> Result<Self::Tensor>;
     /// The numbers of a tensor, row-major, in f32.

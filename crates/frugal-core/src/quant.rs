@@ -11,6 +11,7 @@
 mod affine;
 mod fit;
 pub mod fp8;
+pub mod integer;
 mod planes;
 mod signed;
 mod simple;
@@ -21,6 +22,7 @@ use core::fmt;
 use half::f16;
 
 pub use self::affine::{Q2K, Q4K, Q5K, six_bit_pairs};
+pub use self::planes::{Opener, Plain};
 pub use self::signed::{Q3K, Q6K};
 pub use self::simple::{IQ4_NL_LEVELS, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use crate::dtype::DType;
@@ -28,25 +30,90 @@ use crate::error::{Error, Result, expect_count};
 use crate::shape::Shape;
 
 /// One block of a format, of so many bytes and numbers.
+///
+/// A number is `factor * (level - ZERO) - minimum`; a factor and a minimum are those of a group of
+/// numbers that follow each other.
 pub trait Block<const BYTES: usize, const VALUES: usize> {
-    /// Its numbers. Every pattern of bytes is one; factors may be infinite or NaN.
-    fn decode(block: &[u8; BYTES], values: &mut [f32; VALUES]);
+    /// Numbers of a group: 16 or 32.
+    const GROUP: usize;
+    /// Bits that the largest level takes.
+    const BITS: u32;
+    /// The level of the number zero, where there is no minimum.
+    const ZERO: u8;
+    /// Whether groups have minima; where not, those of [`open`](Self::open) are left alone.
+    const HAS_MINIMA: bool;
+
+    /// Its levels, and the factor and the minimum of each group. Every pattern of bytes is a block;
+    /// factors may be infinite or NaN.
+    fn open<O: Opener>(o: O, block: &[u8; BYTES], into: Opened<'_, VALUES>);
+
+    /// Its numbers.
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn decode<O: Opener>(o: O, block: &[u8; BYTES], values: &mut [f32; VALUES]) {
+        let mut levels = [0; VALUES];
+        let (mut factors, mut minima): (Groups, Groups) = ([0.0; 16], [0.0; 16]);
+        let into = Opened {
+            levels: &mut levels,
+            factors: &mut factors,
+            minima: &mut minima,
+        };
+        Self::open(o, block, into);
+        let groups = values
+            .chunks_exact_mut(Self::GROUP)
+            .zip(levels.chunks_exact(Self::GROUP));
+        for ((values, levels), (factor, minimum)) in groups.zip(factors.iter().zip(&minima)) {
+            for (value, level) in values.iter_mut().zip(levels) {
+                *value = factor * (f32::from(*level) - f32::from(Self::ZERO));
+                if Self::HAS_MINIMA {
+                    *value -= minimum;
+                }
+            }
+        }
+    }
 
     /// The block near finite numbers; none where a factor is beyond f16.
     fn encode(values: &[f32; VALUES]) -> Option<[u8; BYTES]>;
 }
 
+/// Where a block is opened to.
+#[derive(Debug)]
+pub struct Opened<'a, const VALUES: usize> {
+    /// The level of each number.
+    pub levels: &'a mut [u8; VALUES],
+    /// The factor of each group.
+    pub factors: &'a mut Groups,
+    /// The minimum of each group, where there are any.
+    pub minima: &'a mut Groups,
+}
+
+/// One number for each group of a block; of a block with fewer groups, the first ones.
+pub type Groups = [f32; 16];
+
 /// The numbers of as many whole blocks as both sides hold, for a caller who knows the format when
 /// it is compiled.
-#[inline]
-pub fn decode_blocks<B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES: usize>(
+#[expect(
+    clippy::inline_always,
+    reason = "melts into the vector code of its opener"
+)]
+#[inline(always)]
+pub fn decode_blocks<
+    O: Opener,
+    B: Block<BYTES, VALUES>,
+    const BYTES: usize,
+    const VALUES: usize,
+>(
+    o: O,
     bytes: &[u8],
     out: &mut [f32],
 ) {
     let (blocks, _) = bytes.as_chunks();
     let (values, _) = out.as_chunks_mut();
     for (block, values) in blocks.iter().zip(values) {
-        B::decode(block, values);
+        B::decode(o, block, values);
     }
 }
 
@@ -80,15 +147,26 @@ fn expect_finite(values: &[f32]) -> Result<()> {
     }
 }
 
-/// A factor as blocks hold it.
-#[inline]
-fn half(low: u8, high: u8) -> f32 {
-    f16::from_le_bytes([low, high]).to_f32()
-}
-
 /// The factor nearest to a number; none beyond f16.
 fn to_half(value: f32) -> Option<f16> {
     Some(f16::from_f32(value)).filter(|half| half.is_finite())
+}
+
+/// Evaluates an expression with a name for the [`Block`] of a [`BlockFormat`].
+#[macro_export]
+macro_rules! with_block {
+    ($format:expr, $block:ident => $body:expr) => {
+        $crate::with_block!(@ $format, $block => $body;
+            Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Iq4Nl, Q2K, Q3K, Q4K, Q5K, Q6K)
+    };
+    (@ $format:expr, $block:ident => $body:expr; $($name:ident),*) => {
+        match $format {
+            $($crate::quant::BlockFormat::$name => {
+                type $block = $crate::quant::$name;
+                $body
+            })*
+        }
+    };
 }
 
 /// How a block of numbers is stored. Names and layouts are those of GGUF files.
@@ -221,19 +299,7 @@ impl BlockFormat {
     pub fn decode(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         let expected = self.expect_bytes_of(out.len())?;
         expect_count("decode", "bytes", expected, bytes.len())?;
-        match self {
-            Self::Q4_0 => decode_blocks::<Q4_0, _, _>(bytes, out),
-            Self::Q4_1 => decode_blocks::<Q4_1, _, _>(bytes, out),
-            Self::Q5_0 => decode_blocks::<Q5_0, _, _>(bytes, out),
-            Self::Q5_1 => decode_blocks::<Q5_1, _, _>(bytes, out),
-            Self::Q8_0 => decode_blocks::<Q8_0, _, _>(bytes, out),
-            Self::Q2K => decode_blocks::<Q2K, _, _>(bytes, out),
-            Self::Q3K => decode_blocks::<Q3K, _, _>(bytes, out),
-            Self::Q4K => decode_blocks::<Q4K, _, _>(bytes, out),
-            Self::Q5K => decode_blocks::<Q5K, _, _>(bytes, out),
-            Self::Q6K => decode_blocks::<Q6K, _, _>(bytes, out),
-            Self::Iq4Nl => decode_blocks::<Iq4Nl, _, _>(bytes, out),
-        }
+        with_block!(self, B => decode_blocks::<_, B, _, _>(Plain, bytes, out));
         Ok(())
     }
 
@@ -245,19 +311,7 @@ impl BlockFormat {
     pub fn encode(self, values: &[f32]) -> Result<Vec<u8>> {
         self.expect_bytes_of(values.len())?;
         expect_finite(values)?;
-        match self {
-            Self::Q4_0 => encode_blocks::<Q4_0, _, _>(values),
-            Self::Q4_1 => encode_blocks::<Q4_1, _, _>(values),
-            Self::Q5_0 => encode_blocks::<Q5_0, _, _>(values),
-            Self::Q5_1 => encode_blocks::<Q5_1, _, _>(values),
-            Self::Q8_0 => encode_blocks::<Q8_0, _, _>(values),
-            Self::Q2K => encode_blocks::<Q2K, _, _>(values),
-            Self::Q3K => encode_blocks::<Q3K, _, _>(values),
-            Self::Q4K => encode_blocks::<Q4K, _, _>(values),
-            Self::Q5K => encode_blocks::<Q5K, _, _>(values),
-            Self::Q6K => encode_blocks::<Q6K, _, _>(values),
-            Self::Iq4Nl => encode_blocks::<Iq4Nl, _, _>(values),
-        }
+        with_block!(self, B => encode_blocks::<B, _, _>(values))
     }
 
     fn expect_bytes_of(self, values: usize) -> Result<usize> {

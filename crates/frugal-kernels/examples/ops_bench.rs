@@ -22,7 +22,7 @@ use frugal_core::dtype::{DType, Data};
 use frugal_core::rng::Rng;
 use frugal_core::shape::{Rows, Shape};
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
-use frugal_kernels::cpu::gemm::Precision;
+use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 use frugal_kernels::cpu::tensor::Tensor;
 
 struct Bench {
@@ -83,6 +83,7 @@ fn main() {
     let settings = CpuSettings {
         threads,
         precision,
+        blocks: BlockProducts::Integer,
         isa: None,
     };
     let bench = Bench {

@@ -126,6 +126,16 @@ impl<T: Clone> Cache<T> {
         config: &ModelConfig,
         settings: CacheSettings,
     ) -> Result<Self> {
+        Self::of_layers(b, config, settings, config.num_hidden_layers)
+    }
+
+    /// A cache of more layers than the model's own: those that draft.
+    pub(crate) fn of_layers<B: Backend<Tensor = T>>(
+        b: &B,
+        config: &ModelConfig,
+        settings: CacheSettings,
+        n_layers: usize,
+    ) -> Result<Self> {
         let widths = settings.kind.widths(config)?;
         let rows = settings.page_rows.checked_mul(settings.max_pages);
         if settings.page_rows == 0 || rows.is_none_or(|rows| u32::try_from(rows).is_err()) {
@@ -137,8 +147,8 @@ impl<T: Clone> Cache<T> {
                 ),
             });
         }
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for _ in 0..config.num_hidden_layers {
+        let mut layers = Vec::with_capacity(n_layers);
+        for _ in 0..n_layers {
             let zeros = |width| b.zeros(Shape::matrix(0, width));
             layers.push(Store {
                 first: zeros(widths.0)?,
@@ -267,24 +277,57 @@ impl<T: Clone> Cache<T> {
         slot.ok_or_else(|| not_open(id))
     }
 
-    /// Makes room for `length` more rows of a sequence: copies a shared last page, adds pages.
-    fn extend<B: Backend<Tensor = T>>(&mut self, b: &B, id: SequenceId, length: u32) -> Result<()> {
+    /// Pages that can still be taken.
+    pub(crate) fn vacant_pages(&self) -> usize {
+        self.settings.max_pages - self.pool.in_use()
+    }
+
+    /// Pages that [`Self::extend`] would take.
+    pub(crate) fn pages_for(&self, id: SequenceId, start: u32, length: u32) -> Result<usize> {
+        let pages = &self.sequence(id)?.pages;
+        let is_taken = |index: &usize| {
+            let page = pages.get(*index);
+            page.is_none_or(|page| self.pool.is_shared(*page))
+        };
+        Ok(self.touched(start, length).filter(is_taken).count())
+    }
+
+    /// The pages of a sequence, by their place in it, that rows `start..start + length` lie in.
+    fn touched(&self, start: u32, length: u32) -> core::ops::Range<usize> {
+        let page_rows = self.settings.page_rows;
+        let (start, length) = (start as usize, length as usize);
+        let first = start / page_rows;
+        let end = (start + length).div_ceil(page_rows);
+        first..if length == 0 { first } else { end }
+    }
+
+    /// Makes rows `start..start + length` of a sequence its own, `start` no later than its end:
+    /// copies pages that others share, adds pages.
+    fn extend<B: Backend<Tensor = T>>(
+        &mut self,
+        b: &B,
+        id: SequenceId,
+        (start, length): (u32, u32),
+    ) -> Result<()> {
         let page_rows = self.settings.page_rows;
         let held = self.length(id)? as usize;
-        let begun = held / page_rows;
-        let shared = self.sequence(id)?.pages.get(begun).copied();
-        if let Some(old) = shared.filter(|page| length > 0 && self.pool.is_shared(*page)) {
-            let new = self.take_page(b)?;
-            self.copy_page(b, old, new, held % page_rows)?;
-            self.pool.release(old);
-            if let Some(page) = self.sequence_mut(id)?.pages.get_mut(begun) {
-                *page = new;
+        for index in self.touched(start, length) {
+            match self.sequence(id)?.pages.get(index).copied() {
+                None => {
+                    let page = self.take_page(b)?;
+                    self.sequence_mut(id)?.pages.push(page);
+                }
+                Some(old) if self.pool.is_shared(old) => {
+                    let new = self.take_page(b)?;
+                    let n_rows = held.saturating_sub(index * page_rows).min(page_rows);
+                    self.copy_page(b, old, new, n_rows)?;
+                    self.pool.release(old);
+                    if let Some(page) = self.sequence_mut(id)?.pages.get_mut(index) {
+                        *page = new;
+                    }
+                }
+                Some(_) => {}
             }
-        }
-        let needed = (held + length as usize).div_ceil(page_rows);
-        while self.sequence(id)?.pages.len() < needed {
-            let page = self.take_page(b)?;
-            self.sequence_mut(id)?.pages.push(page);
         }
         Ok(())
     }
@@ -306,8 +349,8 @@ impl<T: Clone> Cache<T> {
         new: u32,
         n_rows: usize,
     ) -> Result<()> {
-        let from = self.page_rows_of(old, 0..n_rows);
-        let to = self.page_rows_of(new, 0..n_rows);
+        let from: Vec<u32> = self.page_rows_of(old, 0..n_rows).collect();
+        let to: Vec<u32> = self.page_rows_of(new, 0..n_rows).collect();
         for store in &mut self.layers {
             b.copy_rows(&mut store.first, &from, &to)?;
             if let Some(second) = &mut store.second {
@@ -322,9 +365,13 @@ impl<T: Clone> Cache<T> {
         clippy::cast_possible_truncation,
         reason = "bounded by the constructor"
     )]
-    fn page_rows_of(&self, page: u32, rows: core::ops::Range<usize>) -> Vec<u32> {
+    fn page_rows_of(
+        &self,
+        page: u32,
+        rows: core::ops::Range<usize>,
+    ) -> impl Iterator<Item = u32> + use<T> {
         let begin = page as usize * self.settings.page_rows;
-        rows.map(|row| (begin + row) as u32).collect()
+        rows.map(move |row| (begin + row) as u32)
     }
 
     /// Doubles the stores, up to the limit.

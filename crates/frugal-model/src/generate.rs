@@ -3,23 +3,34 @@
 //! A prompt is computed once and its samples share its pages. Samples retire as they end and
 //! waiting prompts take their place. Each token is decided by a uniform number derived from
 //! (request seed, sample, position), so that a sample does not depend on what else is in the
-//! batch. Token ids in, token ids out: text is made elsewhere.
+//! batch. Nor does it depend on drafts ([`Drafting`]), which save steps where they are right. Token
+//! ids in, token ids out: text is made elsewhere.
+//!
+//! Who begins and who ends is in `generate/run.rs`, a step in `engine.rs`, why drafts change nothing
+//! in `draft.rs`. One sequence for a conversation is [`crate::stream`].
 
 use alloc::format;
 use alloc::string::ToString;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Picked, Sampling};
-use frugal_core::rng::{Rng, key};
-use frugal_core::shape::Rows;
+use frugal_core::backend::{Backend, Sampling};
 
-use crate::cache::{Cache, CacheSettings, Cached, SequenceId};
+use crate::cache::{Cache, CacheSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::transformer::{self, Model, Step};
+use crate::transformer::Model;
+
+mod draft;
+pub(crate) mod engine;
+mod ngram;
+mod run;
+
+pub(crate) use draft::Track;
+pub use draft::{Drafted, Drafting};
+pub use ngram::Lookup;
+use run::Run;
 
 /// One prompt and how many continuations of it are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +87,8 @@ pub struct GeneratorSettings {
     pub max_sequences: usize,
     /// Prompt rows computed together; a longer prompt is computed alone.
     pub prefill_rows: usize,
+    /// Who drafts.
+    pub drafting: Drafting,
 }
 
 /// A cache and what is needed to fill it. Reused from call to call, also when weights change.
@@ -83,38 +96,30 @@ pub struct GeneratorSettings {
 pub struct Generator<T> {
     cache: Cache<T>,
     settings: GeneratorSettings,
-}
-
-/// A sample under way.
-struct Live {
-    request: usize,
-    sample: usize,
-    sequence: SequenceId,
-    last_id: u32,
-}
-
-/// The state of one call.
-struct Run<'a, B: Backend> {
-    b: &'a B,
-    model: &'a Model<B::Tensor>,
-    batch: &'a Batch<'a>,
-    samples: Vec<Vec<Sample>>,
-    live: Vec<Live>,
-    begun: usize,
+    drafted: Drafted,
 }
 
 impl<T: Clone + Debug> Generator<T> {
     /// A generator for models of one config.
     ///
     /// # Errors
-    /// If the cache does not fit the model.
+    /// If the cache does not fit the model, or the model has no layer to draft with.
     pub fn new<B: Backend<Tensor = T>>(
         b: &B,
         config: &ModelConfig,
         settings: GeneratorSettings,
     ) -> Result<Self> {
-        let cache = Cache::new(b, config, settings.cache)?;
-        Ok(Self { cache, settings })
+        let cache = settings.drafting.cache(b, config, settings.cache)?;
+        Ok(Self {
+            cache,
+            settings,
+            drafted: Drafted::default(),
+        })
+    }
+
+    /// What drafting came to in the last call.
+    pub const fn drafted(&self) -> Drafted {
+        self.drafted
     }
 
     /// Continues every request; the result has one list of samples a request, in order.
@@ -133,15 +138,8 @@ impl<T: Clone + Debug> Generator<T> {
     ) -> Result<Vec<Vec<Sample>>> {
         self.check(b, model, batch)?;
         self.cache.clear();
-        let empty = |request: &Request<'_>| vec![Sample::default(); request.n_samples];
-        let mut run = Run {
-            b,
-            model,
-            batch,
-            samples: batch.requests.iter().map(empty).collect(),
-            live: Vec::new(),
-            begun: 0,
-        };
+        let answering = model.for_answers(b);
+        let mut run = Run::new(b, [model, &answering], batch, self.settings.drafting);
         let mut tokens = 0;
         while run.begun < batch.requests.len() || !run.live.is_empty() {
             let admitted = self.admit(&run);
@@ -155,12 +153,13 @@ impl<T: Clone + Debug> Generator<T> {
                 live: run.live.len(),
                 waiting: batch.requests.len() - run.begun,
             };
+            self.drafted = run.drafted;
             if on_step(progress).is_break() {
                 self.cache.clear();
                 return Err(Error::Interrupted);
             }
         }
-        Ok(run.samples)
+        Ok(run.samples())
     }
 
     fn check<B: Backend<Tensor = T>>(
@@ -213,119 +212,4 @@ impl<T: Clone + Debug> Generator<T> {
         }
         admitted
     }
-}
-
-impl<B: Backend> Run<'_, B> {
-    /// Computes the next prompts and draws the first token of their samples.
-    fn prefill(&mut self, cache: &mut Cache<B::Tensor>, n_requests: usize) -> Result<usize> {
-        let first = self.begun;
-        let requests = self.batch.requests.iter().skip(first).take(n_requests);
-        let mut ids = Vec::new();
-        let mut lengths = Vec::new();
-        let mut prompts = Vec::new();
-        let mut last_rows = Vec::new();
-        for request in requests.clone() {
-            ids.extend_from_slice(request.ids);
-            lengths.push(row_number(request.ids.len())?);
-            last_rows.push(row_number(ids.len() - 1)?);
-            prompts.push(cache.open()?);
-        }
-        let rows = Rows::packed(&lengths)?;
-        let logits = self.logits(cache, &ids, &rows, &prompts, Some(&last_rows))?;
-        let mut rows_of_samples = Vec::new();
-        let mut drawn = Vec::new();
-        for ((offset, request), prompt) in requests.enumerate().zip(&prompts) {
-            for sample in 0..request.n_samples {
-                rows_of_samples.push(row_number(offset)?);
-                drawn.push(Live {
-                    request: first + offset,
-                    sample,
-                    sequence: cache.fork(*prompt)?,
-                    last_id: 0,
-                });
-            }
-            cache.free(*prompt)?;
-        }
-        self.begun += n_requests;
-        let logits = self.b.gather(&logits, &rows_of_samples)?;
-        self.draw(cache, drawn, &logits)
-    }
-
-    /// Continues all live samples by one token.
-    fn decode(&mut self, cache: &mut Cache<B::Tensor>) -> Result<usize> {
-        let live = core::mem::take(&mut self.live);
-        let ids: Vec<u32> = live.iter().map(|live| live.last_id).collect();
-        let sequences: Vec<SequenceId> = live.iter().map(|live| live.sequence).collect();
-        let starts = sequences
-            .iter()
-            .map(|sequence| cache.length(*sequence))
-            .collect::<Result<Vec<u32>>>()?;
-        let rows = Rows::new(&vec![1; live.len()], &starts)?;
-        let logits = self.logits(cache, &ids, &rows, &sequences, None)?;
-        self.draw(cache, live, &logits)
-    }
-
-    /// Logits of a step's rows, or of the chosen ones only.
-    fn logits(
-        &self,
-        cache: &mut Cache<B::Tensor>,
-        ids: &[u32],
-        rows: &Rows,
-        sequences: &[SequenceId],
-        chosen: Option<&[u32]>,
-    ) -> Result<B::Tensor> {
-        let cached = Cached { cache, sequences };
-        let step = Step { ids, rows };
-        let mut hidden = transformer::hidden(self.b, self.model, &step, Some(cached))?;
-        if let Some(chosen) = chosen {
-            hidden = self.b.gather(&hidden, chosen)?;
-        }
-        transformer::logits(self.b, self.model, &hidden)
-    }
-
-    /// Draws a token for each sample, row i of `logits` for sample i, and retires those that end.
-    fn draw(
-        &mut self,
-        cache: &mut Cache<B::Tensor>,
-        drawn: Vec<Live>,
-        logits: &B::Tensor,
-    ) -> Result<usize> {
-        let uniforms: Vec<f32> = drawn.iter().map(|live| self.uniform(live)).collect();
-        let Picked { ids, log_probs } = self.b.pick(logits, &self.batch.sampling, &uniforms)?;
-        let n_drawn = drawn.len();
-        for ((mut live, id), log_prob) in drawn.into_iter().zip(ids).zip(log_probs) {
-            let samples = self.samples.get_mut(live.request);
-            let Some(sample) = samples.and_then(|samples| samples.get_mut(live.sample)) else {
-                continue;
-            };
-            sample.ids.push(id);
-            sample.log_probs.push(log_prob);
-            sample.is_finished = self.batch.stop.contains(&id);
-            if sample.is_finished || sample.ids.len() >= self.batch.max_new_tokens {
-                cache.free(live.sequence)?;
-            } else {
-                live.last_id = id;
-                self.live.push(live);
-            }
-        }
-        Ok(n_drawn)
-    }
-
-    /// The number that decides a sample's next token.
-    fn uniform(&self, live: &Live) -> f32 {
-        let request = self.batch.requests.get(live.request);
-        let drawn = self
-            .samples
-            .get(live.request)
-            .and_then(|samples| samples.get(live.sample));
-        let seed = request.map_or(0, |request| request.seed);
-        let prompt = request.map_or(0, |request| request.ids.len());
-        let position = prompt + drawn.map_or(0, |sample| sample.ids.len());
-        let words = [key("sample"), seed, live.sample as u64, position as u64];
-        Rng::derive(&words).uniform()
-    }
-}
-
-fn row_number(row: usize) -> Result<u32> {
-    u32::try_from(row).map_err(|_| frugal_core::error::Error::PositionOverflow.into())
 }

@@ -7,8 +7,9 @@
 use frugal_core::backend::Backend;
 use frugal_core::shape::Rows;
 
+use crate::cache::{Cached, LayerCache};
 use crate::error::{Error, Result};
-use crate::transformer::{Forward, Model, layer};
+use crate::transformer::{Forward, Model, Step, layer};
 
 /// The extra layer's hidden states `[T, D]`, after its own norm: read with
 /// [`crate::transformer::head`] they predict the token after `next_ids`.
@@ -25,6 +26,31 @@ pub fn hidden<B: Backend>(
     next_ids: &[u32],
     rows: &Rows,
 ) -> Result<B::Tensor> {
+    let ids = next_ids;
+    forward(b, model, hidden, &Step { ids, rows }, None)
+}
+
+/// The same over a cache whose last layer is this one's. `step` has the tokens that follow, at the
+/// positions of the hidden states; rows at the end of what this layer has seen, or before.
+pub(crate) fn hidden_cached<B: Backend>(
+    b: &B,
+    model: &Model<B::Tensor>,
+    hidden: &B::Tensor,
+    step: &Step<'_>,
+    cached: Cached<'_, B::Tensor>,
+) -> Result<B::Tensor> {
+    let mut reserved = cached.revisit(b, step.rows)?;
+    let cache = reserved.layer(model.config.num_hidden_layers)?;
+    forward(b, model, hidden, step, Some(cache))
+}
+
+fn forward<B: Backend>(
+    b: &B,
+    model: &Model<B::Tensor>,
+    hidden: &B::Tensor,
+    step: &Step<'_>,
+    cache: Option<LayerCache<'_, B::Tensor>>,
+) -> Result<B::Tensor> {
     let Some(params) = &model.params.mtp else {
         return Err(Error::Config {
             field: "num_nextn_predict_layers".into(),
@@ -36,12 +62,12 @@ pub fn hidden<B: Backend>(
         b,
         config: &model.config,
         rope: &model.rope,
-        rows,
+        rows: step.rows,
     };
-    let embedding = b.gather(&model.params.embed, next_ids)?;
+    let embedding = b.gather(&model.params.embed, step.ids)?;
     let embedding = forward.norm(&embedding, &params.enorm)?;
     let hidden = forward.norm(hidden, &params.hnorm)?;
     let x = forward.linear(&b.join(&[&embedding, &hidden], 1)?, &params.eh_proj)?;
-    let x = layer(&forward, &params.layer, &x, None)?;
+    let x = layer(&forward, &params.layer, &x, cache)?;
     forward.norm(&x, &params.norm)
 }

@@ -55,6 +55,20 @@ impl<T: Clone> Model<T> {
     }
 }
 
+impl<T> Model<T> {
+    /// The same model for the tokens of answers; see [`Backend::for_answers`].
+    pub(crate) fn for_answers<B: Backend<Tensor = T>>(&self, b: &B) -> Self
+    where
+        T: Clone,
+    {
+        Self {
+            config: self.config.clone(),
+            params: self.params.map(|weight| b.for_answers(weight)),
+            rope: self.rope.clone(),
+        }
+    }
+}
+
 /// The tokens of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {

@@ -23,7 +23,7 @@ use frugal_core::shape::{Rows, Shape};
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::checkpoint::Leaf;
 use frugal_model::config::{AttentionConfig, ModelConfig};
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
+use frugal_model::generate::{Batch, Drafting, Generator, GeneratorSettings, Request};
 use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::{self, Model, Step};
 use frugal_model::{checkpoint, mtp};
@@ -361,6 +361,7 @@ impl<B: TrainBackend> Check<'_, B> {
             },
             max_sequences: requests.len(),
             prefill_rows: greedy.ids.len(),
+            drafting: Drafting::None,
         };
         let batch = Batch {
             requests: &requests,

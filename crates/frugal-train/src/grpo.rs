@@ -9,23 +9,23 @@
 //! one update a batch (each a field of the recipe). Groups that drop out for want of signal stay in
 //! the normaliser, so that a step with few of them is a smaller step.
 
-use frugal_core::backend::{Head, TrainBackend};
+use frugal_core::backend::TrainBackend;
 use frugal_core::rng::Rng;
 use frugal_eval::judge::{Judged, judge};
 use frugal_eval::probe::{self, Gate};
 use frugal_eval::rewards;
 use frugal_eval::task::Problem;
 use frugal_model::generate::Sample as Drawn;
-use frugal_model::transformer::{self, Model, Step as ModelStep};
+use frugal_model::transformer::Model;
 use frugal_run::checkpoint::Checkpoint;
 use frugal_run::recipe::{GrpoSettings, Normaliser, Overlong, Reward};
 use serde_json::json;
 
-use crate::data::{Sample, Step};
 use crate::error::{Error, Result};
-use crate::learner::{Goal, Learner, Learnt};
+use crate::experience::{Experience, Terms};
+use crate::learner::{Learner, Learnt};
 use crate::objective::advantage::has_no_signal;
-use crate::objective::policy::{Advantages, Batch, Totals, Watch};
+use crate::objective::policy::Watch;
 use crate::objective::preset::Objective;
 use crate::rollout::{Cached, Prompt, Roller};
 use crate::room::{self, Examinee, Room};
@@ -262,70 +262,24 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
 
     /// One update on some of the groups.
     fn learn(&mut self, groups: &[Group], rate: f64) -> Result<(Learnt, Watch)> {
-        let mut samples = Vec::new();
-        let mut old: Vec<Vec<f64>> = Vec::new();
-        let mut advantages = Vec::new();
+        let mut experience = Experience::default();
         for group in groups {
-            let of_group = self.objective.advantage.of(&group.rewards);
-            for (sample, advantage) in group.samples.iter().zip(of_group) {
+            let advantages = self.objective.advantage.of(&group.rewards);
+            for (sample, advantage) in group.samples.iter().zip(advantages) {
                 let is_masked = self.settings.overlong == Overlong::Mask && !sample.is_finished;
-                if is_masked || sample.ids.is_empty() {
-                    continue;
+                if !is_masked && !sample.ids.is_empty() {
+                    experience.push(&group.prompt.ids, sample, advantage);
                 }
-                samples.push(Sample::continued(&group.prompt.ids, &sample.ids));
-                old.push(sample.log_probs.iter().map(|l| f64::from(*l)).collect());
-                advantages.push(advantage);
             }
         }
-        let totals = Totals {
-            sequences: self.n_sequences(groups, samples.len()),
-            tokens: old.iter().map(Vec::len).sum(),
+        let terms = Terms {
+            policy: self.objective.policy,
+            temperature: self.settings.temperature,
+            reference: self.reference.as_ref(),
+            sequences: self.n_sequences(groups, experience.len()),
+            rate,
         };
-        let batches = room::micro_batches(&samples)?;
-        let reference = self.reference_log_probs(&batches)?;
-        let policy = self.objective.policy;
-        let mut watch = Watch::default();
-        let mut loss = |index: usize, log_probs: &[f32]| -> Result<Vec<f32>> {
-            let members = batches.get(index).map_or(&[][..], |(_, members)| members);
-            let lengths: Vec<usize> = members
-                .iter()
-                .filter_map(|i| old.get(*i))
-                .map(Vec::len)
-                .collect();
-            let log_prob: Vec<f64> = log_probs.iter().map(|l| f64::from(*l)).collect();
-            let old: Vec<f64> = members
-                .iter()
-                .filter_map(|i| old.get(*i))
-                .flatten()
-                .copied()
-                .collect();
-            let advantages: Vec<f64> = members
-                .iter()
-                .filter_map(|i| advantages.get(*i))
-                .copied()
-                .collect();
-            let loss = policy.loss(&Batch {
-                lengths: &lengths,
-                log_prob: &log_prob,
-                old: &old,
-                reference: reference.get(index).map(Vec::as_slice),
-                advantages: Advantages::Sequence(&advantages),
-                totals,
-            })?;
-            watch = watch.with(&loss.watch);
-            #[expect(clippy::cast_possible_truncation, reason = "seeds are f32")]
-            let seed = loss.d_log_prob.iter().map(|d| *d as f32).collect();
-            Ok(seed)
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
-        let temperature = self.settings.temperature as f32;
-        let steps: Vec<Step> = batches.iter().map(|(step, _)| step.clone()).collect();
-        let mut goal = Goal::Policy {
-            temperature,
-            loss: &mut loss,
-        };
-        let learnt = self.learner.update(&steps, &mut goal, rate)?;
-        Ok((learnt, watch))
+        experience.learn(self.room.backend, &mut self.learner, &terms)
     }
 
     /// Under a constant budget dropped groups count as groups without gradient, which they are.
@@ -339,38 +293,6 @@ impl<'a, B: TrainBackend> Grpo<'a, B> {
             }
             Normaliser::PerToken | Normaliser::PerSequence => n_samples,
         }
-    }
-
-    /// ln p of the same tokens under the reference; empty without one.
-    fn reference_log_probs(&self, batches: &[(Step, Vec<usize>)]) -> Result<Vec<Vec<f64>>> {
-        let Some(reference) = &self.reference else {
-            return Ok(Vec::new());
-        };
-        let backend = self.room.backend;
-        #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
-        let temperature = self.settings.temperature as f32;
-        batches
-            .iter()
-            .map(|(step, _)| {
-                let rows = ModelStep {
-                    ids: &step.ids,
-                    rows: &step.rows,
-                };
-                let hidden = transformer::hidden(backend, reference, &rows, None)?;
-                let (chosen, targets) = step.learnt();
-                let hidden = backend.gather(&hidden, &chosen)?;
-                let head = Head {
-                    hidden: &hidden,
-                    weight: transformer::head(reference),
-                };
-                let log_probs = backend.log_prob(head, &targets, temperature)?.log_prob;
-                Ok(backend
-                    .get(&log_probs)?
-                    .iter()
-                    .map(|l| f64::from(*l))
-                    .collect())
-            })
-            .collect()
     }
 
     fn refresh_reference(&mut self, step: u64) {

@@ -134,7 +134,7 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
             grads: Grads::new(leaves.len()),
             settings,
             biases,
-            pricer: Pricer::new(&model.config, n_positions)?,
+            pricer: Pricer::new(&model.config, n_positions, settings.optim)?,
             model,
         })
     }
@@ -142,6 +142,12 @@ impl<'b, B: TrainBackend> Learner<'b, B> {
     /// The model as it is now.
     pub const fn model(&self) -> &Model<B::Tensor> {
         &self.model
+    }
+
+    /// Most bytes that the last update's forward and backward kept by the meter's count, with the
+    /// weights, their gradients and the optimiser's moments. None before the first update.
+    pub fn forecast_bytes(&self) -> u64 {
+        self.pricer.meter.price().peak_bytes
     }
 
     /// The optimiser, to save its state.
@@ -524,6 +530,8 @@ struct Pricer {
     meter: Meter,
     model: Model<Ghost>,
     grads: Grads<Ghost>,
+    /// Its moments are alive all the time.
+    _optimizer: Optimizer<Ghost>,
     /// The last micro-batch, and its price: most are alike.
     last: Option<(Priced, (u64, u64))>,
 }
@@ -538,14 +546,17 @@ struct Priced {
 }
 
 impl Pricer {
-    fn new(config: &ModelConfig, n_positions: usize) -> Result<Self> {
+    fn new(config: &ModelConfig, n_positions: usize, optim: Settings) -> Result<Self> {
         let meter = Meter::new();
         let model = ghost_model(&meter, config, n_positions)?;
+        let specs = Params::<Spec>::spec(config)?;
+        let optimizer = Optimizer::new(&meter, specs.leaves(), optim)?;
         let grads = Grads::new(model.params.leaves().len());
         Ok(Self {
             meter,
             model,
             grads,
+            _optimizer: optimizer,
             last: None,
         })
     }

@@ -20,6 +20,7 @@ pub mod data;
 pub mod distill;
 pub mod error;
 pub mod exam;
+mod experience;
 pub mod grpo;
 pub mod import;
 pub mod learner;

@@ -9,7 +9,7 @@ use frugal_core::meter::Meter;
 use frugal_core::shape::Rows;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::config::ModelConfig;
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request, Sample};
+use frugal_model::generate::{Batch, Drafting, Generator, GeneratorSettings, Request, Sample};
 use frugal_model::transformer::{self, Model, Step};
 
 use crate::error::Result;
@@ -98,6 +98,8 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
             },
             max_sequences: MAX_SEQUENCES,
             prefill_rows: PREFILL_ROWS,
+            // So many sequences fill the products without drafts.
+            drafting: Drafting::None,
         };
         Ok(Self {
             backend,

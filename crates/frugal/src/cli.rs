@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
+
+pub(crate) use bench::*;
+
 /// Builds, improves, distils and runs reasoning models on the chips one has, and says what it cost.
 #[derive(Debug, Parser)]
 #[command(
@@ -236,9 +240,22 @@ pub(crate) struct Chat {
     /// Seed of the sampling
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Who drafts tokens for the model to judge several at a time: it speaks faster, and says the same
+    #[arg(long, value_enum, default_value_t = Draft::Lookup)]
+    pub(crate) draft: Draft,
     /// Precision of products
     #[arg(long, value_enum, default_value_t = Products::Bf16)]
     pub(crate) products: Products,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Draft {
+    /// Nobody: one token at a time
+    None,
+    /// The conversation itself, where it repeats
+    Lookup,
+    /// The model's layer for it, where it has one (DeepSeek V3)
+    Mtp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -420,35 +437,4 @@ impl CheckOn {
 pub(crate) struct Cost {
     /// A run's folder [default: everything ever run in this home]
     pub(crate) run: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Bench {
-    #[command(subcommand)]
-    pub(crate) what: BenchOf,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchOf {
-    /// Tokens per second of training steps on random tokens
-    Train(BenchTrain),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchTrain {
-    /// A config.json
-    #[arg(long)]
-    pub(crate) config: PathBuf,
-    /// Sequences of a step
-    #[arg(long, default_value_t = 20)]
-    pub(crate) sequences: usize,
-    /// Tokens of a sequence
-    #[arg(long, default_value_t = 140)]
-    pub(crate) length: usize,
-    /// Steps that are timed
-    #[arg(long, default_value_t = 10)]
-    pub(crate) steps: usize,
-    /// Products in f32 instead of bf16
-    #[arg(long)]
-    pub(crate) f32: bool,
 }

@@ -1,25 +1,24 @@
 //! How fast a model will be here, before it is loaded: what the meter counts of a step, over what
-//! this machine was measured to do with weights of that format.
+//! this machine was measured to do with weights of that format. What a step does is [`least`]'s.
+
+pub(crate) mod least;
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 use frugal_core::backend::{Backend, Linear, Product};
 use frugal_core::dtype::{DType, Data};
-use frugal_core::meter::{Ghost, Meter, Price};
+use frugal_core::meter::Price;
 use frugal_core::quant::Format;
-use frugal_core::shape::{Rows, Shape};
+use frugal_core::shape::Shape;
 use frugal_core::stored::{SharedBytes, Stored};
-use frugal_model::cache::{Cache, CacheKind, CacheSettings, Cached};
 use frugal_model::config::ModelConfig;
 use frugal_model::params::{Params, Role, Spec};
-use frugal_model::transformer::{self, Model, Step};
 use frugal_run::consumption::Stopwatch;
 
-use crate::device::{self, Device, Precision};
+use self::least::{Shadow, Share, parts_read};
+use crate::device::{Device, Limits, Precision};
 
-/// Rows of a cache page; the last page of a sequence is half empty on average.
-const PAGE_ROWS: usize = 16;
 /// Prompt tokens computed together.
 const PROMPT: usize = 512;
 /// The trial weight: more than the second cache holds.
@@ -43,10 +42,8 @@ pub(crate) struct Forecast {
 /// What this machine was measured to do.
 pub(crate) struct Machine<'a> {
     device: &'a Device,
-    /// Bytes per second that are read from memory.
-    bandwidth: f64,
-    /// FLOPs per second of bf16 products.
-    peak: f64,
+    /// With bf16 products.
+    limits: Limits,
     /// Seconds for a byte of a weight of some format, at one row and at a prompt's.
     rates: BTreeMap<String, [f64; 2]>,
 }
@@ -56,8 +53,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn measure(device: &'a Device) -> Self {
         Self {
             device,
-            bandwidth: device::bandwidth(device),
-            peak: device::peak(device, Precision::Bf16),
+            limits: Limits::measure(device, Precision::Bf16),
             rates: BTreeMap::new(),
         }
     }
@@ -99,98 +95,37 @@ impl<'a> Machine<'a> {
         formats: &Params<(Spec, Format)>,
         context: usize,
     ) -> anyhow::Result<Forecast> {
-        let meter = Meter::new();
-        let params = formats.try_map(|(spec, format)| meter.hold(spec.shape, *format))?;
-        let weight_bytes = meter.live_bytes();
-        let model = Model::new(&meter, config.clone(), params, context.max(2))?;
-        let mut cache = Cache::new(&meter, config, settings(config, context))?;
-        let before = meter.live_bytes();
+        let mut shadow = Shadow::new(config, formats, 1, context)?;
+        let before = shadow.meter.live_bytes();
         let held = (context / 2).max(1);
-        let prompt = step(&meter, &model, &mut cache, held)?;
-        let cache_bytes = meter.live_bytes().saturating_sub(before);
-        let token = step(&meter, &model, &mut cache, 1)?;
+        let prompt = shadow.step(held)?;
+        let cache_bytes = shadow.meter.live_bytes().saturating_sub(before);
+        let token = shadow.step(1)?;
         let experts = Share::of(config);
         let (mut at_one, mut at_many) = (0.0, 0.0);
-        for (spec, format) in formats.leaves() {
-            // A look-up reads a row of the table, not the table.
-            let is_table = spec.role == Role::Embedding && !config.tie_word_embeddings;
-            let is_extra = spec
-                .name
-                .starts_with(&format!("model.layers.{}.", config.num_hidden_layers));
-            if is_table || is_extra {
-                continue;
-            }
-            let bytes = format.bytes(spec.shape)? as f64;
-            let [one, many] = self.seconds_per_byte(*format)?;
-            let is_expert = spec.role == Role::Experts;
-            at_one += bytes * one * if is_expert { experts.of_one } else { 1.0 };
-            at_many += bytes * many * if is_expert { experts.rows_of_each } else { 1.0 };
+        for part in parts_read(config, formats)? {
+            let [one, many] = self.seconds_per_byte(part.format)?;
+            let of_one = experts.of_rows(1);
+            at_one += part.bytes * one * if part.is_expert { of_one } else { 1.0 };
+            at_many += part.bytes
+                * many
+                * if part.is_expert {
+                    experts.rows_of_each()
+                } else {
+                    1.0
+                };
         }
         // The cache is read at the speed of memory, other work done at that of products.
-        let rest = |price: &Price| price.attention_flops as f64 / self.peak;
-        let cache_read = cache_bytes as f64 / self.bandwidth;
+        let rest = |price: &Price| price.attention_flops as f64 / self.limits.flops;
+        let cache_read = cache_bytes as f64 / self.limits.bytes;
         let of_prompt = at_many / PROMPT as f64 + rest(&prompt) / held as f64;
         Ok(Forecast {
-            weight_bytes,
+            weight_bytes: shadow.weight_bytes,
             cache_bytes_per_token: cache_bytes / held as u64,
             prompt_tokens_per_second: 1.0 / of_prompt,
             answer_tokens_per_second: 1.0 / (at_one + cache_read + rest(&token)),
         })
     }
-}
-
-/// How much of a layer's experts takes part.
-struct Share {
-    /// Share of the experts that one token reads.
-    of_one: f64,
-    /// Rows of a prompt that each expert sees, as a share of the prompt: all of them read, each
-    /// multiplied by fewer rows.
-    rows_of_each: f64,
-}
-
-impl Share {
-    fn of(config: &ModelConfig) -> Self {
-        let share = config.moe.map_or(1.0, |moe| {
-            moe.num_experts_per_tok as f64 / moe.n_routed_experts.max(1) as f64
-        });
-        Self {
-            of_one: share,
-            // Decoding an expert's weights costs the same for one row as for many.
-            rows_of_each: share.max(0.5),
-        }
-    }
-}
-
-fn settings(config: &ModelConfig, context: usize) -> CacheSettings {
-    CacheSettings {
-        kind: CacheKind::smallest(config),
-        page_rows: PAGE_ROWS,
-        max_pages: context.div_ceil(PAGE_ROWS) + 1,
-    }
-}
-
-/// The price of the next `n` tokens of one sequence.
-fn step(
-    meter: &Meter,
-    model: &Model<Ghost>,
-    cache: &mut Cache<Ghost>,
-    n: usize,
-) -> anyhow::Result<Price> {
-    let sequence = cache.open()?;
-    let length = u32::try_from(n).context("a conversation of so many tokens")?;
-    let rows = Rows::packed(&[length])?;
-    meter.reset();
-    let cached = Cached {
-        cache,
-        sequences: &[sequence],
-    };
-    let ids = vec![0; n];
-    let step = Step {
-        ids: &ids,
-        rows: &rows,
-    };
-    transformer::hidden(meter, model, &step, Some(cached))?;
-    Ok(meter.price())
 }
 
 /// Some weight of a format.

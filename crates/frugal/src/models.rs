@@ -415,6 +415,11 @@ impl Opened {
         }
     }
 
+    /// A model of numbers alone, made here.
+    pub(crate) fn without_text(name: &str, config: ModelConfig, leaves: Params<Leaf>) -> Self {
+        Self::new(name, (config, leaves), Ok(None), 0)
+    }
+
     /// The model on a device, its weights used from where they lie.
     pub(crate) fn load(&self, device: &Device, n_positions: usize) -> anyhow::Result<OnDevice> {
         let params = self.leaves.try_map(|leaf| leaf.keep(device))?;

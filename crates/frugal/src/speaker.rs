@@ -3,14 +3,29 @@
 use std::ops::ControlFlow;
 
 use frugal_core::backend::{Backend, Sampling};
-use frugal_core::rng::{Rng, key};
+use frugal_core::rng::key;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::error::Error as ModelError;
-use frugal_model::stream::Stream;
+use frugal_model::generate::{Drafted, Drafting, Lookup};
+use frugal_model::stream::{Drawing, Stream, StreamSettings};
 use frugal_run::consumption::Stopwatch;
 
+use crate::cli::Draft;
 use crate::device::Device;
 use crate::models::OnDevice;
+
+/// The most tokens that the extra layer drafts: it was trained for one, and is right about a second
+/// where the text is plain.
+const MTP_TOKENS: usize = 2;
+
+/// Who drafts, as the flag names it.
+pub(crate) const fn drafting(draft: Draft) -> Drafting {
+    match draft {
+        Draft::None => Drafting::None,
+        Draft::Lookup => Drafting::Lookup(Lookup::USUAL),
+        Draft::Mtp => Drafting::Mtp { most: MTP_TOKENS },
+    }
+}
 
 /// Rows of a cache page.
 const PAGE_ROWS: usize = 16;
@@ -42,6 +57,8 @@ pub(crate) struct Spoken {
     pub(crate) prompt_seconds: f64,
     /// Seconds from the first token to the last.
     pub(crate) answer_seconds: f64,
+    /// What drafting came to.
+    pub(crate) drafted: Drafted,
 }
 
 impl Spoken {
@@ -57,20 +74,25 @@ impl<'a> Speaker<'a> {
     pub(crate) fn new(
         device: &'a Device,
         model: &'a OnDevice,
-        sampling: Sampling,
+        drawing: (Sampling, Drafting),
         stops: Vec<u32>,
         seed: u64,
     ) -> anyhow::Result<Self> {
         let positions = device.shape(&model.rope).rows();
-        let settings = CacheSettings {
-            kind: CacheKind::smallest(&model.config),
-            page_rows: PAGE_ROWS,
-            max_pages: positions.div_ceil(PAGE_ROWS),
+        let (sampling, drafting) = drawing;
+        let settings = StreamSettings {
+            cache: CacheSettings {
+                kind: CacheKind::smallest(&model.config),
+                page_rows: PAGE_ROWS,
+                max_pages: positions.div_ceil(PAGE_ROWS),
+            },
+            prefill_rows: PREFILL_ROWS,
+            drafting,
         };
         Ok(Self {
             device,
             model,
-            stream: Stream::new(device, &model.config, settings, PREFILL_ROWS)?,
+            stream: Stream::new(device, &model.config, settings)?,
             sampling,
             stops,
             seed,
@@ -99,33 +121,36 @@ impl<'a> Speaker<'a> {
             ..Spoken::default()
         };
         let most = max_tokens.min(self.positions().saturating_sub(ids.len()));
+        let stop = &*self.stops;
+        let drawing = Drawing {
+            sampling: self.sampling,
+            stop,
+            words: [key("chat"), self.seed, self.turn],
+        };
+        let before = self.stream.drafted();
         let mut watch = Stopwatch::start();
-        while spoken.ids.len() < most {
+        'answer: while spoken.ids.len() < most {
             let mut go_on = |_| !is_stopped();
-            let logits = match self
-                .stream
-                .advance(self.device, self.model, &ids, &mut go_on)
-            {
+            let after = (&*ids, most - spoken.ids.len());
+            let by = (self.device, self.model);
+            let picked = match self.stream.extend(by, after, &drawing, &mut go_on) {
                 Err(ModelError::Interrupted) => break,
                 other => other?,
-            };
-            let words = [key("chat"), self.seed, self.turn, ids.len() as u64];
-            let uniform = Rng::derive(&words).uniform();
-            let picked = self.device.pick(&logits, &self.sampling, &[uniform])?;
-            let Some(id) = picked.ids.first().copied() else {
-                break;
             };
             if spoken.ids.is_empty() {
                 spoken.prompt_seconds = watch.seconds();
                 watch = Stopwatch::start();
             }
-            ids.push(id);
-            spoken.ids.push(id);
-            spoken.is_finished = self.stops.contains(&id);
-            if spoken.is_finished || on_token(id)?.is_break() {
-                break;
+            for id in picked.ids {
+                ids.push(id);
+                spoken.ids.push(id);
+                spoken.is_finished = stop.contains(&id);
+                if spoken.is_finished || on_token(id)?.is_break() {
+                    break 'answer;
+                }
             }
         }
+        spoken.drafted = self.stream.drafted().since(&before);
         spoken.answer_seconds = if spoken.ids.is_empty() {
             0.0
         } else {

@@ -3,7 +3,7 @@
 //!
 //! `d` and `dmin` are f16, little-endian. Levels lie in [planes](super::planes).
 
-use super::{Block, fit, half, planes};
+use super::{Block, Groups, Opened, Opener, fit, planes};
 
 /// 84 bytes: 16 bytes of one group of 16 numbers each (factor in the lower half, minimum in the
 /// upper), 64 bytes of 2-bit levels in runs of 32, `d`, `dmin`.
@@ -21,15 +21,27 @@ pub struct Q4K;
 pub struct Q5K;
 
 impl Block<84, 256> for Q2K {
-    #[inline]
-    fn decode(block: &[u8; 84], values: &mut [f32; 256]) {
-        let mut pairs = [0; 32];
-        planes::unpack::<4, 16, 0>(&block[..16], &mut pairs);
-        let (factors, minima) = pairs.split_at(16);
-        let mut levels = [0; 256];
-        planes::unpack::<2, 32, 0>(&block[16..80], &mut levels);
-        let d = [half(block[80], block[81]), half(block[82], block[83])];
-        scale::<16>(d, factors, minima, &levels, values);
+    const GROUP: usize = 16;
+    const BITS: u32 = 2;
+    const ZERO: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 84], into: Opened<'_, 256>) {
+        let [groups @ .., a, b, c, d] = block;
+        let (pairs, lower) = groups.split_at(16);
+        let mut steps = [0; 32];
+        o.plane::<4, 16, 0>(pairs, &mut steps);
+        let [of_factors, of_minima] = [o.half([*a, *b]), o.half([*c, *d])];
+        if let ([factors, minima], _) = steps.as_chunks::<16>() {
+            o.multiples(of_factors, factors, into.factors);
+            o.multiples(of_minima, minima, into.minima);
+        }
+        o.plane::<2, 32, 0>(lower, into.levels);
     }
 
     fn encode(values: &[f32; 256]) -> Option<[u8; 84]> {
@@ -47,20 +59,20 @@ impl Block<84, 256> for Q2K {
 }
 
 impl Block<144, 256> for Q4K {
-    #[inline]
-    fn decode(block: &[u8; 144], values: &mut [f32; 256]) {
-        let [a, b, c, d, rest @ ..] = block;
-        let (packed, lower) = rest.split_at(12);
-        let (factors, minima) = packed.first_chunk().map(six_bit_pairs).unwrap_or_default();
-        let mut levels = [0; 256];
-        planes::unpack::<4, 32, 0>(lower, &mut levels);
-        scale::<32>(
-            [half(*a, *b), half(*c, *d)],
-            &factors,
-            &minima,
-            &levels,
-            values,
-        );
+    const GROUP: usize = 32;
+    const BITS: u32 = 4;
+    const ZERO: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 144], into: Opened<'_, 256>) {
+        let (head, lower) = block.split_at(16);
+        open_head(o, head, into.factors, into.minima);
+        o.plane::<4, 32, 0>(lower, into.levels);
     }
 
     fn encode(values: &[f32; 256]) -> Option<[u8; 144]> {
@@ -78,22 +90,22 @@ impl Block<144, 256> for Q4K {
 }
 
 impl Block<176, 256> for Q5K {
-    #[inline]
-    fn decode(block: &[u8; 176], values: &mut [f32; 256]) {
-        let [a, b, c, d, rest @ ..] = block;
-        let (packed, planes) = rest.split_at(12);
-        let (factors, minima) = packed.first_chunk().map(six_bit_pairs).unwrap_or_default();
+    const GROUP: usize = 32;
+    const BITS: u32 = 5;
+    const ZERO: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 176], into: Opened<'_, 256>) {
+        let (head, planes) = block.split_at(16);
+        open_head(o, head, into.factors, into.minima);
         let (fifth, lower) = planes.split_at(32);
-        let mut levels = [0; 256];
-        planes::unpack::<4, 32, 0>(lower, &mut levels);
-        planes::unpack::<1, 32, 4>(fifth, &mut levels);
-        scale::<32>(
-            [half(*a, *b), half(*c, *d)],
-            &factors,
-            &minima,
-            &levels,
-            values,
-        );
+        o.plane::<4, 32, 0>(lower, into.levels);
+        o.plane::<1, 32, 4>(fifth, into.levels);
     }
 
     fn encode(values: &[f32; 256]) -> Option<[u8; 176]> {
@@ -120,24 +132,19 @@ const fn grid(level: f32, factor: f32) -> fit::Grid {
     }
 }
 
-/// The numbers of groups of `WIDTH` levels, given the block's two factors and each group's.
-#[inline]
-fn scale<const WIDTH: usize>(
-    [d, dmin]: [f32; 2],
-    factors: &[u8],
-    minima: &[u8],
-    levels: &[u8; 256],
-    values: &mut [f32; 256],
-) {
-    let groups = levels.as_chunks::<WIDTH>().0;
-    let groups = values.as_chunks_mut::<WIDTH>().0.iter_mut().zip(groups);
-    for ((values, levels), (factor, minimum)) in groups.zip(factors.iter().zip(minima)) {
-        let factor = d * f32::from(*factor);
-        let minimum = dmin * f32::from(*minimum);
-        for (value, level) in values.iter_mut().zip(levels) {
-            *value = factor * f32::from(*level) - minimum;
-        }
-    }
+/// Opens what [`Q4K`] and [`Q5K`] begin with.
+#[expect(
+    clippy::inline_always,
+    reason = "melts into the vector code of its opener"
+)]
+#[inline(always)]
+fn open_head<O: Opener>(o: O, head: &[u8], factors: &mut Groups, minima: &mut Groups) {
+    let [a, b, c, d, packed @ ..] = head else {
+        return;
+    };
+    let (steps, lows) = packed.first_chunk().map(six_bit_pairs).unwrap_or_default();
+    o.multiples(o.half([*a, *b]), &steps, factors);
+    o.multiples(o.half([*c, *d]), &lows, minima);
 }
 
 /// The factors and minima of 8 groups, 6 bits each.
@@ -147,16 +154,14 @@ fn scale<const WIDTH: usize>(
 /// of bytes 0..4 and 4..8.
 #[must_use]
 #[inline]
-#[expect(clippy::indexing_slicing, reason = "3 * 4 bytes, 2 * 4 factors")]
 pub fn six_bit_pairs(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
-    let (mut factors, mut minima) = ([0; 8], [0; 8]);
-    for nth in 0..4 {
-        factors[nth] = packed[nth] & 63;
-        minima[nth] = packed[nth + 4] & 63;
-        factors[nth + 4] = packed[nth + 8] & 15 | packed[nth] >> 6 << 4;
-        minima[nth + 4] = packed[nth + 8] >> 4 | packed[nth + 4] >> 6 << 4;
-    }
-    (factors, minima)
+    // Four bytes at a time: none of the shifted fields leaves its byte once masked.
+    let word = |at: usize| packed.get(at..at + 4).and_then(|word| word.try_into().ok());
+    let [a, b, c] = [0, 4, 8].map(|at| u32::from_le_bytes(word(at).unwrap_or_default()));
+    let first = |word: u32| word & 0x3f3f_3f3f;
+    let last = |lower: u32, upper: u32| (lower & 0x0f0f_0f0f) | ((upper >> 2) & 0x3030_3030);
+    let join = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+    (join(first(a), last(c, a)), join(first(b), last(c >> 4, b)))
 }
 
 /// The way back of [`six_bit_pairs`].

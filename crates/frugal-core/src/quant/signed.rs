@@ -3,7 +3,7 @@
 //!
 //! `d` is f16, little-endian. Levels lie in [planes](super::planes).
 
-use super::{Block, fit, half, planes};
+use super::{Block, Opened, Opener, fit, planes};
 
 /// 110 bytes: 32 bytes of third bits in one run, 64 bytes of the lower two bits in runs of 32, 12
 /// bytes of factors, `d`. Levels count from 4.
@@ -19,16 +19,28 @@ pub struct Q3K;
 pub struct Q6K;
 
 impl Block<110, 256> for Q3K {
-    #[inline]
-    fn decode(block: &[u8; 110], values: &mut [f32; 256]) {
-        let mut factors = [0; 16];
-        planes::unpack::<4, 8, 0>(&block[96..104], &mut factors);
-        planes::unpack::<2, 4, 4>(&block[104..108], &mut factors);
-        let factors = factors.map(|factor| factor.cast_signed() - 32);
-        let mut levels = [0; 256];
-        planes::unpack::<2, 32, 0>(&block[32..96], &mut levels);
-        planes::unpack::<1, 32, 2>(&block[..32], &mut levels);
-        scale(half(block[108], block[109]), factors, 4.0, &levels, values);
+    const GROUP: usize = 16;
+    const BITS: u32 = 3;
+    const ZERO: u8 = 4;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 110], into: Opened<'_, 256>) {
+        let [planes @ .., a, b] = block;
+        let (third, rest) = planes.split_at(32);
+        let (lower, packed) = rest.split_at(64);
+        let (fours, twos) = packed.split_at(8);
+        let mut steps = [0; 16];
+        o.plane::<4, 8, 0>(fours, &mut steps);
+        o.plane::<2, 4, 4>(twos, &mut steps);
+        let steps = steps.map(|step| step.cast_signed() - 32);
+        o.signed_multiples(o.half([*a, *b]), &steps, into.factors);
+        o.plane::<2, 32, 0>(lower, into.levels);
+        o.plane::<1, 32, 2>(third, into.levels);
     }
 
     fn encode(values: &[f32; 256]) -> Option<[u8; 110]> {
@@ -45,14 +57,25 @@ impl Block<110, 256> for Q3K {
 }
 
 impl Block<210, 256> for Q6K {
-    #[inline]
-    fn decode(block: &[u8; 210], values: &mut [f32; 256]) {
-        let mut levels = [0; 256];
-        planes::unpack::<4, 64, 0>(&block[..128], &mut levels);
-        planes::unpack::<2, 32, 4>(&block[128..192], &mut levels);
-        let factors = block[192..208].first_chunk().copied().unwrap_or_default();
-        let factors = factors.map(u8::cast_signed);
-        scale(half(block[208], block[209]), factors, 32.0, &levels, values);
+    const GROUP: usize = 16;
+    const BITS: u32 = 6;
+    const ZERO: u8 = 32;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 210], into: Opened<'_, 256>) {
+        let [planes @ .., a, b] = block;
+        let (lower, rest) = planes.split_at(128);
+        let (upper, steps) = rest.split_at(64);
+        let steps: [u8; 16] = steps.try_into().unwrap_or_default();
+        let steps = steps.map(u8::cast_signed);
+        o.signed_multiples(o.half([*a, *b]), &steps, into.factors);
+        o.plane::<4, 64, 0>(lower, into.levels);
+        o.plane::<2, 32, 4>(upper, into.levels);
     }
 
     fn encode(values: &[f32; 256]) -> Option<[u8; 210]> {
@@ -72,18 +95,5 @@ const fn grid(level: f32, factor: f32) -> fit::Grid {
         levels: [-level, level - 1.0],
         factors: [-factor, factor - 1.0],
         minimum: 0.0,
-    }
-}
-
-/// The numbers of 16 groups of levels that count from `zero`.
-#[inline]
-fn scale(d: f32, factors: [i8; 16], zero: f32, levels: &[u8; 256], values: &mut [f32; 256]) {
-    let groups = levels.as_chunks::<16>().0;
-    let groups = values.as_chunks_mut::<16>().0.iter_mut().zip(groups);
-    for ((values, levels), factor) in groups.zip(factors) {
-        let factor = d * f32::from(factor);
-        for (value, level) in values.iter_mut().zip(levels) {
-            *value = factor * (f32::from(*level) - zero);
-        }
     }
 }

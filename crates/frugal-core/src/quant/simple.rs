@@ -5,7 +5,7 @@
 //! bits are little-endian. Levels are first quantised with the factor in f32, then the factor is
 //! rounded: that too is the rule.
 
-use super::{Block, fit, half, planes, to_half};
+use super::{Block, Opened, Opener, fit, planes, to_half};
 
 /// 18 bytes: f16 `d`, 16 bytes of 4-bit levels (numbers 0..16 in the lower halves, 16..32 in the
 /// upper). A number is `d * (level - 8)`.
@@ -41,12 +41,19 @@ pub const IQ4_NL_LEVELS: [i8; 16] = [
 ];
 
 impl Block<18, 32> for Q4_0 {
-    #[inline]
-    fn decode(block: &[u8; 18], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        for (value, level) in values.iter_mut().zip(four_bits(&block[2..])) {
-            *value = d * (f32::from(level) - 8.0);
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 4;
+    const ZERO: u8 = 8;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 18], into: Opened<'_, 32>) {
+        into.factors[0] = o.half([block[0], block[1]]);
+        o.plane::<4, 16, 0>(&block[2..], into.levels);
     }
 
     fn encode(values: &[f32; 32]) -> Option<[u8; 18]> {
@@ -60,13 +67,20 @@ impl Block<18, 32> for Q4_0 {
 }
 
 impl Block<20, 32> for Q4_1 {
-    #[inline]
-    fn decode(block: &[u8; 20], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        let m = half(block[2], block[3]);
-        for (value, level) in values.iter_mut().zip(four_bits(&block[4..])) {
-            *value = d * f32::from(level) + m;
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 4;
+    const ZERO: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 20], into: Opened<'_, 32>) {
+        into.factors[0] = o.half([block[0], block[1]]);
+        into.minima[0] = -o.half([block[2], block[3]]);
+        o.plane::<4, 16, 0>(&block[4..], into.levels);
     }
 
     fn encode(values: &[f32; 32]) -> Option<[u8; 20]> {
@@ -82,12 +96,20 @@ impl Block<20, 32> for Q4_1 {
 }
 
 impl Block<22, 32> for Q5_0 {
-    #[inline]
-    fn decode(block: &[u8; 22], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        for (value, level) in values.iter_mut().zip(five_bits(&block[2..])) {
-            *value = d * (f32::from(level) - 16.0);
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 5;
+    const ZERO: u8 = 16;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 22], into: Opened<'_, 32>) {
+        into.factors[0] = o.half([block[0], block[1]]);
+        o.plane::<4, 16, 0>(&block[6..], into.levels);
+        o.plane::<1, 1, 4>(&block[2..6], into.levels);
     }
 
     fn encode(values: &[f32; 32]) -> Option<[u8; 22]> {
@@ -100,13 +122,21 @@ impl Block<22, 32> for Q5_0 {
 }
 
 impl Block<24, 32> for Q5_1 {
-    #[inline]
-    fn decode(block: &[u8; 24], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        let m = half(block[2], block[3]);
-        for (value, level) in values.iter_mut().zip(five_bits(&block[4..])) {
-            *value = d * f32::from(level) + m;
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 5;
+    const ZERO: u8 = 0;
+    const HAS_MINIMA: bool = true;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 24], into: Opened<'_, 32>) {
+        into.factors[0] = o.half([block[0], block[1]]);
+        into.minima[0] = -o.half([block[2], block[3]]);
+        o.plane::<4, 16, 0>(&block[8..], into.levels);
+        o.plane::<1, 1, 4>(&block[4..8], into.levels);
     }
 
     fn encode(values: &[f32; 32]) -> Option<[u8; 24]> {
@@ -121,12 +151,20 @@ impl Block<24, 32> for Q5_1 {
 }
 
 impl Block<34, 32> for Q8_0 {
-    #[inline]
-    fn decode(block: &[u8; 34], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        for (value, level) in values.iter_mut().zip(&block[2..]) {
-            *value = d * f32::from(level.cast_signed());
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 8;
+    const ZERO: u8 = 128;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 34], into: Opened<'_, 32>) {
+        let [a, b, bytes @ ..] = block;
+        into.factors[0] = o.half([*a, *b]);
+        o.signed(bytes, into.levels);
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "levels lie in -127..=127")]
@@ -153,13 +191,20 @@ impl Block<34, 32> for Q8_0 {
 }
 
 impl Block<18, 32> for Iq4Nl {
-    #[inline]
-    fn decode(block: &[u8; 18], values: &mut [f32; 32]) {
-        let d = half(block[0], block[1]);
-        for (value, level) in values.iter_mut().zip(four_bits(&block[2..])) {
-            let level = IQ4_NL_LEVELS.get(usize::from(level)).copied();
-            *value = d * f32::from(level.unwrap_or_default());
-        }
+    const GROUP: usize = 32;
+    const BITS: u32 = 8;
+    const ZERO: u8 = 128;
+    const HAS_MINIMA: bool = false;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "melts into the vector code of its opener"
+    )]
+    #[inline(always)]
+    fn open<O: Opener>(o: O, block: &[u8; 18], into: Opened<'_, 32>) {
+        into.factors[0] = o.half([block[0], block[1]]);
+        o.plane::<4, 16, 0>(&block[2..], into.levels);
+        o.look_up(&IQ4_NL_LEVELS, into.levels);
     }
 
     fn encode(values: &[f32; 32]) -> Option<[u8; 18]> {
@@ -169,23 +214,6 @@ impl Block<18, 32> for Iq4Nl {
         planes::pack::<4, 16, 0>(&levels, &mut block[2..]);
         Some(block)
     }
-}
-
-/// The levels of 16 bytes.
-#[inline]
-fn four_bits(bytes: &[u8]) -> [u8; 32] {
-    let mut levels = [0; 32];
-    planes::unpack::<4, 16, 0>(bytes, &mut levels);
-    levels
-}
-
-/// The levels of a word of fifth bits and 16 bytes.
-#[inline]
-fn five_bits(bytes: &[u8]) -> [u8; 32] {
-    let (fifth, lower) = bytes.split_at(4);
-    let mut levels = four_bits(lower);
-    planes::unpack::<1, 1, 4>(fifth, &mut levels);
-    levels
 }
 
 fn pack_five_bits(levels: &[u8; 32], bytes: &mut [u8]) {

@@ -20,6 +20,9 @@ pub(crate) const ROWS: usize = 32;
 pub(crate) const PANELS: usize = 2;
 /// Right panels of a block of no more than one left tile: as many products under way with fewer rows.
 pub(crate) const PANELS_OF_FEW: usize = 4;
+/// Panels of a stored weight that few activations meet together: four sums, with which one load of
+/// activations serves four of the weight.
+pub(crate) const WEIGHT_PANELS: usize = 4;
 /// Rows of a tile.
 const TILE_ROWS: usize = 16;
 /// Bytes from row to row of a packed tile.
@@ -119,6 +122,74 @@ impl Tiles {
                 (_, 1) => two_by_one(&pointers, block.steps),
                 _ => two_by_two(&pointers, block.steps),
             }
+        }
+    }
+}
+
+/// Left tiles of [`WEIGHT_PANELS`] panels, wherever they lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftTiles {
+    /// The first tile of each panel.
+    pub(crate) start: [*const u8; WEIGHT_PANELS],
+    /// Bytes from a row of a tile to the next.
+    pub(crate) row: usize,
+    /// Bytes from a tile to the next.
+    pub(crate) step: usize,
+}
+
+impl Tiles {
+    /// Adds to the 16 x 16 sums of each panel as many steps as `right` has tiles.
+    ///
+    /// # Safety
+    /// Each panel of `left` has that many tiles.
+    #[expect(
+        clippy::unused_self,
+        reason = "the proof that this thread's tiles are configured"
+    )]
+    pub(crate) unsafe fn add(
+        &self,
+        left: &LeftTiles,
+        right: &[u32],
+        sums: &mut [f32; WEIGHT_PANELS * TILE_WORDS],
+    ) {
+        let [a0, a1, a2, a3] = left.start;
+        // SAFETY: `self` shows that tiles are configured; the caller vouches for the left tiles; the
+        // count is that of whole right tiles, and the sums are four tiles.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{c} + {s}]",
+                "tileloadd tmm1, [{c} + {s} + 1024]",
+                "tileloadd tmm2, [{c} + {s} + 2048]",
+                "tileloadd tmm3, [{c} + {s} + 3072]",
+                "test {n}, {n}", "jz 3f",
+                "2:",
+                "tileloadd tmm6, [{b} + {s}]",
+                "tileloadd tmm4, [{a0} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {row}]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "tileloadd tmm4, [{a2} + {row}]",
+                "tdpbf16ps tmm2, tmm4, tmm6",
+                "tileloadd tmm5, [{a3} + {row}]",
+                "tdpbf16ps tmm3, tmm5, tmm6",
+                "add {a0}, {step}", "add {a1}, {step}", "add {a2}, {step}", "add {a3}, {step}",
+                "add {b}, 1024",
+                "dec {n}", "jnz 2b",
+                "3:",
+                "tilestored [{c} + {s}], tmm0",
+                "tilestored [{c} + {s} + 1024], tmm1",
+                "tilestored [{c} + {s} + 2048], tmm2",
+                "tilestored [{c} + {s} + 3072], tmm3",
+                n = inout(reg) right.len() / TILE_WORDS => _,
+                a0 = inout(reg) a0 => _, a1 = inout(reg) a1 => _,
+                a2 = inout(reg) a2 => _, a3 = inout(reg) a3 => _,
+                b = inout(reg) right.as_ptr() => _,
+                c = in(reg) sums.as_mut_ptr(), s = in(reg) ROW_BYTES,
+                row = in(reg) left.row, step = in(reg) left.step,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _,
+                options(nostack),
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Inner product kernel for AVX2 with fused multiply-add.
 
+pub(crate) mod integer;
+
 use std::arch::x86_64::{
     _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };

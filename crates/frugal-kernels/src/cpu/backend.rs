@@ -24,7 +24,7 @@ use frugal_core::stored::Stored;
 
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::{
-    Finish, Gemm, GemmError, HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Precision,
+    BlockProducts, Finish, Gemm, GemmError, HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Precision,
 };
 use super::memory::Recycler;
 use super::pool::{Pool, PoolError};
@@ -41,6 +41,8 @@ pub struct CpuSettings {
     pub threads: usize,
     /// What the operands of products are rounded to.
     pub precision: Precision,
+    /// How products with weights in blocks are formed.
+    pub blocks: BlockProducts,
     /// The instructions to use; `None` for the best there are.
     pub isa: Option<Isa>,
 }
@@ -69,6 +71,7 @@ pub struct Cpu {
     pub(super) level: Level,
     pub(super) memory: Arc<Recycler>,
     pub(super) precision: Precision,
+    blocks: BlockProducts,
     pub(super) features: CpuFeatures,
     routes: AtomicU64,
 }
@@ -93,6 +96,7 @@ impl Cpu {
             level,
             memory: Arc::new(Recycler::new(level)),
             precision: settings.precision,
+            blocks: settings.blocks,
             features,
             routes: AtomicU64::new(1),
         })
@@ -127,10 +131,11 @@ impl Cpu {
         Gemm::new(&self.pool, self.features)
     }
 
-    pub(super) fn product(&self, product: Product) -> Precision {
+    /// How a product is formed.
+    pub(super) fn product(&self, product: Product) -> (Precision, BlockProducts) {
         match product {
-            Product::Policy => self.precision,
-            Product::Exact => Precision::F32,
+            Product::Policy => (self.precision, self.blocks),
+            Product::Exact => (Precision::F32, BlockProducts::Decoded),
         }
     }
 
@@ -224,6 +229,10 @@ impl Backend for Cpu {
         Ok(Tensor::keep(&self.memory, shape, stored))
     }
 
+    fn for_answers(&self, weight: &Tensor) -> Tensor {
+        weight.for_answers()
+    }
+
     fn put_indices(&self, indices: &[u32]) -> Result<Tensor> {
         let mut block = self.memory.take(size_of_val(indices));
         for (to, from) in block.u32s_mut().iter_mut().zip(indices) {
@@ -298,8 +307,7 @@ impl Backend for Cpu {
     fn linear(&self, x: &Tensor, w: Linear<'_, Tensor>) -> Result<Tensor> {
         const OP: &str = "linear";
         let dims = check::linear(x.shape(), w.weight.shape(), w.bias.map(Tensor::shape))?;
-        let precision = self.product(w.product);
-        let weight = w.weight.weight(self.gemm(), precision)?;
+        let weight = w.weight.weight(self.gemm(), self.product(w.product))?;
         let bias = w.bias.map(|bias| bias.floats(OP)).transpose()?;
         let values = x.floats(OP)?;
         let mut y = self.blank(Shape::matrix(dims.rows, dims.n))?;
@@ -333,7 +341,7 @@ impl Backend for Cpu {
         const OP: &str = "grouped_linear";
         let dims = check::grouped_linear(xs.shape(), weight.shape(), &moe::shapes(route))?;
         let (_, offsets) = moe::followed(OP, dims.route, route)?;
-        let weight = weight.weight(self.gemm(), self.precision)?;
+        let weight = weight.weight(self.gemm(), self.product(Product::Policy))?;
         let (values, slots) = (xs.floats(OP)?, dims.route.slots());
         let mut y = self.blank(Shape::matrix(slots, dims.n))?;
         let from = Mat::dense(&values, slots, dims.k).map_err(self.refused(OP))?;

@@ -36,7 +36,7 @@ impl TrainBackend for Cpu {
         };
         let bias = w.bias.map(Tensor::shape);
         let dims = check::linear_backward(x.shape(), w.weight.shape(), bias, gradients)?;
-        let precision = self.product(w.product);
+        let (precision, _) = self.product(w.product);
         let packed = w
             .weight
             .packed(self.gemm(), precision, &WeightPart::Whole)?;

@@ -17,7 +17,7 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors (F, BW, DQ, VL).
     Avx512,
-    /// 512-bit vectors with bf16 dot products.
+    /// 512-bit vectors with dot products of bf16 and of bytes.
     Avx512Bf16,
     /// Tile registers with bf16 products, on top of all of the above.
     Amx,
@@ -89,7 +89,7 @@ fn best() -> Isa {
     if !wide {
         return Isa::Avx2;
     }
-    if !has!("avx512bf16") {
+    if !(has!("avx512bf16") && has!("avx512vnni")) {
         return Isa::Avx512;
     }
     if tiles::usable() {

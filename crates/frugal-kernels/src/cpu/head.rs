@@ -4,7 +4,7 @@
 //! in the cache, and forgotten: no `[T, V]` is kept. [`row_sums`] is the one softmax of this file, of
 //! [`super::divergence`] and of [`super::sample`], so that a drawn token's log-probability and the trainer's are the same bits
 //! for the same logits. Meaning: `frugal_core::ops::log_prob`.
-use frugal_core::backend::{Head, LogProbs};
+use frugal_core::backend::{Head, LogProbs, Product};
 use frugal_core::error::Result;
 use frugal_core::ops::check::{self, HeadShapes};
 use frugal_core::shape::Shape;
@@ -118,7 +118,9 @@ impl<'a> Ready<'a> {
             op,
             hidden: head.hidden.floats(op)?,
             table: head.weight,
-            weight: head.weight.weight(cpu.gemm(), cpu.precision)?,
+            weight: head
+                .weight
+                .weight(cpu.gemm(), cpu.product(Product::Policy))?,
             width: head.weight.shape().cols(),
             vocabulary: head.weight.shape().rows(),
         })

@@ -28,6 +28,10 @@ impl Line {
 /// Idle memory a recycler keeps at most.
 const MOST_IDLE_BYTES: usize = 1 << 31;
 
+/// Sizes up to this many lines have a shelf each, found without a search: decoding a token of a small
+/// model takes and gives back some hundred such blocks.
+const MOST_SMALL_LINES: usize = 256;
+
 /// Memory that waits to be used again, by size.
 pub(super) struct Recycler {
     shelves: Mutex<Shelves>,
@@ -37,7 +41,9 @@ pub(super) struct Recycler {
 
 #[derive(Default)]
 struct Shelves {
-    /// Capacity in lines to blocks of it.
+    /// Small blocks, the shelf of each capacity in lines at its number.
+    small: Vec<Vec<Vec<Line>>>,
+    /// Larger ones: capacity in lines to blocks of it.
     free: BTreeMap<usize, Vec<Vec<Line>>>,
     idle_lines: usize,
 }
@@ -54,7 +60,10 @@ impl Recycler {
     /// Nothing yet, for tensors that kernels of `level` work on.
     pub(super) fn new(level: Level) -> Self {
         Self {
-            shelves: Mutex::default(),
+            shelves: Mutex::new(Shelves {
+                small: vec![Vec::new(); MOST_SMALL_LINES + 1],
+                ..Shelves::default()
+            }),
             fresh: AtomicUsize::new(0),
             level,
         }
@@ -70,11 +79,14 @@ impl Recycler {
         let class = size_class(bytes.div_ceil(Line::BYTES));
         let found = {
             let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-            // Up to twice the size asked for: steps vary in length from one to the next.
-            let fitting = shelves
-                .free
-                .range_mut(class..=class * 2)
-                .find_map(|(_, blocks)| blocks.pop());
+            let fitting = match shelves.small.get_mut(class) {
+                Some(shelf) => shelf.pop(),
+                // Up to twice the size asked for: steps vary in length from one to the next.
+                None => shelves
+                    .free
+                    .range_mut(class..=class * 2)
+                    .find_map(|(_, blocks)| blocks.pop()),
+            };
             if let Some(lines) = &fitting {
                 shelves.idle_lines -= lines.len();
             }
@@ -110,7 +122,10 @@ impl Recycler {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if (shelves.idle_lines + lines.len()) * Line::BYTES <= MOST_IDLE_BYTES {
             shelves.idle_lines += lines.len();
-            shelves.free.entry(lines.len()).or_default().push(lines);
+            match shelves.small.get_mut(lines.len()) {
+                Some(shelf) => shelf.push(lines),
+                None => shelves.free.entry(lines.len()).or_default().push(lines),
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ mod layout;
 mod memory;
 mod moe;
 mod norm;
+#[cfg(target_arch = "x86_64")]
+mod opener_x86;
 mod optim;
 mod rope;
 mod route;

@@ -110,32 +110,60 @@ fn draw_block<L: Lanes>(l: L, p: &[f32], uniform: f64) -> usize {
     last
 }
 
+/// Likeliest tokens that are put in order first, and by how much more each time they do not suffice:
+/// the mass asked for is mostly in a few of them, and a whole vocabulary takes long to sort.
+const RANKED_FIRST: usize = 256;
+const RANKED_MORE: usize = 8;
+
+/// The likelier first, of equals the lower id.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as sorting calls it")]
+fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
 /// The tokens that top-k, top-p and min-p leave, in id order.
 fn keep(desk: &mut Desk, sampling: &Sampling) {
     let kept = &mut desk.kept;
     kept.clear();
     kept.extend((0..).zip(desk.p.iter().copied()).filter(|(_, p)| *p > 0.0));
-    kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     if sampling.top_k > 0 {
-        kept.truncate(sampling.top_k);
+        if sampling.top_k < kept.len() {
+            kept.select_nth_unstable_by(sampling.top_k, by_rank);
+            kept.truncate(sampling.top_k);
+        }
+        kept.sort_unstable_by_key(|(id, _)| *id);
     }
     if sampling.top_p < 1.0 {
         let mass: f64 = kept.iter().map(|(_, p)| f64::from(*p)).sum();
-        let wanted = f64::from(sampling.top_p) * mass;
-        let mut reached = 0.0;
-        let below = kept.iter().take_while(|(_, p)| {
-            let is_short = reached < wanted;
-            reached += f64::from(*p);
-            is_short
-        });
-        let length = below.count();
-        kept.truncate(length);
+        keep_mass(kept, f64::from(sampling.top_p) * mass);
     }
-    if let Some((_, likeliest)) = kept.first().copied() {
-        let floor = f64::from(sampling.min_p) * f64::from(likeliest);
-        kept.retain(|(_, p)| f64::from(*p) >= floor);
-    }
+    let likeliest = kept.iter().map(|(_, p)| *p).fold(0.0, f32::max);
+    let floor = f64::from(sampling.min_p) * f64::from(likeliest);
+    kept.retain(|(_, p)| f64::from(*p) >= floor);
     kept.sort_unstable_by_key(|(id, _)| *id);
+}
+
+/// Keeps the likeliest tokens up to the one that reaches the mass.
+fn keep_mass(kept: &mut Vec<(u32, f32)>, wanted: f64) {
+    let (mut ranked, mut more) = (0, RANKED_FIRST);
+    let mut reached = 0.0;
+    while let Some(rest) = kept.get_mut(ranked..).filter(|rest| !rest.is_empty()) {
+        let n_next = more.min(rest.len());
+        if n_next < rest.len() {
+            rest.select_nth_unstable_by(n_next, by_rank);
+        }
+        let next = rest.get_mut(..n_next).unwrap_or_default();
+        next.sort_unstable_by(by_rank);
+        for (_, p) in next {
+            if reached >= wanted {
+                kept.truncate(ranked);
+                return;
+            }
+            reached += f64::from(*p);
+            ranked += 1;
+        }
+        more *= RANKED_MORE;
+    }
 }
 
 fn draw(kept: &[(u32, f32)], uniform: f64) -> usize {
@@ -184,4 +212,70 @@ pub(super) fn pick(
         ops::pick::row(row.unwrap_or(&[]), sampling, 0.0)?;
     }
     Ok(Picked { ids, log_probs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frugal_core::rng::Rng;
+
+    /// The rule as it is said: everything in order, then cut.
+    fn by_sorting(p: &[f32], sampling: &Sampling) -> Vec<u32> {
+        let mut all: Vec<(u32, f32)> = (0..).zip(p.iter().copied()).collect();
+        all.sort_by(by_rank);
+        if sampling.top_k > 0 {
+            all.truncate(sampling.top_k);
+        }
+        let mass: f64 = all.iter().map(|(_, p)| f64::from(*p)).sum();
+        let mut reached = 0.0;
+        let mut ids = Vec::new();
+        for (id, p) in &all {
+            if sampling.top_p < 1.0 && reached >= f64::from(sampling.top_p) * mass {
+                break;
+            }
+            reached += f64::from(*p);
+            if *p >= sampling.min_p * all[0].1 {
+                ids.push(*id);
+            }
+        }
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn ranking_a_part_keeps_what_sorting_all_would() {
+        let mut rng = Rng::derive(&[3]);
+        for (length, steps) in [
+            (1, 9),
+            (63, 4),
+            (64, 200),
+            (65, 3),
+            (700, 50),
+            (5_000, 1_000),
+        ] {
+            // Eighths, so that sums are exact in any order, and many are equal.
+            let p: Vec<f32> = (0..length)
+                .map(|_| (1 + rng.below(steps)) as f32 / 8.0)
+                .collect();
+            for top_k in [0, 1, 5, 64, 300] {
+                for top_p in [1.0, 0.95, 0.5, 0.01] {
+                    for min_p in [0.0, 0.25] {
+                        let sampling = Sampling {
+                            temperature: 1.0,
+                            top_k,
+                            top_p,
+                            min_p,
+                        };
+                        let mut desk = Desk {
+                            p: p.clone(),
+                            kept: Vec::new(),
+                        };
+                        keep(&mut desk, &sampling);
+                        let ids: Vec<u32> = desk.kept.iter().map(|(id, _)| *id).collect();
+                        assert_eq!(ids, by_sorting(&p, &sampling), "{length} {sampling:?}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -3,14 +3,18 @@
 //! Nothing is copied when such a weight is made: a mapped file stays mapped. Products decode some
 //! rows at a time (`gemm::stored`), a gather the rows it is asked for. Read-only by construction.
 
+use std::ops::Range;
+
 use frugal_core::dtype::{DType, e4m3_to_f32};
 use frugal_core::error::{Error, Result, expect_count};
 use frugal_core::quant::{self, BlockFormat, Format};
 use frugal_core::shape::Shape;
 use frugal_core::stored::Stored;
+use frugal_core::with_block;
 use half::{bf16, f16};
 
-use super::vector::{Level, kernel};
+use super::gemm::tile::LANES;
+use super::vector::{Level, kernel, prefetch};
 
 /// Columns that are decoded at a time start at multiples of this: whole blocks of every format.
 pub(super) const RUN: usize = 256;
@@ -63,6 +67,51 @@ impl StoredWeight {
         self.cols
     }
 
+    /// The block format of all parts, where they have one in common.
+    pub(super) fn block_format(&self) -> Option<BlockFormat> {
+        let mut formats = self.parts.iter().map(|part| match part {
+            Stored::Blocks { format, .. } => Some(*format),
+            _ => None,
+        });
+        let first = formats.next()??;
+        formats.all(|format| format == Some(first)).then_some(first)
+    }
+
+    /// Up to `count` rows of the whole stack from `first` on, of one matrix.
+    pub(super) fn rows_at(&self, first: usize, count: usize) -> StoredRows<'_> {
+        let rows_each = self.rows_each.max(1);
+        let (part, row) = (self.parts.get(first / rows_each), first % rows_each);
+        let (bytes, values): (&[u8], _) = match part {
+            Some(Stored::Plain { dtype, bytes }) => (bytes, (dtype.bytes(), 1)),
+            Some(Stored::Fp8Blocks { bytes, .. }) => (bytes, (1, 1)),
+            Some(Stored::Blocks { format, bytes }) => {
+                (bytes, (format.block_bytes(), format.block_values()))
+            }
+            None => (&[], (1, 1)),
+        };
+        let row_bytes = self.cols / values.1 * values.0;
+        StoredRows {
+            bytes: bytes.get(row * row_bytes..).unwrap_or(&[]),
+            row_bytes,
+            run_bytes: RUN / values.1 * values.0,
+            runs: self.cols.div_ceil(RUN),
+            count,
+        }
+    }
+
+    /// Whether all rows are bf16.
+    pub(super) fn is_bf16(&self) -> bool {
+        self.parts.iter().all(|part| {
+            matches!(
+                part,
+                Stored::Plain {
+                    dtype: DType::Bf16,
+                    ..
+                }
+            )
+        })
+    }
+
     /// Decodes columns `start..start + to.len()` of a row of the whole stack; `start` is a multiple
     /// of [`RUN`], and so is the end unless it is the row's.
     pub(super) fn decode(&self, level: Level, row: usize, start: usize, to: &mut [f32]) {
@@ -95,6 +144,126 @@ impl StoredWeight {
                 decode_blocks(level, *format, bytes, to);
             }
         }
+    }
+}
+
+/// Some rows as they lie in their file, to be read a run of columns at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredRows<'a> {
+    /// The bytes of these rows and of those after them.
+    bytes: &'a [u8],
+    row_bytes: usize,
+    run_bytes: usize,
+    runs: usize,
+    count: usize,
+}
+
+/// Sixteen rows, all of whose bytes are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SixteenRows<'a> {
+    rows: StoredRows<'a>,
+    bytes: &'a [u8],
+    row_bytes: i32,
+}
+
+/// Runs that are asked for ahead of their use, so that memory is never idle.
+const AHEAD: usize = 2;
+
+/// Rows that bytes are asked for ahead of their use where they are opened row by row: some kilobytes.
+const AHEAD_ROWS: usize = 4;
+
+impl<'a> StoredRows<'a> {
+    /// Rows.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All bytes of the rows.
+    pub(super) fn whole(&self) -> &'a [u8] {
+        self.bytes.get(..self.count * self.row_bytes).unwrap_or(&[])
+    }
+
+    /// The bytes of one run of each row.
+    pub(super) fn run(self, run: usize) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let within = run * self.run_bytes..((run + 1) * self.run_bytes).min(self.row_bytes);
+        (0..self.count).map(move |row| {
+            let start = row * self.row_bytes;
+            let range = start + within.start..start + within.end;
+            self.bytes.get(range).unwrap_or(&[])
+        })
+    }
+
+    /// The same, if they are sixteen whose bytes an `i32` can count.
+    pub(super) fn sixteen(self) -> Option<SixteenRows<'a>> {
+        let bytes = self.whole();
+        let is_whole = self.count == LANES && bytes.len() == LANES * self.row_bytes;
+        let row_bytes = i32::try_from(bytes.len()).ok()? / 16;
+        is_whole.then_some(SixteenRows {
+            rows: self,
+            bytes,
+            row_bytes,
+        })
+    }
+
+    /// The bytes of some runs of one row, as far as there are any.
+    pub(super) fn runs_of(&self, row: usize, runs: Range<usize>) -> &'a [u8] {
+        if row >= self.count {
+            return &[];
+        }
+        self.piece(row, runs)
+    }
+
+    /// The bytes that will be opened when four more rows of these runs have been: of these rows,
+    /// or of the next as many, the runs after these or the first ones.
+    pub(super) fn runs_ahead(&self, row: usize, runs: Range<usize>) -> &'a [u8] {
+        let ahead = row + AHEAD_ROWS;
+        if ahead < self.count {
+            return self.piece(ahead, runs);
+        }
+        let ahead = ahead - self.count;
+        if runs.end < self.runs {
+            self.piece(ahead, runs.end..runs.end + runs.len())
+        } else {
+            self.piece(self.count + ahead, 0..runs.len())
+        }
+    }
+
+    fn piece(&self, row: usize, runs: Range<usize>) -> &'a [u8] {
+        let start = row * self.row_bytes;
+        let from = (runs.start * self.run_bytes).min(self.row_bytes);
+        let to = (runs.end * self.run_bytes).min(self.row_bytes);
+        self.bytes.get(start + from..start + to).unwrap_or(&[])
+    }
+
+    /// Asks for what follows run number `run`: a later run of these rows, or an early one of the
+    /// next as many rows.
+    pub(super) fn ask_ahead(&self, run: usize) {
+        self.ask_some_ahead(run, 0..self.count);
+    }
+
+    /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
+    pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
+        let next = run + AHEAD;
+        let (first, next) = if next < self.runs {
+            (0, next)
+        } else {
+            (self.count, next % self.runs.max(1))
+        };
+        for row in rows {
+            prefetch(self.piece(first + row, next..next + 1));
+        }
+    }
+}
+
+impl<'a> SixteenRows<'a> {
+    /// To be asked for ahead.
+    pub(super) fn rows(self) -> StoredRows<'a> {
+        self.rows
+    }
+
+    /// All bytes, and how many a row has.
+    pub(super) fn bytes(self) -> (&'a [u8], i32) {
+        (self.bytes, self.row_bytes)
     }
 }
 
@@ -184,19 +353,7 @@ kernel! {
 
 kernel! {
     /// Whole blocks.
-    fn decode_blocks<L>(_l, format: BlockFormat, bytes: &[u8], to: &mut [f32]) {
-        match format {
-            BlockFormat::Q4_0 => quant::decode_blocks::<quant::Q4_0, _, _>(bytes, to),
-            BlockFormat::Q4_1 => quant::decode_blocks::<quant::Q4_1, _, _>(bytes, to),
-            BlockFormat::Q5_0 => quant::decode_blocks::<quant::Q5_0, _, _>(bytes, to),
-            BlockFormat::Q5_1 => quant::decode_blocks::<quant::Q5_1, _, _>(bytes, to),
-            BlockFormat::Q8_0 => quant::decode_blocks::<quant::Q8_0, _, _>(bytes, to),
-            BlockFormat::Q2K => quant::decode_blocks::<quant::Q2K, _, _>(bytes, to),
-            BlockFormat::Q3K => quant::decode_blocks::<quant::Q3K, _, _>(bytes, to),
-            BlockFormat::Q4K => quant::decode_blocks::<quant::Q4K, _, _>(bytes, to),
-            BlockFormat::Q5K => quant::decode_blocks::<quant::Q5K, _, _>(bytes, to),
-            BlockFormat::Q6K => quant::decode_blocks::<quant::Q6K, _, _>(bytes, to),
-            BlockFormat::Iq4Nl => quant::decode_blocks::<quant::Iq4Nl, _, _>(bytes, to),
-        }
+    fn decode_blocks<L>(l, format: BlockFormat, bytes: &[u8], to: &mut [f32]) {
+        with_block!(format, B => quant::decode_blocks::<_, B, _, _>(l, bytes, to));
     }
 }

@@ -16,7 +16,8 @@ use frugal_core::shape::Shape;
 use half::bf16;
 
 use super::gemm::{
-    Finish, Gemm, GemmError, Mat, MatMut, PackedWeight, Precision, Stack, StackShape,
+    BlockProducts, Finish, Gemm, GemmError, Mat, MatMut, PackedWeight, Precision, Stack,
+    StackShape, StoredFactor,
 };
 use super::memory::{Block, Recycler};
 use super::stored::StoredWeight;
@@ -57,6 +58,8 @@ impl Blank {
 pub struct Tensor {
     shape: Shape,
     body: Arc<Body>,
+    /// Whether products with it are for the tokens of answers.
+    is_for_answers: bool,
 }
 
 impl fmt::Debug for Tensor {
@@ -117,7 +120,7 @@ pub(super) enum Weight<'a> {
     /// In panels.
     Packed(Arc<PackedWeight>),
     /// In the form of its file.
-    Stored(&'a StoredWeight, Precision),
+    Stored(StoredFactor<'a>),
 }
 
 impl Weight<'_> {
@@ -131,7 +134,7 @@ impl Weight<'_> {
     ) -> std::result::Result<(), GemmError> {
         match self {
             Self::Packed(weight) => gemm.nt(a, weight, out, finish),
-            Self::Stored(weight, precision) => gemm.stored_nt(a, (weight, *precision), out, finish),
+            Self::Stored(factor) => gemm.stored_nt(a, *factor, out, finish),
         }
     }
 
@@ -145,9 +148,7 @@ impl Weight<'_> {
     ) -> std::result::Result<(), GemmError> {
         match self {
             Self::Packed(weight) => gemm.grouped_nt(a, offsets, weight, out, finish),
-            Self::Stored(weight, precision) => {
-                gemm.stored_grouped_nt(a, offsets, (weight, *precision), out, finish)
-            }
+            Self::Stored(factor) => gemm.stored_grouped_nt(a, offsets, *factor, out, finish),
         }
     }
 }
@@ -209,6 +210,15 @@ impl Tensor {
                 route: 0,
                 slots: OnceLock::new(),
             }),
+            is_for_answers: false,
+        }
+    }
+
+    /// The same for products with the tokens of answers.
+    pub(super) fn for_answers(&self) -> Self {
+        Self {
+            is_for_answers: true,
+            ..self.clone()
         }
     }
 
@@ -403,13 +413,25 @@ impl Tensor {
         }
     }
 
-    /// The weight as products of the given precision take it: packed, or in the form of its file.
+    /// The weight as products of the given kind take it: packed, or in the form of its file.
     ///
     /// # Errors
     /// As [`Self::packed`].
-    pub(super) fn weight(&self, gemm: Gemm<'_>, precision: Precision) -> Result<Weight<'_>> {
+    pub(super) fn weight(
+        &self,
+        gemm: Gemm<'_>,
+        (precision, blocks): (Precision, BlockProducts),
+    ) -> Result<Weight<'_>> {
         Ok(match self.stored() {
-            Some(stored) => Weight::Stored(stored, precision),
+            Some(weight) => Weight::Stored(StoredFactor {
+                weight,
+                precision,
+                is_integer: match blocks {
+                    BlockProducts::Decoded => false,
+                    BlockProducts::Integer => true,
+                    BlockProducts::IntegerForAnswers => self.is_for_answers,
+                },
+            }),
             None => Weight::Packed(self.packed(gemm, precision, &WeightPart::Whole)?),
         })
     }

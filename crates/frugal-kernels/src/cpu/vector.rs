@@ -14,6 +14,8 @@
               small integers"
 )]
 
+use frugal_core::quant::{Opener, Plain};
+
 use crate::cpu::detect::{CpuFeatures, Isa};
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +55,7 @@ impl Level {
 }
 
 /// Operations on sixteen f32 lanes.
-pub(super) trait Lanes: Copy {
+pub(super) trait Lanes: Opener {
     /// The sixteen lanes.
     type V: Copy;
     /// Whether there are few registers: kernels then keep less in them.
@@ -269,6 +271,37 @@ pub(super) use kernel;
 /// Lanes in an array, left to the compiler to vectorise for its target.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portable;
+
+impl Opener for Portable {
+    #[inline(always)]
+    fn plane<const BITS: usize, const RUN: usize, const UP: u32>(
+        self,
+        plane: &[u8],
+        levels: &mut [u8],
+    ) {
+        Plain.plane::<BITS, RUN, UP>(plane, levels);
+    }
+    #[inline(always)]
+    fn signed(self, bytes: &[u8; 32], levels: &mut [u8; 32]) {
+        Plain.signed(bytes, levels);
+    }
+    #[inline(always)]
+    fn look_up(self, table: &[i8; WIDTH], levels: &mut [u8; 32]) {
+        Plain.look_up(table, levels);
+    }
+    #[inline(always)]
+    fn half(self, bytes: [u8; 2]) -> f32 {
+        Plain.half(bytes)
+    }
+    #[inline(always)]
+    fn multiples<const N: usize>(self, of: f32, by: &[u8; N], to: &mut [f32; WIDTH]) {
+        Plain.multiples(of, by, to);
+    }
+    #[inline(always)]
+    fn signed_multiples(self, of: f32, by: &[i8; WIDTH], to: &mut [f32; WIDTH]) {
+        Plain.signed_multiples(of, by, to);
+    }
+}
 
 #[inline(always)]
 fn each(f: impl Fn(usize) -> f32) -> [f32; WIDTH] {

@@ -6,6 +6,7 @@
     reason = "helpers of tests"
 )]
 
+mod integer;
 mod laws;
 mod program;
 
@@ -13,13 +14,14 @@ use frugal_core::conformance::{self, Rounding};
 use frugal_core::reference::Reference;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::detect::{CpuFeatures, Isa};
-use frugal_kernels::cpu::gemm::Precision;
+use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 
 fn cpu(threads: usize, precision: Precision, isa: Isa) -> Cpu {
     let isa = Some(isa);
     Cpu::new(CpuSettings {
         threads,
         precision,
+        blocks: BlockProducts::Decoded,
         isa,
     })
     .unwrap()

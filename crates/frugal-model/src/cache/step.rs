@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use frugal_core::backend::{Backend, Context, Pages};
 use frugal_core::shape::Rows;
@@ -20,8 +21,29 @@ pub struct Cached<'a, T> {
 }
 
 impl<'a, T: Clone> Cached<'a, T> {
-    /// Takes the pages that a step's rows will be written to.
+    /// Takes the pages that a step's rows will be written to, at the ends of their sequences.
     pub(crate) fn reserve<B: Backend<Tensor = T>>(
+        self,
+        b: &B,
+        rows: &Rows,
+    ) -> Result<Reserved<'a, T>> {
+        for (id, start) in self.sequences.iter().zip(starts(rows)) {
+            let held = self.cache.length(*id)?;
+            if let Some(position) = start
+                && position != held
+            {
+                return Err(Error::Cache {
+                    expected: "a step that continues its sequence",
+                    got: format!("position {position} where {held} tokens are held"),
+                });
+            }
+        }
+        self.revisit(b, rows)
+    }
+
+    /// As [`Self::reserve`], for a layer that comes after the model's own: its rows are at positions
+    /// whose tokens the cache holds already, or follow such rows.
+    pub(crate) fn revisit<B: Backend<Tensor = T>>(
         self,
         b: &B,
         rows: &Rows,
@@ -32,57 +54,34 @@ impl<'a, T: Clone> Cached<'a, T> {
             let got = format!("{} for {}", sequences.len(), rows.n_sequences());
             return refuse("one cached sequence for each of the step", got);
         }
-        let mut sorted = sequences.to_vec();
-        sorted.sort_unstable();
-        if sorted.windows(2).any(|pair| pair.first() == pair.last()) {
-            return refuse("each sequence once in a step", format!("{sequences:?}"));
+        let is_ascending = |pair: &[SequenceId]| pair.first() < pair.last();
+        if !sequences.windows(2).all(is_ascending) {
+            let mut sorted = sequences.to_vec();
+            sorted.sort_unstable();
+            if !sorted.windows(2).all(is_ascending) {
+                return refuse("each sequence once in a step", format!("{sequences:?}"));
+            }
         }
-        let page_rows = cache.settings.page_rows;
-        let mut pages = Pages {
-            page_rows,
-            tables: Vec::with_capacity(sequences.len()),
-            lengths: Vec::with_capacity(sequences.len()),
-        };
-        let mut slots = Vec::with_capacity(rows.n_rows());
-        let mut is_fresh = true;
-        for (id, range) in sequences.iter().zip(rows.ranges()) {
-            let held = cache.length(*id)?;
-            let first = rows
-                .positions()
-                .get(range.start)
-                .filter(|_| !range.is_empty());
-            if let Some(position) = first
-                && *position != held
-            {
-                let got = format!("position {position} where {held} tokens are held");
-                return refuse("a step that continues its sequence", got);
-            }
-            is_fresh &= held == 0;
+        let mut plan = Plan::new(cache.settings.page_rows, rows);
+        for ((id, range), start) in sequences.iter().zip(rows.ranges()).zip(starts(rows)) {
+            let start = start.unwrap_or(cache.length(*id)?);
+            plan.is_fresh &= start == 0;
             let length = u32::try_from(range.len()).unwrap_or(u32::MAX);
-            cache.extend(b, *id, length)?;
-            let table = cache.sequence(*id)?.pages.clone();
-            let held = held as usize;
-            for (index, page) in table.iter().enumerate().skip(held / page_rows) {
-                let begin = held.max(index * page_rows) - index * page_rows;
-                let end = (held + range.len()).min((index + 1) * page_rows);
-                let end = end.saturating_sub(index * page_rows).max(begin);
-                slots.extend(cache.page_rows_of(*page, begin..end));
-            }
-            pages.tables.push(table);
-            pages
-                .lengths
-                .push(u32::try_from(held + range.len()).unwrap_or(u32::MAX));
+            cache.extend(b, *id, (start, length))?;
+            plan.push(cache, *id, (start as usize, range.len()))?;
         }
         Ok(Reserved {
             cache,
             sequences,
-            plan: Plan {
-                slots,
-                pages,
-                is_fresh,
-            },
+            plan,
         })
     }
+}
+
+/// The first position of each sequence of a step; none where it has no rows.
+fn starts(rows: &Rows) -> impl Iterator<Item = Option<u32>> + '_ {
+    let first = |range: Range<usize>| rows.positions().get(range).and_then(<[u32]>::first);
+    rows.ranges().map(move |range| first(range).copied())
 }
 
 /// Where a step's rows go and what they see.
@@ -91,6 +90,47 @@ struct Plan {
     slots: Vec<u32>,
     pages: Pages,
     is_fresh: bool,
+}
+
+impl Plan {
+    fn new(page_rows: usize, rows: &Rows) -> Self {
+        let n_sequences = rows.n_sequences();
+        Self {
+            slots: Vec::with_capacity(rows.n_rows()),
+            pages: Pages {
+                page_rows,
+                tables: Vec::with_capacity(n_sequences),
+                lengths: Vec::with_capacity(n_sequences),
+            },
+            is_fresh: true,
+        }
+    }
+
+    /// Adds a sequence that goes on at row `start` for `length` rows, which it has pages for.
+    fn push<T: Clone>(
+        &mut self,
+        cache: &Cache<T>,
+        id: SequenceId,
+        (start, length): (usize, usize),
+    ) -> Result<()> {
+        let page_rows = self.pages.page_rows;
+        let end = start + length;
+        let table = &cache.sequence(id)?.pages;
+        for (index, page) in table.iter().enumerate().skip(start / page_rows) {
+            let page_start = index * page_rows;
+            let first = start.max(page_start).min(end);
+            let last = end.min(page_start + page_rows).max(first);
+            let rows = first.saturating_sub(page_start)..last.saturating_sub(page_start);
+            if !rows.is_empty() {
+                self.slots.extend(cache.page_rows_of(*page, rows));
+            }
+        }
+        self.pages.tables.push(table.clone());
+        self.pages
+            .lengths
+            .push(u32::try_from(end).unwrap_or(u32::MAX));
+        Ok(())
+    }
 }
 
 /// A step under way. The sequences grow only when it is committed, so a failed step leaves them as

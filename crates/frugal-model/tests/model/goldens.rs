@@ -13,7 +13,7 @@ use frugal_core::shape::Rows;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::checkpoint::load_stored;
 use frugal_model::config::{AttentionConfig, ModelConfig};
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Request};
+use frugal_model::generate::{Batch, Drafting, Generator, GeneratorSettings, Request};
 use frugal_model::mtp;
 use frugal_model::transformer::{Model, Step, hidden, logits};
 
@@ -67,6 +67,7 @@ fn check_greedy(name: &str, golden: &Golden, kind: CacheKind) {
         },
         max_sequences: 8,
         prefill_rows: 64,
+        drafting: Drafting::None,
     };
     let batch = Batch {
         requests: &requests,

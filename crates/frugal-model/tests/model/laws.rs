@@ -9,7 +9,9 @@ use frugal_core::shape::Rows;
 use frugal_model::cache::{Cache, CacheKind, CacheSettings, Cached};
 use frugal_model::config::{AttentionConfig, ModelConfig, MoeConfig, TopkMethod};
 use frugal_model::error::Error;
-use frugal_model::generate::{Batch, Generator, GeneratorSettings, Progress, Request, Sample};
+use frugal_model::generate::{
+    Batch, Drafting, Generator, GeneratorSettings, Progress, Request, Sample,
+};
 use frugal_model::params::{FeedForward, Params};
 use frugal_model::transformer::{Model, Step, hidden, logits};
 use proptest::prelude::*;
@@ -332,6 +334,7 @@ fn settings(config: &ModelConfig, max_sequences: usize, page_rows: usize) -> Gen
         },
         max_sequences,
         prefill_rows: 16,
+        drafting: Drafting::None,
     }
 }
 

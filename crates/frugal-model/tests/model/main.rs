@@ -10,6 +10,8 @@ mod configs;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod drafts;
+#[cfg(test)]
 mod gguf;
 #[cfg(test)]
 mod goldens;

@@ -20,7 +20,7 @@ use crate::device::{self, Precision};
 use crate::forecast::Machine;
 use crate::models::{self, Opened, Source};
 use crate::output::{metric, tell};
-use crate::speaker::Speaker;
+use crate::speaker::{Speaker, drafting};
 use talk::{Checker, Prompting, Talk};
 
 /// Longest line, and longest text from a pipe, that is read.
@@ -78,6 +78,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         None
     };
     let sampling = sampling(arguments, &opened, checker.is_some());
+    let drafting = drafting(arguments.draft);
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -88,7 +89,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         prompting,
         checker,
         stops: stops.clone(),
-        speaker: Speaker::new(&device, &model, sampling, stops, arguments.seed)?,
+        speaker: Speaker::new(&device, &model, (sampling, drafting), stops, arguments.seed)?,
         stopped,
         forecast,
         max_tokens: arguments.max_tokens,

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use frugal_core::rng::Rng;
 use frugal_model::config::ModelConfig;
+use frugal_model::init::InitSettings;
 use frugal_model::params::{Params, Spec};
 use frugal_run::consumption::Stopwatch;
 use frugal_run::plan::{Controls, Plan};
 use frugal_run::recipe::{Recipe, StageSettings};
-use frugal_train::artifact::{Vocabulary, config_of};
-use frugal_train::bench::TrainBench;
+use frugal_train::artifact::{Vocabulary, config_of, fresh};
+use frugal_train::bench::{TrainBench, TrainShape};
 
 use crate::cli::{Common, Distill, Improve, Student};
 use crate::commands::run::{Place, follow, old_folder, recipe_of};
@@ -25,8 +25,11 @@ use crate::output::Usage;
 const SMALL: u64 = 5_000_000;
 /// Problems of the examination, fewer than a recipe's: a published model takes longer over each.
 const PROBLEMS: u32 = 64;
-/// Sequences and tokens of each in the step that is timed.
-const TRIAL: [usize; 2] = [4, 128];
+/// The step that is timed.
+const TRIAL: TrainShape = TrainShape {
+    sequences: 4,
+    length: 128,
+};
 /// Tokens of the vocabulary of the model that is timed.
 const TRIAL_VOCABULARY: usize = 8192;
 /// The stage that imports.
@@ -270,14 +273,16 @@ fn training_rate(device: &Device, mut config: ModelConfig) -> anyhow::Result<f64
     config.vocab_size = config.vocab_size.min(TRIAL_VOCABULARY);
     (config.bos_token_id, config.eos_token_id) = (None, Vec::new());
     let active = Params::<Spec>::spec(&config)?.count(&config).active as f64;
-    let mut rng = Rng::derive(&[1]);
-    let [sequences, length] = TRIAL;
-    let length = length.min(config.max_position_embeddings);
-    let mut bench = TrainBench::new(device, config, sequences, length, &mut rng)?;
+    let shape = TrainShape {
+        length: TRIAL.length.min(config.max_position_embeddings),
+        ..TRIAL
+    };
+    let model = fresh(device, config, 1, &InitSettings::PAPER, shape.length)?;
+    let mut bench = TrainBench::new(device, model, shape)?;
     // The first step makes buffers that later ones find.
-    bench.step(&mut rng)?;
+    bench.step()?;
     let watch = Stopwatch::start();
-    let learnt = bench.step(&mut rng)?;
+    let learnt = bench.step()?;
     Ok(6.0 * active * learnt.tokens as f64 / watch.seconds().max(1e-9))
 }
 

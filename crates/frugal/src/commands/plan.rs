@@ -20,6 +20,14 @@ const SHIPPED: [(&str, &str); 2] = [
     ("cups", include_str!("../../../../recipes/cups.toml")),
 ];
 
+/// A recipe that comes with the program, as it is written.
+pub(crate) fn shipped(name: &str) -> anyhow::Result<Recipe> {
+    let found = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+    let (_, text) = found.with_context(|| format!("no recipe {name} comes with the program"))?;
+    let none: [&str; 0] = [];
+    Ok(Recipe::from_toml(text, &none)?)
+}
+
 /// Whether a person means a recipe: one that comes with the program, or a TOML file.
 fn is_recipe(name: &str) -> bool {
     let path = Path::new(name);

@@ -9,6 +9,10 @@
 )]
 
 pub(crate) mod attention;
+pub(in crate::cpu) mod direct;
 pub(crate) mod finish;
+pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;
+mod rows;
+pub(in crate::cpu) mod spread;

@@ -143,6 +143,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The tile registers, where it has them.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn tiles(&self) -> Option<&Tiles> {
+        self.tiles.as_ref()
+    }
+
     /// Makes this thread ready. Loading tiles takes about 0.1 microseconds: once for many products.
     pub(crate) fn begin(engine: Engine, features: CpuFeatures) -> Self {
         #[cfg(not(target_arch = "x86_64"))]

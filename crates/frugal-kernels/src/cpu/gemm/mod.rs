@@ -35,6 +35,7 @@ mod columns;
 mod engine;
 mod error;
 pub(crate) mod finish;
+pub(crate) mod integer;
 pub(crate) mod operands;
 mod peak;
 mod rows;
@@ -58,6 +59,7 @@ use self::columns::ColumnProduct;
 use self::engine::Engine;
 use self::error::expect;
 use self::finish::Output;
+use self::integer::IntegerProduct;
 use self::rows::RowProduct;
 use self::stored::StoredProduct;
 use self::view::{Layout, Operand};
@@ -73,6 +75,27 @@ pub enum Precision {
     F32,
     /// bf16, to nearest even.
     Bf16,
+}
+
+/// How products with weights in blocks are formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlockProducts {
+    /// Numbers are decoded and rounded as [`Precision`] says: the result of the same weight put.
+    Decoded,
+    /// Activations are rounded to 8 bits, and levels are multiplied as whole numbers; see
+    /// [`frugal_core::quant::integer`]. Products that are to be exact stay [`Self::Decoded`].
+    Integer,
+    /// [`Self::Integer`] for the tokens of answers, else [`Self::Decoded`]: with tile registers many
+    /// rows are faster decoded, while one row would wait for the decoding.
+    IntegerForAnswers,
+}
+
+/// A weight in the form of its file, and how it is multiplied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredFactor<'a> {
+    pub(super) weight: &'a StoredWeight,
+    pub(super) precision: Precision,
+    pub(super) is_integer: bool,
 }
 
 /// Outputs of this many numbers (1 MB) are seldom in the second cache when they are written: what
@@ -135,20 +158,22 @@ impl<'p> Gemm<'p> {
         )
     }
 
-    /// As [`Self::nt`] with a weight in the form of its file: the same bits as if it were packed.
+    /// As [`Self::nt`] with a weight in the form of its file.
     pub(super) fn stored_nt(
         &self,
         a: Mat<'_>,
-        (weight, precision): (&StoredWeight, Precision),
+        factor: StoredFactor<'_>,
         out: MatMut<'_>,
         finish: Finish<'_>,
     ) -> Result<(), GemmError> {
         let op = "nt";
-        expect(op, "groups", 1, weight.stacked())?;
+        expect(op, "groups", 1, factor.weight.stacked())?;
         let all = 0..a.layout.rows;
-        self.stored_product(Rows::of_matrices(op, a, out, finish), weight, precision)?
-            .run(std::iter::once(all));
-        Ok(())
+        self.stored_rows(
+            Rows::of_matrices(op, a, out, finish),
+            factor,
+            std::iter::once(all),
+        )
     }
 
     /// As [`Self::grouped_nt`] with weights in the form of their file.
@@ -156,15 +181,17 @@ impl<'p> Gemm<'p> {
         &self,
         x: Mat<'_>,
         offsets: &[u32],
-        (weight, precision): (&StoredWeight, Precision),
+        factor: StoredFactor<'_>,
         out: MatMut<'_>,
         finish: Finish<'_>,
     ) -> Result<(), GemmError> {
         let op = "grouped_nt";
-        check_offsets(op, offsets, weight.stacked(), x.layout.rows)?;
-        self.stored_product(Rows::of_matrices(op, x, out, finish), weight, precision)?
-            .run(group_rows(offsets));
-        Ok(())
+        check_offsets(op, offsets, factor.weight.stacked(), x.layout.rows)?;
+        self.stored_rows(
+            Rows::of_matrices(op, x, out, finish),
+            factor,
+            group_rows(offsets),
+        )
     }
 
     /// `out [M, K] (=|+=) scale · dy [M, N] · W + bias`, with W `[N, K]`.
@@ -407,34 +434,50 @@ impl<'p> Gemm<'p> {
         })
     }
 
-    /// Checks a product with a weight in the form of its file.
-    fn stored_product<'a>(
+    /// Checks a product with a weight in the form of its file and forms it.
+    fn stored_rows(
         &self,
-        rows: Rows<'a>,
-        weight: &'a StoredWeight,
-        precision: Precision,
-    ) -> Result<StoredProduct<'a>, GemmError>
-    where
-        'p: 'a,
-    {
-        rows.expect_weight(weight.stacked(), weight.rows(), weight.cols())?;
+        rows: Rows<'_>,
+        factor: StoredFactor<'_>,
+        groups: impl Iterator<Item = Range<usize>> + Clone,
+    ) -> Result<(), GemmError> {
+        let right = factor.weight;
+        rows.expect_weight(right.stacked(), right.rows(), right.cols())?;
         let Rows {
             left,
             output,
             finish,
             ..
         } = rows;
+        let (pool, features, update) = (self.pool, self.features, finish.update);
         let scale = (finish.scale, finish.bias);
-        Ok(StoredProduct {
-            pool: self.pool,
-            features: self.features,
-            precision,
-            left: left.0,
-            left_layout: left.1,
-            right: weight,
-            update: finish.update,
-            output: Output::new(output.0, output.1.row_stride, scale, self.features),
-        })
+        let output = Output::new(output.0, output.1.row_stride, scale, features);
+        let (left, left_layout) = left;
+        if factor.is_integer && right.block_format().is_some() {
+            let product = IntegerProduct {
+                pool,
+                features,
+                left,
+                left_layout,
+                right,
+                output,
+                update,
+            };
+            product.run(groups);
+        } else {
+            let product = StoredProduct {
+                pool,
+                features,
+                precision: factor.precision,
+                left,
+                left_layout,
+                right,
+                output,
+                update,
+            };
+            product.run(groups);
+        }
+        Ok(())
     }
 
     /// Checks a product with columns.

@@ -306,6 +306,9 @@ impl Talk<'_> {
                 "prompt_tokens": spoken.prompt_tokens,
                 "prompt_seconds": spoken.prompt_seconds,
                 "tokens_per_second": spoken.tokens_per_second(),
+                "drafted_tokens": spoken.drafted.drafted,
+                "accepted_tokens": spoken.drafted.accepted,
+                "tokens_per_step": spoken.drafted.tokens_per_step(),
                 "forecast_tokens_per_second": self.forecast,
             }));
         }
@@ -333,6 +336,12 @@ fn remark(heard: &Heard, spoken: &Spoken, expected: Option<f64>) -> String {
             Some(expected) => format!("{rate:.1} tokens/s ({expected:.1} were forecast)"),
             None => format!("{rate:.1} tokens/s"),
         });
+    }
+    if spoken.drafted.drafted > 0 {
+        words.push(format!(
+            "{} of {} drafted tokens accepted",
+            spoken.drafted.accepted, spoken.drafted.drafted
+        ));
     }
     words.push(format!(
         "{} prompt tokens in {:.1} s",

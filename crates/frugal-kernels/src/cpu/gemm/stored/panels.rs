@@ -1,42 +1,29 @@
-//! Forward products with a weight in the form of its file.
+//! Stored weights without tile registers.
 //!
 //! The left rows are prepared once for all; then each item decodes a few panels of the weight into
-//! the second cache and multiplies all rows by them. Panels hold what [`super::weight`] would have
-//! packed and the kernels are the same, so the result is that of the packed weight, bit for bit.
+//! the second cache and multiplies all rows by them. Panels hold what the packed weight would and the
+//! kernels are the same, so the result is that of the packed weight, bit for bit.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::cpu::detect::CpuFeatures;
-use crate::cpu::pool::{DisjointMut, Pool};
-use crate::cpu::stored::{RUN, StoredWeight};
+use crate::cpu::pool::DisjointMut;
+use crate::cpu::stored::RUN;
 use crate::cpu::vector::{Level, kernel};
 
-use super::Precision;
-use super::aligned::Aligned;
-use super::engine::{Engine, Extent, Format, Session, sweep};
-use super::finish::{Block, Output, Update};
-use super::operands::{Left, Operands, Scratch, pair_panel, round_bf16, with_scratch};
-use super::tile::{DEPTH, LANES, Rect, TILE_WORDS};
-use super::view::{Layout, group};
-use super::weight::{pack_pairs, pack_single};
+use super::super::aligned::Aligned;
+use super::super::engine::{Engine, Extent, Format, Session, sweep};
+use super::super::finish::Block;
+use super::super::operands::{Left, Operands, Scratch, pair_panel, round_bf16, with_scratch};
+use super::super::tile::{DEPTH, LANES, Rect, TILE_WORDS};
+use super::super::view::group;
+use super::super::weight::{pack_pairs, pack_single};
+use super::StoredProduct;
 
 /// Panels decoded at a time: as many as the kernels for few rows take at once.
 const PANELS: usize = 4;
 /// A product whose weight one thread decodes sooner than this is not worth another's attention.
 const ALONE_NUMBERS: usize = 16 * 1024;
-
-/// A product, checked.
-pub(super) struct StoredProduct<'a> {
-    pub(super) pool: &'a Pool,
-    pub(super) features: CpuFeatures,
-    pub(super) precision: Precision,
-    pub(super) left: &'a [f32],
-    pub(super) left_layout: Layout,
-    pub(super) right: &'a StoredWeight,
-    pub(super) output: Output<'a>,
-    pub(super) update: Update,
-}
 
 /// The left rows of all groups as the engine takes them.
 #[derive(Debug)]
@@ -62,8 +49,11 @@ thread_local! {
 
 impl StoredProduct<'_> {
     /// Forms the product; `rows` are those of each group in turn.
-    pub(super) fn run(&self, rows: impl Iterator<Item = Range<usize>> + Clone) {
-        let engine = Engine::choose(self.features, self.precision);
+    pub(super) fn in_panels(
+        &self,
+        engine: Engine,
+        rows: impl Iterator<Item = Range<usize>> + Clone,
+    ) {
         let (outputs, depth) = (self.right.rows(), self.right.cols());
         let mut prepared = PREPARED.take().unwrap_or(Prepared {
             single: Aligned::new(),
@@ -137,15 +127,11 @@ impl StoredProduct<'_> {
                     });
             }
             #[cfg(target_arch = "x86_64")]
-            Engine::Pairs | Engine::Tiles => {
-                use super::operands::wide::rows_to_pairs;
-                use super::tile::Place;
+            Engine::Pairs => {
+                use super::super::operands::wide::rows_to_pairs;
+                use super::super::tile::Place;
                 let words = pair_panel(depth);
-                let place = if engine == Engine::Tiles {
-                    Place::left_tiles(words)
-                } else {
-                    Place::rows(depth.div_ceil(DEPTH) * LANES)
-                };
+                let place = Place::rows(depth.div_ceil(DEPTH) * LANES);
                 let out = DisjointMut::new(prepared.pairs.set_len(runs.len() * words));
                 self.pool.run(runs.len(), |i| {
                     // SAFETY: each run of rows has words of its own, and each index is run once.
@@ -153,6 +139,8 @@ impl StoredProduct<'_> {
                     rows_to_pairs(self.features, &rect(&runs[i]), place, out);
                 });
             }
+            #[cfg(target_arch = "x86_64")]
+            Engine::Tiles => debug_assert!(false, "tiles take the weight on the left"),
         }
         runs.len()
     }
@@ -210,20 +198,12 @@ impl StoredProduct<'_> {
                 for (i, out) in b.chunks_exact_mut(words.max(1)).enumerate() {
                     decode(i, Panel::Pairs(out), left_single);
                 }
-                let left = &prepared.pairs.as_slice()[item.run * words..];
-                if engine == Engine::Tiles {
-                    Operands::Tiles(left, b)
-                } else {
-                    let row = depth.div_ceil(DEPTH) * LANES;
-                    Operands::Pairs(
-                        Left {
-                            words: left,
-                            row,
-                            step: 1,
-                        },
-                        b,
-                    )
-                }
+                let left = Left {
+                    words: &prepared.pairs.as_slice()[item.run * words..],
+                    row: depth.div_ceil(DEPTH) * LANES,
+                    step: 1,
+                };
+                Operands::Pairs(left, b)
             }
             #[cfg(not(target_arch = "x86_64"))]
             Format::Pairs => return,

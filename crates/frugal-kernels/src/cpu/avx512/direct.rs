@@ -1,0 +1,220 @@
+//! Blocks multiplied from where they lie: a few rows of activations with sixteen rows of the formats
+//! that most models come in, without opening them first.
+//!
+//! The sums are those of [`super::integer`], in the same order.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mask_blend_epi32, _mm512_mul_ps,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_slli_epi16, _mm512_slli_epi32,
+    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_xor_si512,
+};
+
+use frugal_core::quant::BlockFormat;
+
+use crate::cpu::gemm::integer::left::RowRun;
+use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS};
+use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::SixteenRows;
+
+use super::integer::{Scales, add_group, add_half, load, products, store};
+use super::rows::{Head, Rows, halves};
+
+/// Sixteen rows, and the sums of R rows of activations with them.
+type Kernel<const R: usize> =
+    unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
+
+/// The kernel for a format, if it has one.
+pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
+    match format {
+        BlockFormat::Q8_0 => Some(small::<R, 34>),
+        BlockFormat::Q4_0 => Some(small::<R, 18>),
+        BlockFormat::Q4K => Some(large::<R, 144>),
+        BlockFormat::Q6K => Some(large::<R, 210>),
+        _ => None,
+    }
+}
+
+/// Blocks of one group: Q8_0 (34 bytes) and Q4_0 (18).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn small<const R: usize, const BYTES: usize>(
+    form: Form,
+    rows: SixteenRows<'_>,
+    x: [&[RowRun]; R],
+    sums: &mut [[f32; LANES]; R],
+) {
+    let all = Rows::of(rows);
+    let mut totals = sums.map(|row| load(&row));
+    for group in 0..all.stride / BYTES {
+        let (run, within) = (group / GROUPS, group % GROUPS);
+        rows.rows().ask_some_ahead(run, 2 * within..2 * within + 2);
+        let block = all.plus(group * BYTES);
+        let levels = block.plus(2);
+        // SAFETY: the rows have all their blocks, of which this is one; the first word of a
+        // block is its factor and two bytes of its levels.
+        let (factors, levels) = unsafe {
+            let factors = halves(block.words());
+            if BYTES == 34 {
+                let sign = _mm512_set1_epi8(i8::MIN);
+                (
+                    factors,
+                    levels.pairs().map(|levels| _mm512_xor_si512(levels, sign)),
+                )
+            } else {
+                // The lower halves of bytes in even quarters, the upper ones, times 16, in odd.
+                let mask = alternate_halves();
+                (
+                    factors,
+                    levels.twins().map(|levels| _mm512_and_si512(levels, mask)),
+                )
+            }
+        };
+        let scales = Scales {
+            factors,
+            minima: factors,
+        };
+        for r in 0..R {
+            let x = &x[r][run];
+            let [low, high] = products(&levels, &x.levels[within]);
+            let high = if BYTES == 34 {
+                high
+            } else {
+                _mm512_srai_epi32::<4>(high)
+            };
+            totals[r] = add_group(form, (&scales, within), x, [low, high], totals[r]);
+        }
+    }
+    store(totals, sums);
+}
+
+/// 16 bytes of 0x0f, 16 of 0xf0, and again.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn alternate_halves() -> __m512i {
+    let low = _mm512_set1_epi64(0x0f0f_0f0f_0f0f_0f0f);
+    let high = _mm512_slli_epi32::<4>(low);
+    _mm512_mask_blend_epi32(0xf0f0, low, high)
+}
+
+/// Blocks of 256 numbers: Q4_K (144 bytes) and Q6_K (210).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn large<const R: usize, const BYTES: usize>(
+    form: Form,
+    rows: SixteenRows<'_>,
+    x: [&[RowRun]; R],
+    sums: &mut [[f32; LANES]; R],
+) {
+    let all = Rows::of(rows);
+    let mut totals = sums.map(|row| load(&row));
+    for run in 0..all.stride / BYTES {
+        let block = all.plus(run * BYTES);
+        let x: [&RowRun; R] = std::array::from_fn(|r| &x[r][run]);
+        // SAFETY: the rows have all their blocks, of which this is one.
+        unsafe {
+            if BYTES == 144 {
+                four_bits(form, (rows, run, block), x, &mut totals);
+            } else {
+                six_bits(form, (rows, run, block), x, &mut totals);
+            }
+        }
+    }
+    store(totals, sums);
+}
+
+/// # Safety
+/// Sixteen blocks of Q4_K.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn four_bits<const R: usize>(
+    form: Form,
+    (rows, run, block): (SixteenRows<'_>, usize, Rows),
+    x: [&RowRun; R],
+    totals: &mut [__m512; R],
+) {
+    // SAFETY: the head is sixteen bytes.
+    let mut head = unsafe { Head::of(block) };
+    for pair in 0..GROUPS / 2 {
+        rows.rows().ask_some_ahead(run, 4 * pair..4 * pair + 4);
+        // SAFETY: the levels of two groups are 32 bytes.
+        let raw = unsafe { block.plus(16 + pair * GROUP).pairs() };
+        for (nth, mask) in [0x0f_u8, 0xf0].into_iter().enumerate() {
+            let group = 2 * pair + nth;
+            let [factors, minima] = head.next(group);
+            let scales = Scales { factors, minima };
+            let mask = _mm512_set1_epi8(mask.cast_signed());
+            let levels = raw.map(|raw| _mm512_and_si512(raw, mask));
+            for r in 0..R {
+                let [mut low, mut high] = products(&levels, &x[r].levels[group]);
+                if nth == 1 {
+                    // The upper halves of bytes are 16 times their levels.
+                    (low, high) = (_mm512_srai_epi32::<4>(low), _mm512_srai_epi32::<4>(high));
+                }
+                totals[r] = add_group(form, (&scales, group), x[r], [low, high], totals[r]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Sixteen blocks of Q6_K.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn six_bits<const R: usize>(
+    form: Form,
+    (rows, run, block): (SixteenRows<'_>, usize, Rows),
+    x: [&RowRun; R],
+    totals: &mut [__m512; R],
+) {
+    // SAFETY: the block's last word is two bytes of steps and its factor.
+    let d = halves(_mm512_srli_epi32::<16>(unsafe { block.plus(206).words() }));
+    let (four, two) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x30));
+    for half in 0..2 {
+        // SAFETY: a half has 64 bytes of lower bits, 32 of upper ones.
+        let [first, second, upper] = [half * 64, half * 64 + 32, 128 + half * 32]
+            .map(|at| unsafe { block.plus(at).pairs() });
+        for nth in 0..4 {
+            let group = half * 4 + nth;
+            rows.rows().ask_some_ahead(run, 2 * group..2 * group + 2);
+            let lower = if nth % 2 == 0 { &first } else { &second };
+            let levels = std::array::from_fn(|i| {
+                let lower = if nth < 2 {
+                    lower[i]
+                } else {
+                    _mm512_srli_epi16::<4>(lower[i])
+                };
+                let upper = match nth {
+                    0 => _mm512_slli_epi16::<4>(upper[i]),
+                    1 => _mm512_slli_epi16::<2>(upper[i]),
+                    2 => upper[i],
+                    _ => _mm512_srli_epi16::<2>(upper[i]),
+                };
+                _mm512_or_si512(_mm512_and_si512(lower, four), _mm512_and_si512(upper, two))
+            });
+            // SAFETY: two steps and what follows them are inside the block.
+            let steps = unsafe { block.plus(192 + 2 * group).words() };
+            let scales = [
+                _mm512_slli_epi32::<24>(steps),
+                _mm512_slli_epi32::<16>(steps),
+            ]
+            .map(|step| {
+                let step = _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(step));
+                let factors = _mm512_mul_ps(d, step);
+                Scales {
+                    factors,
+                    minima: factors,
+                }
+            });
+            for r in 0..R {
+                let inner = products(&levels, &x[r].levels[group]);
+                for (half, scales) in scales.iter().enumerate() {
+                    totals[r] = add_half(
+                        form,
+                        (scales, 2 * group + half),
+                        x[r],
+                        inner[half],
+                        totals[r],
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Bytes of sixteen rows of blocks, side by side.
+
+use std::arch::x86_64::{
+    __m256i, __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps,
+    _mm512_cvtph_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_mask_broadcast_i32x4,
+    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32,
+    _mm512_srli_epi32,
+};
+
+use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::SixteenRows;
+
+/// Where a byte of each of sixteen rows lies.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    at: *const u8,
+    /// Bytes of a row.
+    pub(super) stride: usize,
+    /// Row times stride.
+    offsets: __m512i,
+}
+
+impl Rows {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn of(rows: SixteenRows<'_>) -> Self {
+        let (bytes, stride) = rows.bytes();
+        let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        Self {
+            at: bytes.as_ptr(),
+            stride: stride.unsigned_abs() as usize,
+            offsets: _mm512_mullo_epi32(count, _mm512_set1_epi32(stride)),
+        }
+    }
+
+    /// The same so many bytes on.
+    #[inline]
+    pub(super) fn plus(self, bytes: usize) -> Self {
+        Self {
+            at: self.at.wrapping_add(bytes),
+            ..self
+        }
+    }
+
+    /// Four bytes of each row.
+    ///
+    /// # Safety
+    /// They are inside the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn words(self) -> __m512i {
+        // SAFETY: as the caller vouches.
+        unsafe { _mm512_i32gather_epi32::<1>(self.offsets, self.at.cast()) }
+    }
+
+    /// N bytes of one row.
+    ///
+    /// # Safety
+    /// They are inside the rows.
+    #[inline]
+    pub(super) unsafe fn bytes<const N: usize>(self, row: usize) -> [u8; N] {
+        // SAFETY: as the caller vouches; bytes need no alignment.
+        unsafe { *self.at.wrapping_add(row * self.stride).cast() }
+    }
+
+    /// 32 bytes of two rows, by the order that [`products`] wants: in vector i of eight.
+    ///
+    /// # Safety
+    /// They are inside the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn pairs(self) -> [__m512i; LANES / 2] {
+        std::array::from_fn(|i| {
+            let row = i + i / 4 * 4;
+            let bytes = |row: usize| -> __m256i {
+                let at = self.at.wrapping_add(row * self.stride);
+                // SAFETY: as the caller vouches.
+                unsafe { _mm256_loadu_si256(at.cast()) }
+            };
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(bytes(row)), bytes(row + 4))
+        })
+    }
+
+    /// Sixteen bytes of two rows, each twice.
+    ///
+    /// # Safety
+    /// They are inside the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn twins(self) -> [__m512i; LANES / 2] {
+        std::array::from_fn(|i| {
+            let row = i + i / 4 * 4;
+            let bytes = |row: usize| {
+                let at = self.at.wrapping_add(row * self.stride);
+                // SAFETY: as the caller vouches.
+                unsafe { _mm_loadu_si128(at.cast()) }
+            };
+            let first = _mm512_broadcast_i32x4(bytes(row));
+            _mm512_mask_broadcast_i32x4(first, 0xff00, bytes(row + 4))
+        })
+    }
+}
+
+/// The numbers of the f16 in the lower halves of words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn halves(words: __m512i) -> __m512 {
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
+}
+
+/// The factors and minima that blocks of Q4_K and Q5_K begin with, four groups a word, taken out
+/// from the lowest byte on; see `frugal_core::quant::six_bit_pairs`.
+pub(super) struct Head {
+    numbers: [__m512; 2],
+    words: [[__m512i; 2]; 2],
+}
+
+impl Head {
+    /// The head of sixteen blocks.
+    ///
+    /// # Safety
+    /// Their first sixteen bytes are inside the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn of(block: Rows) -> Self {
+        // SAFETY: as the caller vouches.
+        let [both, a, b, c] = [0, 4, 8, 12].map(|at| unsafe { block.plus(at).words() });
+        let last = |lower: __m512i, upper: __m512i| {
+            let upper = and(_mm512_srli_epi32::<2>(upper), 0x3030_3030);
+            _mm512_or_si512(and(lower, 0x0f0f_0f0f), upper)
+        };
+        Self {
+            numbers: [halves(both), halves(_mm512_srli_epi32::<16>(both))],
+            words: [
+                [and(a, 0x3f3f_3f3f), and(b, 0x3f3f_3f3f)],
+                [last(c, a), last(_mm512_srli_epi32::<4>(c), b)],
+            ],
+        }
+    }
+
+    /// Factors and minima of the rows for a group; groups come in their order.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn next(&mut self, group: usize) -> [__m512; 2] {
+        let [d, dmin] = self.numbers;
+        let [steps, lows] = self.words[group / 4];
+        self.words[group / 4] = [_mm512_srli_epi32::<8>(steps), _mm512_srli_epi32::<8>(lows)];
+        let of = |number, words| _mm512_mul_ps(number, _mm512_cvtepi32_ps(and(words, 0xff)));
+        [of(d, steps), of(dmin, lows)]
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn and(words: __m512i, mask: i32) -> __m512i {
+    _mm512_and_si512(words, _mm512_set1_epi32(mask))
+}

@@ -1,0 +1,147 @@
+//! Which kernels let activations meet an opened panel.
+
+use frugal_core::quant::BlockFormat;
+
+use crate::cpu::detect::{CpuFeatures, Isa};
+use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::{SixteenRows, StoredRows};
+
+use super::left::RowRun;
+use super::panel::{Form, GROUP, PanelRun, ROW_LINES};
+
+/// Rows that meet a panel together at most.
+pub(crate) const MOST: usize = 8;
+
+/// Sums of some rows with the sixteen of a panel.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(crate) struct Sums(pub(crate) [[f32; LANES]; MOST]);
+
+impl Sums {
+    pub(crate) const ZERO: Self = Self([[0.0; LANES]; MOST]);
+}
+
+/// Adds a run to the sums of some rows, at least one and at most [`MOST`].
+type Kernel = unsafe fn(Form, &PanelRun, &[&RowRun], &mut [[f32; LANES]]);
+
+/// Adds all runs of sixteen stored rows to the sums of R rows, each given by its runs.
+type DirectKernel<const R: usize> =
+    unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
+
+/// Kernels that multiply blocks from where they lie, for one row and for two.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Direct {
+    one: DirectKernel<1>,
+    two: DirectKernel<2>,
+}
+
+impl Direct {
+    /// The kernels for a format, if the machine has any.
+    pub(super) fn choose(features: CpuFeatures, format: BlockFormat) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if features.supports(Isa::Avx512Bf16) {
+            use crate::cpu::avx512::direct::kernel;
+            let (one, two) = kernel(format).zip(kernel(format))?;
+            return Some(Self { one, two });
+        }
+        let _ = (features, format);
+        None
+    }
+
+    /// The sums of one or two rows, each given by its runs, with sixteen stored rows; none for others.
+    pub(super) fn meet(
+        self,
+        form: Form,
+        stored: StoredRows<'_>,
+        rows: &[&[RowRun]],
+    ) -> Option<Sums> {
+        let stored = stored.sixteen()?;
+        let mut sums = Sums::ZERO;
+        // SAFETY: `choose` took the kernels that the features allow.
+        unsafe {
+            match rows {
+                [row] => (self.one)(form, stored, [row], sums.0.first_chunk_mut()?),
+                [first, second] => {
+                    (self.two)(form, stored, [first, second], sums.0.first_chunk_mut()?);
+                }
+                _ => return None,
+            }
+        }
+        Some(sums)
+    }
+}
+
+/// The kernels of a machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernels {
+    /// For levels by row.
+    few: Kernel,
+    /// For turned levels, where that is worth the turning: from how many rows on.
+    many: Option<(usize, Kernel)>,
+}
+
+impl Kernels {
+    pub(super) fn choose(features: CpuFeatures) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if features.supports(Isa::Avx512Bf16) {
+            use crate::cpu::avx512::integer;
+            return Self {
+                few: integer::few,
+                // Adding across lanes costs each row about half as much as the turning costs all.
+                many: Some((3, integer::many)),
+            };
+        } else if features.supports(Isa::Avx2) {
+            return Self {
+                few: crate::cpu::avx2::integer::few,
+                many: None,
+            };
+        }
+        debug_assert!(!features.supports(Isa::Avx2));
+        Self {
+            few: plain,
+            many: None,
+        }
+    }
+
+    /// Whether levels are to be turned for so many rows.
+    pub(super) fn wants_turned(&self, rows: usize) -> bool {
+        self.many.is_some_and(|(from, _)| rows >= from)
+    }
+
+    /// Adds a run, whose levels are turned or not, to the sums of up to [`MOST`] rows.
+    pub(super) fn meet(
+        &self,
+        is_turned: bool,
+        (form, panel): (Form, &PanelRun),
+        rows: &[&RowRun],
+        sums: &mut Sums,
+    ) {
+        assert!((1..=MOST).contains(&rows.len()), "{} rows", rows.len());
+        let kernel = match self.many {
+            Some((_, many)) if is_turned => many,
+            _ => self.few,
+        };
+        let sums = &mut sums.0[..rows.len()];
+        // SAFETY: `choose` took the kernels that the features allow.
+        unsafe { kernel(form, panel, rows, sums) };
+    }
+}
+
+/// Plain loops, for machines without kernels of their own.
+fn plain(form: Form, panel: &PanelRun, rows: &[&RowRun], sums: &mut [[f32; LANES]]) {
+    let width = if form.is_halved { GROUP / 2 } else { GROUP };
+    for (sums, x) in sums.iter_mut().zip(rows) {
+        for (group, a) in x.levels.as_flattened().chunks_exact(width).enumerate() {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let levels = panel.levels[row * ROW_LINES..][..ROW_LINES].as_flattened();
+                let pairs = levels[group * width..].iter().zip(a);
+                let inner: i32 = pairs.map(|(w, a)| i32::from(*w) * i32::from(*a)).sum();
+                let inner = inner + x.corrections[group];
+                *sum += inner as f32 * (panel.factors[group][row] * x.scales[group]);
+                if form.has_minima {
+                    *sum -= panel.minima[group][row] * x.offsets[group];
+                }
+            }
+        }
+    }
+}

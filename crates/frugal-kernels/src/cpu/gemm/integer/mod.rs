@@ -1,0 +1,262 @@
+//! Forward products of blocks with activations rounded to 8 bits; the meaning is
+//! [`frugal_core::quant::integer`].
+//!
+//! A panel, sixteen rows of the weight, is opened into the first caches a stretch at a time: levels as
+//! bytes, factors as f32. There rows of activations meet it, with dot products of bytes.
+//!
+//! Sums within a group are whole numbers and exact, sums over groups follow the reduction, one
+//! chain an output. A row's result therefore depends on that row and the weight alone, and is the
+//! same on all instruction sets that fuse multiplication and addition.
+
+pub(crate) mod left;
+pub(crate) mod meet;
+pub(crate) mod panel;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use frugal_core::quant::BlockFormat;
+
+use crate::cpu::detect::CpuFeatures;
+use crate::cpu::pool::Pool;
+use crate::cpu::stored::{RUN, StoredRows, StoredWeight};
+use crate::cpu::vector::Level;
+
+use self::left::RowRun;
+use self::meet::{Direct, Kernels, MOST, Sums};
+use self::panel::{Form, PanelRun, STRETCH};
+use super::finish::{Block, Output, Update};
+use super::stored::stretches;
+use super::tile::LANES;
+use super::view::{Layout, group};
+
+/// Panels of an item whose rows come back to them: opened, they stay in the second cache.
+const PANELS_OF_MANY: usize = 4;
+/// A product whose weight one thread opens sooner than this is not worth another's attention.
+const ALONE_NUMBERS: usize = 64 * 1024;
+/// Rows from which on they are rounded by several threads.
+const MANY_ROWS: usize = 8;
+
+/// A product, checked.
+pub(super) struct IntegerProduct<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) features: CpuFeatures,
+    pub(super) left: &'a [f32],
+    pub(super) left_layout: Layout,
+    pub(super) right: &'a StoredWeight,
+    pub(super) output: Output<'a>,
+    pub(super) update: Update,
+}
+
+/// Some panels of one group, for all rows of the group.
+#[derive(Debug)]
+struct Item {
+    group: usize,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+thread_local! {
+    /// Rounded rows of the call under way on this thread, kept for their memory.
+    static ROUNDED: RefCell<Vec<RowRun>> = const { RefCell::new(Vec::new()) };
+    /// What this thread has opened.
+    static OPENED: RefCell<Vec<PanelRun>> = const { RefCell::new(Vec::new()) };
+}
+
+impl IntegerProduct<'_> {
+    /// Forms the product; `rows` are those of each group in turn.
+    pub(super) fn run(&self, rows: impl Iterator<Item = Range<usize>> + Clone) {
+        let Some(format) = self.right.block_format() else {
+            debug_assert!(false, "the caller has asked for the format");
+            return;
+        };
+        let kind = (format, Form::of(format));
+        let mut rounded = ROUNDED.take();
+        self.round(kind.1, &mut rounded);
+        let items = self.cut(rows);
+        let work = |item: &Item| {
+            OPENED.with_borrow_mut(|opened| {
+                if item.rows.len() <= MOST {
+                    self.pass_once(kind, item, &rounded, opened);
+                } else {
+                    self.come_back(kind, item, &rounded, opened);
+                }
+            });
+        };
+        let panels: usize = items.iter().map(|item| item.panels.len()).sum();
+        if panels * LANES * self.right.cols() < ALONE_NUMBERS {
+            items.iter().for_each(work);
+        } else {
+            self.pool.run(items.len(), |i| {
+                if let Some(item) = items.get(i) {
+                    work(item);
+                }
+            });
+        }
+        ROUNDED.set(rounded);
+    }
+
+    /// Runs of columns.
+    fn runs(&self) -> usize {
+        self.right.cols().div_ceil(RUN)
+    }
+
+    /// Rounds all rows.
+    fn round(&self, form: Form, to: &mut Vec<RowRun>) {
+        let (runs, level) = (self.runs(), Level::of(self.features));
+        let rect = group(self.left, self.left_layout, 0);
+        to.resize(rect.rows * runs, RowRun::EMPTY);
+        if rect.rows < MANY_ROWS {
+            for (row, to) in to.chunks_exact_mut(runs.max(1)).enumerate() {
+                left::round(level, form, rect.row(row), to);
+            }
+        } else {
+            self.pool.for_each_chunk(to, runs.max(1), |row, to| {
+                left::round(level, form, rect.row(row), to);
+            });
+        }
+    }
+
+    /// Shares out the work.
+    fn cut(&self, rows: impl Iterator<Item = Range<usize>>) -> Vec<Item> {
+        let panels = self.right.rows().div_ceil(LANES);
+        let mut items = Vec::new();
+        for (group, rows) in rows.enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let (unit, threads) = if rows.len() <= MOST {
+                (1, self.pool.threads())
+            } else {
+                // The shortest stretches throughout.
+                (PANELS_OF_MANY, panels)
+            };
+            for panels in stretches(panels, unit, threads) {
+                items.push(Item {
+                    group,
+                    rows: rows.clone(),
+                    panels,
+                });
+            }
+        }
+        items
+    }
+
+    /// The rows of a panel, where they lie.
+    fn stored(&self, item: &Item, panel: usize) -> StoredRows<'_> {
+        let (outputs, row) = (self.right.rows(), panel * LANES);
+        self.right
+            .rows_at(item.group * outputs + row, LANES.min(outputs - row))
+    }
+
+    /// Opens some runs of a panel, for so many rows.
+    fn open(
+        &self,
+        (kernels, format): (&Kernels, BlockFormat),
+        (item, panel, first): (&Item, usize, usize),
+        to: &mut [PanelRun],
+    ) {
+        let (outputs, level) = (self.right.rows(), Level::of(self.features));
+        let row = panel * LANES;
+        let rows = self
+            .right
+            .rows_at(item.group * outputs + row, LANES.min(outputs - row));
+        panel::open(level, format, rows, first, to);
+        if kernels.wants_turned(item.rows.len()) {
+            for run in to {
+                panel::turn_levels(level, run);
+            }
+        }
+    }
+
+    /// A few rows: they meet each stretch of a panel once.
+    fn pass_once(
+        &self,
+        (format, form): (BlockFormat, Form),
+        item: &Item,
+        rounded: &[RowRun],
+        opened: &mut Vec<PanelRun>,
+    ) {
+        let (runs, kernels) = (self.runs(), Kernels::choose(self.features));
+        let is_turned = kernels.wants_turned(item.rows.len());
+        opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
+        let whole: Vec<&[RowRun]> = rounded
+            .chunks_exact(runs.max(1))
+            .skip(item.rows.start)
+            .take(item.rows.len())
+            .collect();
+        let direct = Direct::choose(self.features, format);
+        for panel in item.panels.clone() {
+            let stored = self.stored(item, panel);
+            if let Some(sums) = direct.and_then(|direct| direct.meet(form, stored, &whole)) {
+                self.write(item, panel, item.rows.clone(), &sums);
+                continue;
+            }
+            let mut sums = Sums::ZERO;
+            for first in (0..runs).step_by(STRETCH) {
+                let opened = &mut opened[..STRETCH.min(runs - first)];
+                self.open((&kernels, format), (item, panel, first), opened);
+                for (run, opened) in (first..).zip(&*opened) {
+                    let rows = rows_of(rounded, (runs, run), &item.rows);
+                    kernels.meet(
+                        is_turned,
+                        (form, opened),
+                        &rows[..item.rows.len()],
+                        &mut sums,
+                    );
+                }
+            }
+            self.write(item, panel, item.rows.clone(), &sums);
+        }
+    }
+
+    /// Many rows: they come back to the panels of an item, which are opened as a whole.
+    fn come_back(
+        &self,
+        (format, form): (BlockFormat, Form),
+        item: &Item,
+        rounded: &[RowRun],
+        opened: &mut Vec<PanelRun>,
+    ) {
+        let (runs, kernels) = (self.runs(), Kernels::choose(self.features));
+        let is_turned = kernels.wants_turned(item.rows.len());
+        opened.resize(runs * item.panels.len(), PanelRun::EMPTY);
+        for (panel, opened) in item.panels.clone().zip(opened.chunks_exact_mut(runs)) {
+            self.open((&kernels, format), (item, panel, 0), opened);
+        }
+        for first in item.rows.clone().step_by(MOST) {
+            let rows = first..(first + MOST).min(item.rows.end);
+            for (panel, opened) in item.panels.clone().zip(opened.chunks_exact(runs)) {
+                let mut sums = Sums::ZERO;
+                for (run, opened) in opened.iter().enumerate() {
+                    let of_run = rows_of(rounded, (runs, run), &rows);
+                    kernels.meet(is_turned, (form, opened), &of_run[..rows.len()], &mut sums);
+                }
+                self.write(item, panel, rows.clone(), &sums);
+            }
+        }
+    }
+
+    /// Writes the sums of some rows with one panel.
+    fn write(&self, item: &Item, panel: usize, rows: Range<usize>, sums: &Sums) {
+        let (col, outputs) = (panel * LANES, self.right.rows());
+        let block = Block {
+            acc: sums.0.as_flattened(),
+            acc_stride: LANES,
+            rows: rows.len(),
+            cols: LANES.min(outputs - col),
+            at: rows.start * self.output.stride + col,
+            bias_at: item.group * outputs + col,
+            update: self.update,
+        };
+        // SAFETY: items share out the columns of a group, and groups have rows of their own (views
+        // and offsets were checked): no two blocks overlap.
+        unsafe { self.output.write(&block) };
+    }
+}
+
+/// One run of each of up to [`MOST`] rows, the last repeated.
+fn rows_of<'a>(
+    rounded: &'a [RowRun],
+    (runs, run): (usize, usize),
+    rows: &Range<usize>,
+) -> [&'a RowRun; MOST] {
+    std::array::from_fn(|i| &rounded[(rows.start + i).min(rows.end - 1) * runs + run])
+}

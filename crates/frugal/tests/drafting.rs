@@ -1,0 +1,127 @@
+//! On the kernels as on the reference: a draft changes no token and no log-probability, whatever the
+//! precision, the instructions, the threads, the cache and the number of sequences.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint's exception for tests does not see"
+)]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use frugal_core::backend::{Backend, Sampling};
+use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
+use frugal_kernels::cpu::detect::Isa;
+use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
+use frugal_model::cache::{CacheKind, CacheSettings};
+use frugal_model::checkpoint::{load, load_stored};
+use frugal_model::config::{AttentionConfig, ModelConfig};
+use frugal_model::generate::{
+    Batch, Drafted, Drafting, Generator, GeneratorSettings, Lookup, Request, Sample,
+};
+use frugal_model::transformer::Model;
+
+const POSITIONS: usize = 40;
+const PROMPT: [u32; 11] = [7, 8, 9, 10, 7, 8, 9, 11, 7, 8, 9];
+
+/// In the form of its file where products are f32, to have both forms without all pairs.
+fn model(b: &Cpu, name: &str) -> Model<<Cpu as Backend>::Tensor> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = folder.join("../frugal-model/tests/golden").join(name);
+    let config = fs::read_to_string(folder.join("config.json")).unwrap();
+    let config = ModelConfig::from_json(&config).unwrap();
+    let files = [fs::read(folder.join("model.safetensors")).unwrap().into()];
+    let load = match b.precision() {
+        Precision::F32 => load_stored,
+        Precision::Bf16 => load,
+    };
+    load(b, &config, &files, POSITIONS).unwrap()
+}
+
+fn samples(
+    b: &Cpu,
+    model: &Model<<Cpu as Backend>::Tensor>,
+    (kind, n_samples): (CacheKind, usize),
+    (sampling, drafting): (Sampling, Drafting),
+) -> (Vec<Sample>, Drafted) {
+    let settings = GeneratorSettings {
+        cache: CacheSettings {
+            kind,
+            page_rows: 16,
+            max_pages: 200,
+        },
+        max_sequences: 16,
+        prefill_rows: 64,
+        drafting,
+    };
+    let mut generator = Generator::new(b, &model.config, settings).unwrap();
+    let request = Request {
+        ids: &PROMPT,
+        n_samples,
+        seed: 9,
+    };
+    let batch = Batch {
+        requests: &[request],
+        sampling,
+        max_new_tokens: POSITIONS - PROMPT.len(),
+        stop: &[3],
+    };
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let mut samples = generator.generate(b, model, &batch, go_on).unwrap();
+    (samples.remove(0), generator.drafted())
+}
+
+fn check(b: &Cpu, name: &str) -> u64 {
+    let model = model(b, name);
+    let kinds: &[CacheKind] = match model.config.attention {
+        AttentionConfig::Mla(_) => &[CacheKind::Latent, CacheKind::Expanded],
+        AttentionConfig::Gqa(_) => &[CacheKind::Grouped],
+    };
+    let mut drafters = vec![Drafting::Lookup(Lookup::USUAL)];
+    if model.params.mtp.is_some() {
+        drafters.push(Drafting::Mtp { most: 3 });
+    }
+    let warm = Sampling {
+        temperature: 0.1,
+        ..Sampling::PLAIN
+    };
+    let mut accepted = 0;
+    for kind in kinds {
+        for (sampling, n_samples) in [(Sampling::GREEDY, 1), (warm, 5)] {
+            let run = |drafting| samples(b, &model, (*kind, n_samples), (sampling, drafting));
+            let (plain, _) = run(Drafting::None);
+            for drafting in &drafters {
+                let (drafted, counts) = run(*drafting);
+                let what = format!("{name}, {drafting:?}, {kind:?}, {:?}", b.isa());
+                assert_eq!(drafted, plain, "{what}");
+                accepted += counts.accepted;
+            }
+        }
+    }
+    accepted
+}
+
+#[test]
+fn drafts_change_nothing_on_the_kernels() {
+    // Some seconds: whole models speak, on every kind of instructions.
+    let mut accepted = 0;
+    let all = [Isa::Amx, Isa::Avx512Bf16, Isa::Avx2, Isa::Neon];
+    for isa in all {
+        for (precision, threads) in [(Precision::Bf16, 2), (Precision::F32, 1)] {
+            let settings = CpuSettings {
+                blocks: BlockProducts::IntegerForAnswers,
+                threads,
+                precision,
+                isa: Some(isa),
+            };
+            let Ok(b) = Cpu::new(settings) else {
+                eprintln!("skipped: no {isa:?} here");
+                continue;
+            };
+            for name in ["deepseek_v3_mtp", "deepseek_v3_fp8", "qwen3"] {
+                accepted += check(&b, name);
+            }
+        }
+    }
+    assert!(accepted > 0, "drafts that are never right show nothing");
+}
