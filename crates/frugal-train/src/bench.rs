@@ -70,8 +70,8 @@ impl<'b, B: TrainBackend> TrainBench<'b, B> {
         let samples: Vec<Sample> = (0..self.shape.sequences)
             .map(|_| Sample::plain(random_ids(rng, vocabulary, self.shape.length + 1)))
             .collect();
-        let step = Step::of(&samples)?;
-        self.learner.update(&[step], &mut Goal::CrossEntropy, RATE)
+        let steps = Step::of(&samples)?.micro_batches()?;
+        self.learner.update(&steps, &mut Goal::CrossEntropy, RATE)
     }
 
     /// Most bytes that a step keeps by the meter's count.

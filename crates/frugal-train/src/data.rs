@@ -11,4 +11,4 @@ pub mod epochs;
 pub mod pack;
 pub mod stream;
 
-pub use pack::{MtpStep, Sample, Step};
+pub use pack::{MICRO_BATCH_ROWS, MtpStep, Sample, Step};

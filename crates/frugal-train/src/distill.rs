@@ -125,9 +125,10 @@ impl<'a, B: TrainBackend> Distill<'a, B> {
         };
         let Some(batch) = batch else { return Ok(()) };
         let rate = self.sequence_schedule.at(step);
+        let batches = batch.micro_batches()?;
         let learnt = self
             .learner
-            .update(&[batch], &mut Goal::CrossEntropy, rate)?;
+            .update(&batches, &mut Goal::CrossEntropy, rate)?;
         room::note(&learnt, rate, outcome);
         if self
             .room

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use frugal_core::backend::{Backend, Divergence, Head, TrainBackend};
 use frugal_core::dtype::Data;
 use frugal_core::meter::{Ghost, Meter};
-use frugal_core::shape::Shape;
+use frugal_core::shape::{Rows, Shape};
 use frugal_model::config::ModelConfig;
 use frugal_model::params::{Params, Role, Spec};
 use frugal_model::transformer::{self, Model};
@@ -532,6 +532,17 @@ struct Pricer {
     grads: Grads<Ghost>,
     /// Its moments are alive all the time.
     _optimizer: Optimizer<Ghost>,
+    /// The last micro-batch, and its price: most are alike.
+    last: Option<(Priced, (u64, u64))>,
+}
+
+/// What the price of a micro-batch follows from.
+#[derive(Debug, PartialEq)]
+struct Priced {
+    rows: Rows,
+    n_learnt: usize,
+    has_mtp: bool,
+    divergence: Option<Divergence>,
 }
 
 impl Pricer {
@@ -546,6 +557,7 @@ impl Pricer {
             model,
             grads,
             _optimizer: optimizer,
+            last: None,
         })
     }
 
@@ -556,7 +568,18 @@ impl Pricer {
         divergence: Option<Divergence>,
         temperature: f32,
     ) -> Result<(u64, u64)> {
-        let n_chosen = part.step.n_learnt();
+        let asked = Priced {
+            rows: part.step.rows.clone(),
+            n_learnt: part.step.n_learnt(),
+            has_mtp: part.mtp.is_some(),
+            divergence,
+        };
+        if let Some((last, price)) = &self.last
+            && *last == asked
+        {
+            return Ok(*price);
+        }
+        let n_chosen = asked.n_learnt;
         let head = transformer::head(&self.model);
         // The teacher's width only enters the price of its own forward; its head has the student's.
         let teacher = match divergence {
@@ -584,10 +607,12 @@ impl Pricer {
             seeds.push((extra, extra.value().clone()));
         }
         tape.backward(&seeds, &mut self.grads)?;
-        Ok((
+        let price = (
             forward_flops,
             self.meter.price().model_flops() - forward_flops,
-        ))
+        );
+        self.last = Some((asked, price));
+        Ok(price)
     }
 
     /// Model FLOPs of a forward without a loss.

@@ -82,7 +82,7 @@ impl<B: TrainBackend> Stage for Pretrain<'_, B> {
             self.room.fitting(Sample::plain(codec.line(&line)?.ids))
         });
         let rate = self.schedule.at(step);
-        let batch = [stream.step(step)?];
+        let batch = stream.step(step)?.micro_batches()?;
         let learnt = self.learner.update(&batch, &mut Goal::CrossEntropy, rate)?;
         let mut outcome = Outcome::default();
         room::note(&learnt, rate, &mut outcome);

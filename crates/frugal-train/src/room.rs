@@ -17,17 +17,13 @@ use frugal_run::ledger::Work;
 use frugal_run::recipe::{ModelShape, OptimSettings, Optimizer as Rule, Schedule as Shape};
 
 use crate::artifact::{self, Companions, Vocabulary, config_of};
-use crate::data::{Sample, Step};
+use crate::data::{MICRO_BATCH_ROWS, Sample, Step};
 use crate::error::{Error, Result};
 use crate::learner::{LearnerSettings, Learnt};
 use crate::optim::{MuonSettings, Settings};
 use crate::rollout::{Cached, Draw, Prompt, Roller};
 use crate::schedule::{Decay, Schedule};
 use crate::stage::Outcome;
-
-/// Rows of a micro-batch of ragged samples: large enough to fill the products, small enough that
-/// what the backward needs stays a few hundred megabytes.
-pub(crate) const MICRO_BATCH_ROWS: usize = 4096;
 
 /// What a stage works with.
 #[derive(Debug)]

@@ -151,9 +151,10 @@ impl<B: TrainBackend> Stage for Sft<'_, B> {
             return Ok(outcome);
         };
         let rate = self.schedule.at(step);
+        let batches = batch.micro_batches()?;
         let learnt = self
             .learner
-            .update(&[batch], &mut Goal::CrossEntropy, rate)?;
+            .update(&batches, &mut Goal::CrossEntropy, rate)?;
         room::note(&learnt, rate, &mut outcome);
         room::note_loads(&learnt, step, &mut outcome);
         if self.room.is_glance(step, self.n_steps()) {

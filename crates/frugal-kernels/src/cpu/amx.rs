@@ -80,23 +80,37 @@ impl Tiles {
     }
 
     /// `acc[r][c] = Σ a · b` over tiles.
+    pub(crate) fn multiply(&self, block: &TileBlock<'_>, acc: &mut [f32]) {
+        assert!(block.row_tiles * TILE_ROWS * block.panels * LANES <= acc.len());
+        let to = Destination {
+            first: acc.as_mut_ptr(),
+            row_bytes: block.panels * ROW_BYTES,
+            is_added: false,
+        };
+        // SAFETY: the sums have room for the block, one row after another.
+        unsafe { self.multiply_into(block, to) };
+    }
+
+    /// As [`Self::multiply`] to where the sums belong, or added to what is there.
+    ///
+    /// # Safety
+    /// The block's whole tiles lie in one allocation from `to` on, and nobody else uses them.
     #[expect(
         clippy::unused_self,
         reason = "the proof that this thread's tiles are configured"
     )]
-    pub(crate) fn multiply(&self, block: &TileBlock<'_>, acc: &mut [f32]) {
-        block.check(acc.len());
+    pub(crate) unsafe fn multiply_into(&self, block: &TileBlock<'_>, to: Destination) {
+        block.check();
         let panel = |p: usize| block.b.as_ptr().wrapping_add(p * block.b_panel);
         let pointers = Pointers {
             a: block.a.as_ptr(),
             a_next: block.a.as_ptr().wrapping_add(block.a_block),
             b: [panel(0), panel(1), panel(2), panel(3)],
-            acc: acc.as_mut_ptr(),
-            acc_bytes: block.panels * ROW_BYTES,
+            to,
         };
         // SAFETY: `self` shows that this thread's tiles are configured; `check` found every tile of
-        // the block inside its slice and room for the sums; the four functions touch exactly the
-        // tiles their names say.
+        // the block inside its slice, and the caller vouches for the place of the sums; the
+        // functions touch exactly the tiles their names say.
         unsafe {
             match (block.row_tiles, block.panels) {
                 (1, 1) => one_by_one(&pointers, block.steps),
@@ -181,6 +195,17 @@ impl Tiles {
     }
 }
 
+/// Where the sums of a block go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination {
+    /// The first sum.
+    pub(crate) first: *mut f32,
+    /// Bytes from row to row.
+    pub(crate) row_bytes: usize,
+    /// Whether they are added to what is there.
+    pub(crate) is_added: bool,
+}
+
 impl Drop for Tiles {
     fn drop(&mut self) {
         release();
@@ -227,7 +252,7 @@ pub(crate) struct TileBlock<'a> {
 }
 
 impl TileBlock<'_> {
-    fn check(&self, acc_len: usize) {
+    fn check(&self) {
         let most = if self.row_tiles == 1 {
             PANELS_OF_FEW
         } else {
@@ -237,7 +262,6 @@ impl TileBlock<'_> {
         let depth = self.steps * TILE_WORDS;
         assert!((self.row_tiles - 1) * self.a_block + depth <= self.a.len());
         assert!((self.panels - 1) * self.b_panel + depth <= self.b.len());
-        assert!(self.row_tiles * TILE_ROWS * self.panels * LANES <= acc_len);
     }
 }
 
@@ -245,9 +269,7 @@ struct Pointers {
     a: *const u32,
     a_next: *const u32,
     b: [*const u32; PANELS_OF_FEW],
-    acc: *mut f32,
-    /// From row to row of the sums.
-    acc_bytes: usize,
+    to: Destination,
 }
 
 impl Pointers {
@@ -255,20 +277,38 @@ impl Pointers {
     const fn third(&self) -> Self {
         Self {
             b: [self.b[2]; PANELS_OF_FEW],
-            acc: self.acc.wrapping_add(2 * LANES),
+            to: Destination {
+                first: self.to.first.wrapping_add(2 * LANES),
+                ..self.to
+            },
             ..*self
         }
+    }
+
+    /// The sums of the second left tile.
+    const fn next_rows(&self) -> *mut f32 {
+        self.to
+            .first
+            .wrapping_byte_add(TILE_ROWS * self.to.row_bytes)
     }
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `a_next` and the first two of `b` have `steps` tiles and `acc` 32 rows of 32
-/// numbers.
+/// Tiles are configured; `a`, `a_next` and the first two of `b` have `steps` tiles, and there are 32 rows of 32
+/// sums.
 unsafe fn two_by_two(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
         asm!(
+            "test {f}, {f}", "jz 4f",
+            "tileloadd tmm0, [{c} + {t}]",
+            "tileloadd tmm1, [{c} + {t} + 64]",
+            "tileloadd tmm2, [{c_next} + {t}]",
+            "tileloadd tmm3, [{c_next} + {t} + 64]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
@@ -284,12 +324,13 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
             "3:",
             "tilestored [{c} + {t}], tmm0",
             "tilestored [{c} + {t} + 64], tmm1",
-            "tilestored [{c} + {t} + 2048], tmm2",
-            "tilestored [{c} + {t} + 2112], tmm3",
+            "tilestored [{c_next} + {t}], tmm2",
+            "tilestored [{c_next} + {t} + 64], tmm3",
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
             b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) 2 * ROW_BYTES,
+            c = in(reg) p.to.first, c_next = in(reg) p.next_rows(),
+            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -298,12 +339,18 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
 }
 
 /// # Safety
-/// Tiles are configured; `a` and the first two of `b` have `steps` tiles and `acc` 16 rows of 32 numbers.
+/// Tiles are configured; `a` and the first two of `b` have `steps` tiles, and there are 16 rows of 32 sums.
 unsafe fn one_by_two(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
         asm!(
+            "test {f}, {f}", "jz 4f",
+            "tileloadd tmm0, [{c} + {t}]",
+            "tileloadd tmm1, [{c} + {t} + 64]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0", "tilezero tmm1",
+            "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
@@ -319,20 +366,30 @@ unsafe fn one_by_two(p: &Pointers, steps: usize) {
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _,
             b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            c = in(reg) p.to.first,
+            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _,
+            out("tmm7") _,
             options(nostack),
         );
     }
 }
 
 /// # Safety
-/// Tiles are configured; `a` and all of `b` have `steps` tiles and `acc` 16 rows of 64 numbers.
+/// Tiles are configured; `a` and all of `b` have `steps` tiles, and there are 16 rows of 64 sums.
 unsafe fn one_by_four(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
         asm!(
+            "test {f}, {f}", "jz 4f",
+            "tileloadd tmm0, [{c} + {t}]",
+            "tileloadd tmm1, [{c} + {t} + 64]",
+            "tileloadd tmm2, [{c} + {t} + 128]",
+            "tileloadd tmm3, [{c} + {t} + 192]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
@@ -356,7 +413,8 @@ unsafe fn one_by_four(p: &Pointers, steps: usize) {
             a = inout(reg) p.a => _,
             b0 = inout(reg) p.b[0] => _, b1 = inout(reg) p.b[1] => _,
             b2 = inout(reg) p.b[2] => _, b3 = inout(reg) p.b[3] => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
+            c = in(reg) p.to.first,
+            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -365,12 +423,19 @@ unsafe fn one_by_four(p: &Pointers, steps: usize) {
 }
 
 /// # Safety
-/// Tiles are configured; `a`, `a_next` and the first of `b` have `steps` tiles and `acc` 32 rows of 16 numbers.
+/// Tiles are configured; `a`, `a_next` and the first of `b` have `steps` tiles, and there are 32 rows of 16
+/// sums.
 unsafe fn two_by_one(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
         asm!(
+            "test {f}, {f}", "jz 4f",
+            "tileloadd tmm0, [{c} + {t}]",
+            "tileloadd tmm2, [{c_next} + {t}]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0", "tilezero tmm2",
+            "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
@@ -381,25 +446,32 @@ unsafe fn two_by_one(p: &Pointers, steps: usize) {
             "add {a}, 1024", "add {a_next}, 1024", "add {b}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
-            "tilestored [{c} + {s}], tmm0",
-            "tilestored [{c} + {s} + 1024], tmm2",
+            "tilestored [{c} + {t}], tmm0",
+            "tilestored [{c_next} + {t}], tmm2",
             n = inout(reg) steps => _,
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
             b = inout(reg) p.b[0] => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES,
-            out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            c = in(reg) p.to.first, c_next = in(reg) p.next_rows(),
+            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _,
+            out("tmm6") _,
             options(nostack),
         );
     }
 }
 
 /// # Safety
-/// Tiles are configured; `a` and the first of `b` have `steps` tiles and `acc` 16 rows of 16 numbers.
+/// Tiles are configured; `a` and the first of `b` have `steps` tiles, and there are 16 rows of 16 sums.
 unsafe fn one_by_one(p: &Pointers, steps: usize) {
     // SAFETY: the caller vouches for the memory; registers are declared.
     unsafe {
         asm!(
+            "test {f}, {f}", "jz 4f",
+            "tileloadd tmm0, [{c} + {t}]",
+            "jmp 5f",
+            "4:",
             "tilezero tmm0",
+            "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
             "tileloadd tmm4, [{a} + {s}]",
@@ -410,8 +482,10 @@ unsafe fn one_by_one(p: &Pointers, steps: usize) {
             "3:",
             "tilestored [{c} + {t}], tmm0",
             n = inout(reg) steps => _,
-            a = inout(reg) p.a => _, b = inout(reg) p.b[0] => _,
-            c = in(reg) p.acc, s = in(reg) ROW_BYTES, t = in(reg) p.acc_bytes,
+            a = inout(reg) p.a => _,
+            b = inout(reg) p.b[0] => _,
+            c = in(reg) p.to.first,
+            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm4") _, out("tmm6") _,
             options(nostack),
         );

@@ -9,7 +9,8 @@
 //! order within a tile, neighbours in a block adding nothing but exact zeros. A row therefore has
 //! the same bits in training, in prefill and alone in decode, with keys packed or in pages.
 //!
-//! Meaning: `frugal_core::ops::attention`. Backward: [`super::attention_backward`].
+//! Where products are rounded to bf16 and there are tile registers, the units run on those instead:
+//! `attention_amx`. Meaning: `frugal_core::ops::attention`. Backward: [`super::attention_backward`].
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
@@ -25,6 +26,10 @@ use frugal_core::error::Result;
 use frugal_core::ops::check::{self, AttentionDims, KeyShapes};
 use frugal_core::shape::Shape;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::Tiles;
+#[cfg(target_arch = "x86_64")]
+use super::attention_amx;
 use super::attention_tiles::{
     Operands, PaddedRows, ROWS, RowsAt, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
     prefetch_unit, products, tensors, transpose_part, weighted_rows,
@@ -32,7 +37,7 @@ use super::attention_tiles::{
 use super::backend::Cpu;
 use super::pool::DisjointMut;
 use super::tensor::Tensor;
-use super::vector::{Lanes, WIDTH, exp, kernel};
+use super::vector::{Lanes, Level, WIDTH, exp, kernel};
 
 /// Tasks that the units are dealt into at most.
 const MOST_TASKS: usize = 64;
@@ -40,16 +45,39 @@ const MOST_TASKS: usize = 64;
 /// transposition is then cheap beside the products, and the state of a unit stays small.
 const SEPARATE_ROWS: usize = 16;
 
+/// What a unit's queries have made of the keys so far.
+pub(super) struct State<'a> {
+    /// Output sums, a padded row for each query.
+    pub(super) sums: &'a mut [f32],
+    /// Largest score.
+    pub(super) largest: &'a mut [f32],
+    /// Sum of e^(score - largest).
+    pub(super) totals: &'a mut [f32],
+}
+
+impl<'a> State<'a> {
+    /// Before the first key.
+    pub(super) fn begin(
+        sums: &'a mut [f32],
+        largest: &'a mut [f32],
+        totals: &'a mut [f32],
+    ) -> Self {
+        sums.fill(0.0);
+        largest.fill(f32::NEG_INFINITY);
+        totals.fill(0.0);
+        Self {
+            sums,
+            largest,
+            totals,
+        }
+    }
+}
+
 /// Memory of a unit.
 struct Desk<'a> {
     /// Transposed keys, a row of [`TILE`] for each column.
     keys: &'a mut [[f32; TILE]],
-    /// Output sums so far, a padded row for each query.
-    sums: &'a mut [f32],
-    /// Largest score so far.
-    largest: &'a mut [f32],
-    /// Sum of e^(score - largest) so far.
-    totals: &'a mut [f32],
+    state: State<'a>,
 }
 
 impl<'a> Desk<'a> {
@@ -62,15 +90,10 @@ impl<'a> Desk<'a> {
 
     fn new(memory: &'a mut [f32], operands: &Operands<'_>, n_queries: usize) -> Self {
         let [keys, sums, largest, totals] = carve(memory, Self::sizes(operands, n_queries));
-        sums.fill(0.0);
-        largest.fill(f32::NEG_INFINITY);
-        totals.fill(0.0);
         let (keys, _) = keys.as_chunks_mut::<TILE>();
         Self {
             keys,
-            sums,
-            largest,
-            totals,
+            state: State::begin(sums, largest, totals),
         }
     }
 }
@@ -114,9 +137,9 @@ fn weigh<L: Lanes, const R: usize, const N: usize>(
             z[n] = l.first(lanes, l.mul(scores[r][n], scale), minus_infinity);
             largest = l.max(largest, z[n]);
         }
-        let before = desk.largest[index + r];
+        let before = desk.state.largest[index + r];
         let now = before.max(l.largest(largest));
-        desk.largest[index + r] = now;
+        desk.state.largest[index + r] = now;
         changes[r] = before - now;
         let now = l.splat(now);
         let mut total = l.splat(0.0);
@@ -132,7 +155,7 @@ fn weigh<L: Lanes, const R: usize, const N: usize>(
         l.store(exp(l, l.load(&changes)), &mut weights.factors);
     }
     for r in 0..R {
-        let total = &mut desk.totals[index + r];
+        let total = &mut desk.state.totals[index + r];
         *total = *total * weights.factors[r] + fresh[r];
     }
 }
@@ -179,7 +202,7 @@ fn add_values<L: Lanes, const R: usize, const N: usize>(
     let mut sums = [[l.splat(0.0); N]; R];
     for r in 0..R {
         let start = (index + r) * padded + from;
-        let (parts, _) = desk.sums[start..start + N * WIDTH].as_chunks::<WIDTH>();
+        let (parts, _) = desk.state.sums[start..start + N * WIDTH].as_chunks::<WIDTH>();
         let factor = l.splat(factors[r]);
         for n in 0..N {
             sums[r][n] = l.mul(l.load(&parts[n]), factor);
@@ -197,7 +220,7 @@ fn add_values<L: Lanes, const R: usize, const N: usize>(
     }
     for r in 0..R {
         let start = (index + r) * padded + from;
-        let (parts, _) = desk.sums[start..start + N * WIDTH].as_chunks_mut::<WIDTH>();
+        let (parts, _) = desk.state.sums[start..start + N * WIDTH].as_chunks_mut::<WIDTH>();
         for n in 0..N {
             l.store(sums[r][n], &mut parts[n]);
         }
@@ -205,7 +228,7 @@ fn add_values<L: Lanes, const R: usize, const N: usize>(
 }
 
 /// Where results go: columns of a unit's heads in a unit's rows.
-struct Results<'a> {
+pub(super) struct Results<'a> {
     output: DisjointMut<'a, f32>,
     log_sum: Option<DisjointMut<'a, f32>>,
 }
@@ -246,44 +269,33 @@ kernel! {
                 index += 1;
             }
         }
-        finish(l, (operands, unit), &desk, results);
+        finish(level, operands, unit, &desk.state, results);
     }
 }
 
-/// Divides by the totals and writes the rows out.
-#[inline(always)]
-fn finish<L: Lanes>(
-    l: L,
-    (operands, unit): (&Operands<'_>, &Unit<'_>),
-    desk: &Desk<'_>,
-    results: &Results<'_>,
-) {
-    let AttentionDims {
-        n_heads,
-        value_width,
-        ..
-    } = operands.dims;
-    let padded = operands.value_padded();
-    for index in 0..unit.n_queries() {
-        let (row, head) = unit.query(index);
-        let total = desk.totals[index];
-        let slot = row * n_heads + head;
-        // SAFETY: units share no pair of row and head, and a pair's results are its own.
-        let output = unsafe {
-            results
-                .output
-                .slice(slot * value_width..(slot + 1) * value_width)
-        };
-        // No key: the sums are zeros, and so is the result.
-        let inverse = l.splat(if total == 0.0 { 0.0 } else { 1.0 / total });
-        let sums = &desk.sums[index * padded..(index + 1) * padded];
-        for (to, from) in output.chunks_mut(WIDTH).zip(sums.chunks_exact(WIDTH)) {
-            l.store_part(l.mul(l.load_part(from), inverse), to);
-        }
-        if let Some(log_sum) = &results.log_sum {
-            // SAFETY: as above.
-            let place = unsafe { log_sum.slice(slot..slot + 1) };
-            place.fill(desk.largest[index] + total.ln());
+kernel! {
+    /// Divides by the totals and writes the rows out.
+    pub(super) fn finish<L>(l, operands: &Operands<'_>, unit: &Unit<'_>, state: &State<'_>, results: &Results<'_>) {
+        let AttentionDims { n_heads, value_width, .. } = operands.dims;
+        let padded = operands.value_padded();
+        for index in 0..unit.n_queries() {
+            let (row, head) = unit.query(index);
+            let total = state.totals[index];
+            let slot = row * n_heads + head;
+            let range = slot * value_width..(slot + 1) * value_width;
+            // SAFETY: units share no pair of row and head, and a pair's results are its own.
+            let output = unsafe { results.output.slice(range) };
+            // No key: the sums are zeros, and so is the result.
+            let inverse = l.splat(if total == 0.0 { 0.0 } else { 1.0 / total });
+            let sums = &state.sums[index * padded..(index + 1) * padded];
+            for (to, from) in output.chunks_mut(WIDTH).zip(sums.chunks_exact(WIDTH)) {
+                l.store_part(l.mul(l.load_part(from), inverse), to);
+            }
+            if let Some(log_sum) = &results.log_sum {
+                // SAFETY: as above.
+                let place = unsafe { log_sum.slice(slot..slot + 1) };
+                place.fill(state.largest[index] + total.ln());
+            }
         }
     }
 }
@@ -311,10 +323,10 @@ fn run(cpu: &Cpu, operands: &Operands<'_>, attention: &Attention<'_>, results: &
     let longest = sequences.iter().map(Range::len).max().unwrap_or(0);
     let heads = heads_of_a_unit(&operands.dims, longest);
     let groups = operands.dims.n_heads / heads.max(1);
-    let needed = operands.value_padded() * TILE
-        + Desk::sizes(operands, longest * heads).iter().sum::<usize>();
+    let kind = Kind::of(cpu);
+    let needed = kind.needed(operands, longest * heads);
     deal(cpu, sequences.len() * groups, |units| {
-        let mut memory = cpu.memory.take_f32(needed);
+        let [mut words, mut numbers] = needed.map(|len| cpu.memory.take_f32(len));
         let unit = |index: usize| {
             let (sequence, group) = (index / groups, index % groups);
             let rows = sequences[sequence].clone();
@@ -324,19 +336,82 @@ fn run(cpu: &Cpu, operands: &Operands<'_>, attention: &Attention<'_>, results: &
                 Context::Paged(pages) => Unit::paged(rows, heads, pages, sequence),
             }
         };
+        let session = kind.begin();
         for index in units.clone() {
             if longest < SEPARATE_ROWS && index + 1 < units.end {
                 prefetch_unit(operands, &unit(index + 1));
             }
-            attend(
-                cpu.level,
-                operands,
-                &unit(index),
-                memory.f32s_mut(),
-                results,
-            );
+            let at = (operands, &unit(index));
+            let memory = (words.u32s_mut(), numbers.f32s_mut());
+            session.attend(cpu.level, at, memory, results);
         }
     });
+}
+
+/// Which kernels a back-end's attention runs on.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Vectors,
+    #[cfg(target_arch = "x86_64")]
+    Tiles(attention_amx::Machine),
+}
+
+impl Kind {
+    pub(super) fn of(cpu: &Cpu) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(machine) = attention_amx::Machine::of(cpu) {
+            return Self::Tiles(machine);
+        }
+        debug_assert!(cpu.threads() > 0);
+        Self::Vectors
+    }
+
+    /// Memory of a unit: words and numbers.
+    fn needed(self, operands: &Operands<'_>, n_queries: usize) -> [usize; 2] {
+        match self {
+            Self::Vectors => {
+                let desk = Desk::sizes(operands, n_queries).iter().sum::<usize>();
+                [0, operands.value_padded() * TILE + desk]
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(_) => attention_amx::needed(operands, n_queries),
+        }
+    }
+
+    /// Ready on this thread.
+    pub(super) fn begin(self) -> Session {
+        match self {
+            Self::Vectors => Session::Vectors,
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(machine) => Session::Tiles(machine, Tiles::load(machine.features)),
+        }
+    }
+}
+
+/// [`Kind`] on a thread.
+pub(super) enum Session {
+    Vectors,
+    #[cfg(target_arch = "x86_64")]
+    Tiles(attention_amx::Machine, Tiles),
+}
+
+impl Session {
+    fn attend(
+        &self,
+        level: Level,
+        (operands, unit): (&Operands<'_>, &Unit<'_>),
+        (words, numbers): (&mut [u32], &mut [f32]),
+        results: &Results<'_>,
+    ) {
+        match self {
+            Self::Vectors => attend(level, operands, unit, numbers, results),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(machine, tiles) => {
+                let memory = (words, numbers);
+                attention_amx::attend((*machine, tiles), (operands, unit), memory, results);
+            }
+        }
+    }
 }
 
 pub(super) fn attention(

@@ -6,7 +6,7 @@
 //! tiles in order, so gradients do not depend on the number of threads. Heads that share a key are
 //! in one unit; the roped part that all heads share is summed by head first, then over heads.
 //!
-//! Meaning: `frugal_core::ops::attention`.
+//! Units on tile registers: `attention_amx_backward`. Meaning: `frugal_core::ops::attention`.
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
@@ -24,7 +24,9 @@ use frugal_core::ops::check::{
 };
 use frugal_core::shape::Shape;
 
-use super::attention::deal;
+use super::attention::{Kind, Session, deal};
+#[cfg(target_arch = "x86_64")]
+use super::attention_amx_backward;
 use super::attention_tiles::{
     Operands, PaddedRows, ROWS, RowsAt, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
     products, tensors, transpose_part, weighted_rows,
@@ -35,15 +37,15 @@ use super::tensor::Tensor;
 use super::vector::{Lanes, WIDTH, add_into, dot, exp, kernel};
 
 /// What the backward reads beside the operands of the forward.
-struct Saved<'a> {
-    output: &'a [f32],
-    log_sum: &'a [f32],
+pub(super) struct Saved<'a> {
+    pub(super) output: &'a [f32],
+    pub(super) log_sum: &'a [f32],
     dy: &'a [f32],
 }
 
 /// Where gradients go. A part of the keys that all heads share has a column range for each head
 /// here, to be summed afterwards.
-struct Gradients<'a> {
+pub(super) struct Gradients<'a> {
     q: DisjointMut<'a, f32>,
     first: DisjointMut<'a, f32>,
     second: DisjointMut<'a, f32>,
@@ -98,31 +100,31 @@ impl<'a> Desk<'a> {
     }
 }
 
-struct At<'a> {
-    operands: &'a Operands<'a>,
-    saved: &'a Saved<'a>,
-    unit: &'a Unit<'a>,
-    key_padded: usize,
-    value_padded: usize,
+pub(super) struct At<'a> {
+    pub(super) operands: &'a Operands<'a>,
+    pub(super) saved: &'a Saved<'a>,
+    pub(super) unit: &'a Unit<'a>,
+    pub(super) key_padded: usize,
+    pub(super) value_padded: usize,
 }
 
 impl At<'_> {
     /// One head of one row of dy.
     #[inline(always)]
-    fn dy(&self, index: usize) -> &[f32] {
+    pub(super) fn dy(&self, index: usize) -> &[f32] {
         let width = self.operands.dims.value_width;
         let start = self.slot(index) * width;
         &self.saved.dy[start..start + width]
     }
 
     #[inline(always)]
-    fn query(&self, index: usize) -> &[f32] {
+    pub(super) fn query(&self, index: usize) -> &[f32] {
         let (row, head) = self.unit.query(index);
         self.operands.query(row, head)
     }
 
     #[inline(always)]
-    fn slot(&self, index: usize) -> usize {
+    pub(super) fn slot(&self, index: usize) -> usize {
         let (row, head) = self.unit.query(index);
         row * self.operands.dims.n_heads + head
     }
@@ -314,55 +316,58 @@ kernel! {
                 meet::<1>(level, at, &tile, index, &mut desk);
                 index += 1;
             }
-            write_tile(l, at, &tile, &desk, gradients);
+            write_tile(level, at, &tile, (desk.d_keys, desk.d_values), gradients);
         }
-        for index in 0..n_queries {
-            let q_width = operands.dims.q_width;
+        write_queries(level, at, desk.d_queries, gradients);
+    }
+}
+
+kernel! {
+    /// Writes the gradients of a unit's queries, which lie in padded rows.
+    pub(super) fn write_queries<L>(l, at: &At<'_>, d_queries: &[f32], gradients: &Gradients<'_>) {
+        let q_width = at.operands.dims.q_width;
+        for index in 0..at.unit.n_queries() {
             let slot = at.slot(index);
             // SAFETY: units share no pair of row and head, and a pair's columns of dq are its own.
             let to = unsafe { gradients.q.slice(slot * q_width..(slot + 1) * q_width) };
             let start = index * at.key_padded;
-            super::vector::copy(l, &desk.d_queries[start..start + q_width], to);
+            super::vector::copy(l, &d_queries[start..start + q_width], to);
         }
     }
 }
 
-/// Writes the gradients of a tile's keys and values.
-#[inline(always)]
-fn write_tile<L: Lanes>(
-    l: L,
-    at: &At<'_>,
-    tile: &Tile,
-    desk: &Desk<'_>,
-    gradients: &Gradients<'_>,
-) {
-    let [own, shared] = &at.operands.dims.key;
-    let value = &at.operands.dims.value;
-    let by_head = KeyPart {
-        row_stride: at.operands.dims.n_heads * shared.width,
-        head_stride: shared.width,
-        ..*shared
-    };
-    let tensor = |part: &KeyPart| match part.tensor {
-        KeyTensor::First => &gradients.first,
-        KeyTensor::Second => &gradients.second,
-    };
-    for j in 0..tile.len {
-        let row = at.unit.rows.start + tile.start + j;
-        let key = &desk.d_keys[j * at.key_padded..][..own.width + shared.width];
-        let (own_row, shared_row) = key.split_at(own.width);
-        let value_row = &desk.d_values[j * at.value_padded..][..value.width];
-        let places = [
-            (tensor(own), own, own_row),
-            (&gradients.shared, &by_head, shared_row),
-            (tensor(value), value, value_row),
-        ];
-        for (to, part, from) in places {
-            let start = part.start(row, at.unit.heads.start);
-            // SAFETY: a row's part for a key head is written by the one unit that has both, and
-            // parts of one row do not overlap.
-            let to = unsafe { to.slice(start..start + part.width) };
-            super::vector::copy(l, from, to);
+kernel! {
+    /// Writes the gradients of a tile's keys and values, which lie in padded rows.
+    pub(super) fn write_tile<L>(l, at: &At<'_>, tile: &Tile, d: (&[f32], &[f32]), gradients: &Gradients<'_>) {
+        let (d_keys, d_values) = d;
+        let [own, shared] = &at.operands.dims.key;
+        let value = &at.operands.dims.value;
+        let by_head = KeyPart {
+            row_stride: at.operands.dims.n_heads * shared.width,
+            head_stride: shared.width,
+            ..*shared
+        };
+        let tensor = |part: &KeyPart| match part.tensor {
+            KeyTensor::First => &gradients.first,
+            KeyTensor::Second => &gradients.second,
+        };
+        for j in 0..tile.len {
+            let row = at.unit.rows.start + tile.start + j;
+            let key = &d_keys[j * at.key_padded..][..own.width + shared.width];
+            let (own_row, shared_row) = key.split_at(own.width);
+            let value_row = &d_values[j * at.value_padded..][..value.width];
+            let places = [
+                (tensor(own), own, own_row),
+                (&gradients.shared, &by_head, shared_row),
+                (tensor(value), value, value_row),
+            ];
+            for (to, part, from) in places {
+                let start = part.start(row, at.unit.heads.start);
+                // SAFETY: a row's part for a key head is written by the one unit that has both, and
+                // parts of one row do not overlap.
+                let to = unsafe { to.slice(start..start + part.width) };
+                super::vector::copy(l, from, to);
+            }
         }
     }
 }
@@ -458,9 +463,15 @@ fn run(
     let longest = sequences.iter().map(Range::len).max().unwrap_or(0);
     let heads = operands.dims.key[0].group;
     let groups = operands.dims.n_heads / heads.max(1);
-    let needed = Desk::sizes(operands, longest * heads).iter().sum();
+    let kind = Kind::of(cpu);
+    let needed = match kind {
+        Kind::Vectors => [0, Desk::sizes(operands, longest * heads).iter().sum()],
+        #[cfg(target_arch = "x86_64")]
+        Kind::Tiles(_) => attention_amx_backward::needed(operands, longest * heads),
+    };
     deal(cpu, sequences.len() * groups, |units| {
-        let mut memory = cpu.memory.take_f32(needed);
+        let [mut words, mut numbers] = needed.map(|len| cpu.memory.take_f32(len));
+        let session = kind.begin();
         for index in units {
             let (sequence, group) = (index / groups, index % groups);
             let heads = group * heads..(group + 1) * heads;
@@ -471,7 +482,20 @@ fn run(
                 key_padded: operands.dims.q_width.next_multiple_of(WIDTH),
                 value_padded: operands.value_padded(),
             };
-            attend_backward(cpu.level, &at, memory.f32s_mut(), gradients);
+            let (words, numbers) = (words.u32s_mut(), numbers.f32s_mut());
+            match &session {
+                Session::Vectors => attend_backward(cpu.level, &at, numbers, gradients),
+                #[cfg(target_arch = "x86_64")]
+                Session::Tiles(machine, tiles) => {
+                    let machine = (*machine, tiles);
+                    attention_amx_backward::attend_backward(
+                        machine,
+                        &at,
+                        (words, numbers),
+                        gradients,
+                    );
+                }
+            }
         }
     });
 }

@@ -105,8 +105,8 @@ pub(super) struct Operands<'a> {
     pub(super) scale: f32,
 }
 
-impl Operands<'_> {
-    pub(super) fn part(&self, part: KeyPart) -> Part<'_> {
+impl<'a> Operands<'a> {
+    pub(super) fn part(&self, part: KeyPart) -> Part<'a> {
         let source = match part.tensor {
             KeyTensor::First => self.first,
             KeyTensor::Second => self.second,
@@ -235,7 +235,7 @@ impl Tile {
 }
 
 /// Cuts a block of memory into parts.
-pub(super) fn carve<const N: usize>(memory: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
+pub(super) fn carve<T, const N: usize>(memory: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
     let mut rest = memory;
     sizes.map(|size| {
         let (part, left) = std::mem::take(&mut rest).split_at_mut(size);

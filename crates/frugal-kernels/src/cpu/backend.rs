@@ -1,8 +1,9 @@
 //! The CPU back-end: the operations of [`Backend`] on the kernels of this crate.
 //!
 //! Here are the settings, memory and products; every other operation is a line that names its file.
-//! Activations are f32 in memory. Under [`Precision::Bf16`] the operands of products are rounded to
-//! bf16 and summed in f32; everything else is f32. Results do not depend on the number of threads.
+//! Activations are f32 in memory. Under [`Precision::Bf16`] the operands of products (of attention's
+//! where there are tile registers) are rounded to bf16 and summed in f32; everything else is f32.
+//! Results do not depend on the number of threads.
 //!
 //! Each operation goes through four storeys: check (`frugal_core::ops::check`, so that errors are
 //! those of the reference), choose (sizes of pieces, from shapes alone), launch (the pool), inner
@@ -71,7 +72,7 @@ pub struct Cpu {
     pub(super) memory: Arc<Recycler>,
     pub(super) precision: Precision,
     blocks: BlockProducts,
-    features: CpuFeatures,
+    pub(super) features: CpuFeatures,
     routes: AtomicU64,
 }
 

@@ -19,6 +19,10 @@ mod portable;
 
 mod activation;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_amx;
+#[cfg(target_arch = "x86_64")]
+mod attention_amx_backward;
 mod attention_backward;
 mod attention_tiles;
 mod backend_train;

@@ -15,7 +15,7 @@ use super::layout::copy_rows;
 use super::memory::Block;
 use super::pool::DisjointMut;
 use super::tensor::Tensor;
-use super::vector::{add_into, axpy, dot, kernel};
+use super::vector::{WIDTH, add_into, axpy, kernel};
 
 /// Numbers of a piece of moving work.
 const MOVED: usize = 16 * 1024;
@@ -168,9 +168,19 @@ pub(super) fn dispatch_backward(cpu: &Cpu, dxs: &Tensor, route: &Route<Tensor>) 
 kernel! {
     /// d ys of one slot; gives d of its weight.
     fn slot_backward<L>(l, y: &[f32], dy: &[f32], weight: f32, d_y: &mut [f32]) -> f32 {
-        d_y.fill(0.0);
-        axpy(l, weight, dy, d_y);
-        dot(l, dy, y)
+        let factor = l.splat(weight);
+        let mut sum = l.splat(0.0);
+        let (y_parts, y_tail) = y.as_chunks::<WIDTH>();
+        let (dy_parts, dy_tail) = dy.as_chunks::<WIDTH>();
+        let (to_parts, to_tail) = d_y.as_chunks_mut::<WIDTH>();
+        for ((y, dy), to) in y_parts.iter().zip(dy_parts).zip(to_parts) {
+            let dy = l.load(dy);
+            sum = l.mul_add(dy, l.load(y), sum);
+            l.store(l.mul(factor, dy), to);
+        }
+        let dy = l.load_part(dy_tail);
+        l.store_part(l.mul(factor, dy), to_tail);
+        l.sum(l.mul_add(dy, l.load_part(y_tail), sum))
     }
 }
 

@@ -45,8 +45,9 @@ const MOST_THREADS: usize = 1024;
 /// Looks at the state before a worker sleeps. One look with its pause takes about 40 ns here, so
 /// this is about 80 microseconds: longer than the serial gaps between operations of a step.
 const LOOKS_BEFORE_SLEEP: u32 = 2_000;
-/// Looks before the caller, waiting for the last task, offers its core to others.
-const LOOKS_BEFORE_YIELD: u32 = 20_000;
+/// Looks before the caller, waiting for the last task, offers its core to others: on a busy machine
+/// the thread that it waits for may be one that has none.
+const LOOKS_BEFORE_YIELD: u32 = 2_000;
 
 /// Low half: workers inside the current call. Bit 31: the call is open. High half: its number.
 const OPEN: u64 = 1 << 31;

@@ -80,6 +80,11 @@ pub(super) trait Lanes: Opener {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// a / b
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 1 / a to within 2^-22, for a from 1 to 2^120.
+    #[inline(always)]
+    fn inverse(self, a: Self::V) -> Self::V {
+        self.div(self.splat(1.0), a)
+    }
     /// a b + c, rounded once where the instructions allow.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c - a b, likewise.
@@ -128,11 +133,12 @@ pub(super) fn exp<L: Lanes>(l: L, x: L::V) -> L::V {
     l.scale(p, n)
 }
 
-/// 1 / (1 + e^-x) in each lane.
+/// 1 / (1 + e^-x) in each lane; no less than 2^-120.
 #[inline(always)]
 pub(super) fn sigmoid<L: Lanes>(l: L, x: L::V) -> L::V {
     let e = exp(l, l.sub(l.splat(0.0), x));
-    l.div(l.splat(1.0), l.add(l.splat(1.0), e))
+    let most = l.splat(1.329_228e36);
+    l.inverse(l.add(l.splat(1.0), l.min(most, e)))
 }
 
 /// The sum of a b over two slices of equal length. Four running sums, joined in a fixed order.
@@ -503,6 +509,34 @@ mod tests {
             assert!(y[2] > 0.0 && y[2] < 1e-44);
             assert!((y[3] - 1.0).abs() < f32::EPSILON);
             assert!(y[4].is_infinite() && y[5].is_infinite() && y[6].is_nan());
+        }
+    }
+
+    kernel! { fn sigmoid_of<L>(l, x: &[f32; WIDTH], y: &mut [f32; WIDTH]) { l.store(sigmoid(l, l.load(x)), y); } }
+
+    #[test]
+    fn sigmoid_keeps_its_bound_and_its_edges() {
+        for level in levels() {
+            for step in -160..160_i16 {
+                let x: [f32; WIDTH] =
+                    std::array::from_fn(|i| f32::from(step) * 0.5 + i as f32 * 0.03);
+                let mut y = [0.0; WIDTH];
+                sigmoid_of(level, &x, &mut y);
+                for (x, y) in x.into_iter().zip(y) {
+                    let exact = 1.0 / (1.0 + f64::from(-x).exp());
+                    let error = (f64::from(y) / exact - 1.0).abs();
+                    assert!(error < 2.0_f64.powi(-20), "{level:?} {x}: {error:e}");
+                }
+            }
+            let mut y = [0.0; WIDTH];
+            let mut x = [f32::NAN; WIDTH];
+            x[..4].copy_from_slice(&[-500.0, 500.0, f32::INFINITY, f32::NEG_INFINITY]);
+            sigmoid_of(level, &x, &mut y);
+            assert!(
+                y[0] < 1e-36 && y[3] < 1e-36 && y[4].is_nan(),
+                "{level:?} {y:?}"
+            );
+            assert!((y[1] - 1.0).abs() < 1e-6 && (y[2] - 1.0).abs() < 1e-6);
         }
     }
 

@@ -103,6 +103,14 @@ impl Lanes for Avx512 {
     wide!(sub(a, b) = _mm512_sub_ps);
     wide!(mul(a, b) = _mm512_mul_ps);
     wide!(div(a, b) = _mm512_div_ps);
+    /// The processor's estimate to 14 bits and one step of Newton's: a third of a division's time.
+    #[inline(always)]
+    fn inverse(self, a: Self::V) -> Self::V {
+        // SAFETY: as above.
+        let estimate = unsafe { _mm512_rcp14_ps(a) };
+        let error = self.neg_mul_add(a, estimate, self.splat(1.0));
+        self.mul_add(estimate, error, estimate)
+    }
     wide!(mul_add(a, b, c) = _mm512_fmadd_ps);
     wide!(neg_mul_add(a, b, c) = _mm512_fnmadd_ps);
     wide!(max(a, b) = _mm512_max_ps);

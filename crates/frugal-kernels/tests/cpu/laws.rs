@@ -60,7 +60,9 @@ fn a_row_of_attention_is_the_same_in_training_prefill_and_decode() {
     for isa in isas() {
         for form in 0..3 {
             for dtype in [DType::F32, DType::Bf16] {
-                check_attention(&cpu(2, Precision::F32, isa), form, dtype);
+                for precision in [Precision::F32, Precision::Bf16] {
+                    check_attention(&cpu(2, precision, isa), form, dtype);
+                }
             }
         }
     }

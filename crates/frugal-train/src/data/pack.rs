@@ -1,8 +1,15 @@
 //! Samples laid out as the rows of one training step.
 
+use std::ops::Range;
+
 use frugal_core::shape::Rows;
 
 use crate::error::{Error, Result};
+
+/// Rows of a micro-batch at most, unless a sequence alone has more: enough to fill the products, and
+/// few enough that what one operation writes is still in the second cache when the next reads it.
+/// What the backward needs is that of one micro-batch, too.
+pub const MICRO_BATCH_ROWS: usize = 512;
 
 /// One sequence to learn from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +122,40 @@ impl Step {
             rows: Rows::packed(&lengths)?,
             targets,
             weights,
+        })
+    }
+
+    /// The same rows in steps of at most [`MICRO_BATCH_ROWS`] (a longer sequence is its own), to be
+    /// learnt together.
+    ///
+    /// # Errors
+    /// If rows do not fit 32 bits.
+    pub fn micro_batches(&self) -> Result<Vec<Self>> {
+        let mut parts = Vec::new();
+        let (mut start, mut lengths) = (0, Vec::new());
+        let mut ranges = self.rows.ranges().peekable();
+        while let Some(range) = ranges.next() {
+            lengths.push(u32::try_from(range.len()).unwrap_or(u32::MAX));
+            let is_full = ranges
+                .peek()
+                .is_none_or(|next| next.end - start > MICRO_BATCH_ROWS);
+            if is_full {
+                parts.push(self.part(start..range.end, &lengths)?);
+                start = range.end;
+                lengths.clear();
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Some rows that are whole sequences.
+    fn part(&self, rows: Range<usize>, lengths: &[u32]) -> Result<Self> {
+        let of = |values: &[u32]| values.get(rows.clone()).unwrap_or_default().to_vec();
+        Ok(Self {
+            ids: of(&self.ids),
+            rows: Rows::packed(lengths)?,
+            targets: of(&self.targets),
+            weights: self.weights.get(rows.clone()).unwrap_or_default().to_vec(),
         })
     }
 
@@ -250,5 +291,25 @@ mod tests {
         odd.is_learnt.pop();
         assert!(Step::of(&[odd]).is_err());
         assert_eq!(Step::of(&[]).unwrap().rows.n_rows(), 0);
+    }
+
+    #[test]
+    fn micro_batches_are_the_same_rows_in_whole_sequences() {
+        let sample = |n: u32| Sample::plain((0..=n).collect());
+        let samples = [300, 200, 20, 700, 1, 511, 512].map(sample);
+        let step = Step::of(&samples).unwrap();
+        let parts = step.micro_batches().unwrap();
+        let rows: Vec<usize> = parts.iter().map(|part| part.rows.n_rows()).collect();
+        assert_eq!(rows, [500, 20, 700, 512, 512]);
+        let joined =
+            |of: fn(&Step) -> &[u32]| parts.iter().flat_map(of).copied().collect::<Vec<_>>();
+        assert_eq!(joined(|part| &part.ids), step.ids);
+        assert_eq!(joined(|part| &part.targets), step.targets);
+        assert_eq!(joined(|part| part.rows.positions()), step.rows.positions());
+        assert_eq!(
+            parts.iter().map(Step::n_learnt).sum::<usize>(),
+            step.n_learnt()
+        );
+        assert!(Step::of(&[]).unwrap().micro_batches().unwrap().is_empty());
     }
 }

@@ -8,6 +8,7 @@
     reason = "block kernels: sizes are checked once a block, before the loops"
 )]
 
+pub(crate) mod attention;
 pub(in crate::cpu) mod direct;
 pub(crate) mod finish;
 pub(crate) mod integer;

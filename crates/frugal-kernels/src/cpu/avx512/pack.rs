@@ -65,10 +65,10 @@ impl Rect<'_> {
 }
 
 #[repr(C, align(64))]
-struct Index([i16; 32]);
+pub(super) struct Index([i16; 32]);
 
 /// 0, 16, 1, 17, ...: the two halves of a vector, one number of each in turn.
-static INTERLEAVE: Index = Index(interleave(0, 16));
+pub(super) static INTERLEAVE: Index = Index(interleave(0, 16));
 /// The lower halves of two vectors in turn.
 static INTERLEAVE_LOW: Index = Index(interleave(0, 32));
 /// The upper halves of two vectors in turn.
@@ -89,14 +89,14 @@ const fn interleave(mut first: i16, mut second: i16) -> [i16; 32] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn index(numbers: &Index) -> __m512i {
+pub(super) fn index(numbers: &Index) -> __m512i {
     // SAFETY: 32 numbers of 16 bits are 512 bits.
     unsafe { _mm512_loadu_epi16(numbers.0.as_ptr()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(out: &mut [u32], at: usize, vector: __m512i) {
+pub(super) fn store(out: &mut [u32], at: usize, vector: __m512i) {
     let place: &mut [u32] = &mut out[at..at + LANES];
     // SAFETY: the slice holds exactly sixteen words.
     unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), vector) };
@@ -145,7 +145,7 @@ pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
 /// Sixteen pairs out of 32 neighbours.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
+pub(super) fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
     // SAFETY: the first sixteen of 32 numbers.
     let low = unsafe { _mm512_loadu_ps(numbers.as_ptr()) };
     // SAFETY: the other sixteen.
@@ -251,7 +251,7 @@ fn expect_read(data: &[f32], at: usize) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
+pub(super) fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
     let place = &mut out[at..at + TILE_WORDS];
     for (r, &vector) in tile.iter().enumerate() {
         store(place, r * LANES, vector);
@@ -261,7 +261,7 @@ fn store_tile(tile: &[__m512i; LANES], out: &mut [u32], at: usize) {
 /// Transposes 16 x 16 words: pairs of rows, then of 64-bit halves, then of 128-bit lanes twice.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transposed(rows: &[__m512i; LANES]) -> [__m512i; LANES] {
     let mut pairs = [_mm512_setzero_si512(); LANES];
     for i in (0..LANES).step_by(2) {
         pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);

@@ -11,7 +11,7 @@ use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::{DisjointMut, Pool};
 
 use super::aligned::Aligned;
-use super::engine::{Engine, Extent, Session, sweep};
+use super::engine::{Engine, Extent, Session, sweep_into};
 use super::finish::{Block, Output, Update};
 use super::operands::{both_columns, with_scratch};
 use super::tile::{LANES, Rect};
@@ -143,7 +143,7 @@ impl Plan {
         self.additions.clear();
         let groups = rows.clone().count();
         let in_all: usize = rows.clone().map(|r| pieces(r.len(), groups)).sum();
-        let wanted = if threads == 1 { 1 } else { 2 * threads };
+        let wanted = threads;
         let parts = wanted.div_ceil(in_all.max(1));
         // The wider side is cut, so that the narrower one is packed more than once.
         let (height, width) = if n >= k {
@@ -231,23 +231,27 @@ impl Sums<'_> {
                 panels: 0..right.cols.div_ceil(LANES),
                 depth: left.rows,
             };
-            sweep(session, &operands, &extent, sums, |done| {
+            sweep_into(session, &operands, &extent, sums, |done| {
                 let col = done.panel * LANES;
+                let cols = (done.panels * LANES).min(right.cols - col);
+                let at = base + done.row * target.stride + col;
                 if done.sums.is_empty() {
-                    return;
+                    // SAFETY: as for the write below.
+                    return unsafe { target.destination((at, done.rows, cols), update) };
                 }
                 let block = Block {
                     acc: done.sums,
                     acc_stride: done.panels * LANES,
                     rows: done.rows,
-                    cols: (done.panels * LANES).min(right.cols - col),
-                    at: base + done.row * target.stride + col,
+                    cols,
+                    at,
                     bias_at: 0,
                     update,
                 };
                 // SAFETY: items of one piece share out the rows and columns of the output; pieces
                 // have memory of their own, and groups matrices of their own (the view was checked).
                 unsafe { target.write(&block) };
+                None
             });
         });
     }

@@ -6,6 +6,7 @@ use crate::cpu::detect::{CpuFeatures, Isa};
 
 use super::Precision;
 use super::aligned::Aligned;
+use super::finish::Destination;
 #[cfg(target_arch = "x86_64")]
 use super::operands::pair_panel;
 use super::operands::{Left, Operands};
@@ -190,6 +191,21 @@ pub(crate) fn sweep(
     sums: &mut Aligned<f32>,
     mut done: impl FnMut(Done<'_>),
 ) {
+    sweep_into(session, operands, extent, sums, |block| {
+        done(block);
+        None
+    });
+}
+
+/// As [`sweep`]; `done` may answer a block that has no sums yet with the place they belong to. They
+/// then go there at once if the kernel can do that, and the block is not shown again.
+pub(crate) fn sweep_into(
+    session: &Session,
+    operands: &Operands<'_>,
+    extent: &Extent,
+    sums: &mut Aligned<f32>,
+    mut done: impl FnMut(Done<'_>) -> Option<Destination>,
+) {
     match operands {
         Operands::Single(left, b) => {
             let kernel = Single::choose(session.features);
@@ -228,7 +244,10 @@ fn sweep_tiles(
     session: &Session,
     (a, b): (&[u32], &[u32]),
     extent: &Extent,
-    (sums, mut done): (&mut Aligned<f32>, impl FnMut(Done<'_>)),
+    (sums, mut done): (
+        &mut Aligned<f32>,
+        impl FnMut(Done<'_>) -> Option<Destination>,
+    ),
 ) {
     use crate::cpu::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock};
     let own;
@@ -246,7 +265,7 @@ fn sweep_tiles(
     };
     let words = pair_panel(extent.depth);
     blocks(extent, most, |block| {
-        done(block);
+        let to = done(block);
         let tile = TileBlock {
             a: &a[block.row / LANES * words..],
             a_block: words,
@@ -256,8 +275,14 @@ fn sweep_tiles(
             panels: block.panels,
             steps: extent.depth.div_ceil(DEPTH),
         };
-        tiles.multiply(&tile, sums);
-        done(Done { sums, ..block });
+        if let Some(to) = to {
+            // SAFETY: whoever made the destination vouched that it holds the whole tiles of the
+            // block and that nobody else uses them.
+            unsafe { tiles.multiply_into(&tile, to) };
+        } else {
+            tiles.multiply(&tile, sums);
+            done(Done { sums, ..block });
+        }
     });
 }
 

@@ -3,6 +3,8 @@
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::pool::DisjointMut;
 
+use super::tile::LANES;
+
 /// Whether a result replaces what is there or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Update {
@@ -47,6 +49,13 @@ pub(crate) struct Output<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     features: CpuFeatures,
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use crate::cpu::amx::Destination;
+/// Where there are no tiles nothing goes straight to its place.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Destination {}
 
 /// A block of sums and its place.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +115,30 @@ impl<'a> Output<'a> {
             self.bias
                 .is_none_or(|b| block.bias_at + block.cols <= b.len())
         );
+    }
+
+    /// The place of a block of whole tiles whose sums need nothing done to them.
+    ///
+    /// # Safety
+    /// No other thread uses the block's part of the output until its sums are there.
+    pub(crate) unsafe fn destination(
+        &self,
+        (at, rows, cols): (usize, usize, usize),
+        update: Update,
+    ) -> Option<Destination> {
+        let is_whole = rows > 0 && rows.is_multiple_of(LANES) && cols.is_multiple_of(LANES);
+        if !is_whole || self.bias.is_some() || self.scale.to_bits() != 1.0_f32.to_bits() {
+            return None;
+        }
+        assert!(at + (rows - 1) * self.stride + cols <= self.data.len());
+        #[cfg(target_arch = "x86_64")]
+        return Some(Destination {
+            first: self.data.start().wrapping_add(at),
+            row_bytes: self.stride * size_of::<f32>(),
+            is_added: update == Update::Add,
+        });
+        #[cfg(not(target_arch = "x86_64"))]
+        return None;
     }
 
     /// Says that the block of `rows` and `cols` at `at` will be written soon. Only a hint.

@@ -36,7 +36,7 @@ mod engine;
 mod error;
 pub(crate) mod finish;
 pub(crate) mod integer;
-mod operands;
+pub(crate) mod operands;
 mod peak;
 mod rows;
 mod stored;
@@ -98,8 +98,9 @@ pub(super) struct StoredFactor<'a> {
     pub(super) is_integer: bool,
 }
 
-/// Outputs of this many numbers (4 MB) are seldom in the second cache when they are written.
-const FAR_NUMBERS: usize = 1024 * 1024;
+/// Outputs of this many numbers (1 MB) are seldom in the second cache when they are written: what
+/// is read for them is as large.
+const FAR_NUMBERS: usize = 256 * 1024;
 
 /// The products of one machine on one pool of threads.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::cpu::detect::CpuFeatures;
 use crate::cpu::pool::Pool;
 
-use super::engine::{Engine, Extent, Session, sweep};
+use super::engine::{Engine, Extent, Session, sweep_into};
 use super::finish::{Block, Output, Update};
 use super::operands::{Scratch, left_rows, with_scratch};
 use super::tile::LANES;
@@ -150,15 +150,17 @@ impl RowProduct<'_> {
         };
         let outputs = self.right.outputs;
         let first = item.rows.start * self.output.stride + item.group * self.output_group;
-        sweep(session, &operands, &extent, sums, |done| {
+        sweep_into(session, &operands, &extent, sums, |done| {
             let col = done.panel * LANES;
             let at = first + done.row * self.output.stride + col;
             let cols = (done.panels * LANES).min(outputs - col);
             if done.sums.is_empty() {
+                let place = (at, done.rows, cols);
                 if self.is_far {
-                    self.output.expect_write((at, done.rows, cols));
+                    self.output.expect_write(place);
                 }
-                return;
+                // SAFETY: as for the write below.
+                return unsafe { self.output.destination(place, self.update) };
             }
             let block = Block {
                 acc: done.sums,
@@ -172,6 +174,7 @@ impl RowProduct<'_> {
             // SAFETY: items share out the rows of a group and its columns, and groups have rows or
             // columns of their own (views and offsets were checked): no two blocks overlap.
             unsafe { self.output.write(&block) };
+            None
         });
     }
 }
