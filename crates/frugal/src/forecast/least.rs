@@ -175,8 +175,9 @@ pub(crate) fn generation(
     let half = (of.tokens / 2).max(1);
     shadow.step(half)?;
     let later = shadow.step(1)?;
-    // Two steps of one row differ in what they read of the cache alone.
-    let cache_per_token = (later.bytes - first.bytes) as f64 / (half + 1) as f64;
+    // Two steps of one row differ in what they read of the cache alone, unless the first was the one
+    // for which the store grew: then what is read of it counts as nothing.
+    let cache_per_token = later.bytes.saturating_sub(first.bytes) as f64 / (half + 1) as f64;
     let head = (2 * config.vocab_size * config.hidden_size * of.n) as f64;
     let parts = parts_read(config, formats)?;
     let experts = Share::of(config);

@@ -3,11 +3,16 @@
 //!
 //! A group's sums are whole numbers; they pass through memory to the vector registers, which keep the
 //! sixteen by sixteen totals.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "groups and rows are counted by constants that the arrays are sized by"
+)]
 
 use std::arch::asm;
 use std::arch::x86_64::{
     __m512, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_load_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_ps, _mm512_store_ps,
+    _mm512_load_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512,
+    _mm512_store_ps,
 };
 use std::marker::PhantomData;
 
@@ -15,10 +20,12 @@ use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::integer::left::TileRun;
 use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, LINE, PanelRun};
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::RUN;
+use crate::cpu::stored::{RUN, SixteenRows};
 
 use super::{Config, claim, release};
 
+/// Bytes of a block of Q8_0, the first two its factor.
+const Q8_0_BYTES: usize = 34;
 /// Groups that are under way at once, each in an accumulator of its own.
 const AT_ONCE: usize = 4;
 
@@ -55,6 +62,7 @@ impl Totals {
 }
 
 /// Sums of the groups under way, on their way from tiles to vectors.
+#[derive(Debug)]
 #[repr(C, align(64))]
 struct Inner([[[i32; LANES]; LANES]; AT_ONCE]);
 
@@ -62,6 +70,7 @@ struct Inner([[[i32; LANES]; LANES]; AT_ONCE]);
 #[derive(Debug)]
 pub(crate) struct ByteTiles {
     form: Form,
+    inner: [Inner; 2],
     stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -78,20 +87,85 @@ impl ByteTiles {
         claim(if form.is_halved { &HALVED } else { &WHOLE });
         Self {
             form,
+            inner: [const { Inner([[[0; LANES]; LANES]; AT_ONCE]) }; 2],
             stays_on_its_thread: PhantomData,
         }
     }
 
     /// Adds a run, levels by row, to the totals of sixteen activations.
-    pub(crate) fn multiply(&self, panel: &PanelRun, x: &TileRun, totals: &mut Totals) {
+    pub(crate) fn multiply(&mut self, panel: &PanelRun, x: &TileRun, totals: &mut Totals) {
+        let levels = Levels {
+            start: panel.levels.as_ptr().cast(),
+            row: RUN,
+        };
         // SAFETY: `self` shows that the machine has 512-bit vectors, as all with tile registers, and
-        // that this thread has configured tiles for the form's groups.
+        // that this thread has configured tiles for the form's groups; a panel has all its levels.
         unsafe {
             if self.form.is_halved {
-                multiply::<{ GROUP / 2 }>(self.form, (panel, x), totals);
+                self.add::<{ GROUP / 2 }, { GROUP / 2 }>((panel, levels), x, totals);
             } else {
-                multiply::<GROUP>(self.form, (panel, x), totals);
+                self.add::<GROUP, GROUP>((panel, levels), x, totals);
             }
+        }
+    }
+
+    /// As [`Self::multiply`] with levels that lie in whole runs of blocks of Q8_0.
+    pub(crate) fn multiply_stored(
+        &mut self,
+        (panel, rows, run): (&PanelRun, SixteenRows<'_>, usize),
+        x: &TileRun,
+        totals: &mut Totals,
+    ) {
+        let (bytes, row_bytes) = rows.bytes();
+        let row = row_bytes.unsigned_abs() as usize;
+        assert!(!self.form.is_halved && (run + 1) * GROUPS * Q8_0_BYTES <= row);
+        let start = bytes.as_ptr().wrapping_add(run * GROUPS * Q8_0_BYTES + 2);
+        // SAFETY: as above; all blocks of the run are inside the rows.
+        unsafe { self.add::<GROUP, Q8_0_BYTES>((panel, Levels { start, row }), x, totals) };
+    }
+
+    /// # Safety
+    /// Tiles are configured on this thread for groups of G; the levels are a run of sixteen rows.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add<const G: usize, const STEP: usize>(
+        &mut self,
+        (panel, levels): (&PanelRun, Levels),
+        x: &TileRun,
+        totals: &mut Totals,
+    ) {
+        let form = Form {
+            // Signed bytes have nothing to correct.
+            zero: if STEP == G { self.form.zero } else { 0 },
+            ..self.form
+        };
+        let mut sums: [__m512; LANES] = std::array::from_fn(|row| line(&totals.0[row]));
+        // While vectors add up four groups, tiles are at the next four.
+        let fours = GROUPS * GROUP / G / AT_ONCE;
+        for four in 0..=fours {
+            let [now, next] = &mut self.inner;
+            let (now, next) = if four % 2 == 0 {
+                (now, next)
+            } else {
+                (next, now)
+            };
+            let first = four * AT_ONCE;
+            // SAFETY: the caller vouches for the tiles and the levels; these are groups of the run.
+            unsafe {
+                if four < fours && STEP == G {
+                    four_groups::<G, STEP>(levels, x, first, next);
+                } else if four < fours {
+                    four_signed_groups::<G, STEP>(levels, x, first, next);
+                }
+            }
+            if four > 0 {
+                for (i, inner) in now.0.iter().enumerate() {
+                    add_group(form, (panel, x, first - AT_ONCE + i), inner, &mut sums);
+                }
+            }
+        }
+        for (row, sum) in totals.0.iter_mut().zip(sums) {
+            // SAFETY: sixteen floats on a cache line: rows are whole lines of an aligned struct.
+            unsafe { _mm512_store_ps(row.as_mut_ptr(), sum) };
         }
     }
 }
@@ -99,42 +173,6 @@ impl ByteTiles {
 impl Drop for ByteTiles {
     fn drop(&mut self) {
         release();
-    }
-}
-
-/// # Safety
-/// Tiles are configured on this thread for groups of G.
-#[target_feature(enable = "avx512f")]
-unsafe fn multiply<const G: usize>(
-    form: Form,
-    (panel, x): (&PanelRun, &TileRun),
-    totals: &mut Totals,
-) {
-    let mut sums: [__m512; LANES] = std::array::from_fn(|row| line(&totals.0[row]));
-    // While vectors add up four groups, tiles are at the next four.
-    let mut inner = [const { Inner([[[0; LANES]; LANES]; AT_ONCE]) }; 2];
-    let fours = GROUPS * GROUP / G / AT_ONCE;
-    for four in 0..=fours {
-        let [now, next] = &mut inner;
-        let (now, next) = if four % 2 == 0 {
-            (now, next)
-        } else {
-            (next, now)
-        };
-        if four < fours {
-            // SAFETY: the caller vouches for the tiles; these are groups of the run.
-            unsafe { four_groups::<G>(panel, x, four * AT_ONCE, next) };
-        }
-        if four > 0 {
-            for (i, inner) in now.0.iter().enumerate() {
-                let group = (four - 1) * AT_ONCE + i;
-                add_group(form, (panel, x, group), inner, &mut sums);
-            }
-        }
-    }
-    for (row, sum) in totals.0.iter_mut().zip(sums) {
-        // SAFETY: sixteen floats on a cache line: rows are whole lines of an aligned struct.
-        unsafe { _mm512_store_ps(row.as_mut_ptr(), sum) };
     }
 }
 
@@ -150,6 +188,11 @@ fn add_group(
     let scales = line(&x.scales[group]);
     // SAFETY: sixteen numbers on a cache line, as all rows of the struct.
     let correction = unsafe { _mm512_load_si512(x.corrections[group].as_ptr().cast()) };
+    let correction = if form.zero == 0 {
+        _mm512_setzero_si512()
+    } else {
+        correction
+    };
     let (factors, minima) = (&panel.factors[group], &panel.minima[group]);
     for row in 0..LANES {
         // SAFETY: as above.
@@ -175,54 +218,71 @@ fn line(numbers: &[f32; LANES]) -> __m512 {
     unsafe { _mm512_load_ps(numbers.as_ptr()) }
 }
 
-/// Sums of products of four groups of G columns from `first` on.
-///
-/// # Safety
-/// Tiles are configured for groups of G; `first + 3` is a group of a run.
-#[inline]
-unsafe fn four_groups<const G: usize>(
-    panel: &PanelRun,
-    x: &TileRun,
-    first: usize,
-    inner: &mut Inner,
-) {
-    let levels = panel.levels.as_ptr().cast::<u8>().wrapping_add(first * G);
-    let quads = x
-        .levels
-        .as_ptr()
-        .cast::<u8>()
-        .wrapping_add(first * G * LANES);
-    // SAFETY: a group's levels are G bytes in each of 16 rows RUN apart, its quads G / 4 rows of 64
-    // bytes; four groups follow `first` as the caller vouches, and `inner` has room for four tiles.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tileloadd tmm4, [{w} + {w_row}]",
-            "tileloadd tmm6, [{x} + {line}]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tilezero tmm1",
-            "tileloadd tmm5, [{w} + {w_row} + {g}]",
-            "tileloadd tmm7, [{x} + {line} + 16 * {g}]",
-            "tdpbusd tmm1, tmm5, tmm7",
-            "tilezero tmm2",
-            "tileloadd tmm4, [{w} + {w_row} + 2 * {g}]",
-            "tileloadd tmm6, [{x} + {line} + 32 * {g}]",
-            "tdpbusd tmm2, tmm4, tmm6",
-            "tilezero tmm3",
-            "tileloadd tmm5, [{w} + {w_row} + 3 * {g}]",
-            "tileloadd tmm7, [{x} + {line} + 48 * {g}]",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "tilestored [{c} + {line}], tmm0",
-            "tilestored [{c} + {line} + 1024], tmm1",
-            "tilestored [{c} + {line} + 2048], tmm2",
-            "tilestored [{c} + {line} + 3072], tmm3",
-            w = in(reg) levels, x = in(reg) quads,
-            c = in(reg) inner.0.as_mut_ptr(),
-            w_row = in(reg) RUN, line = in(reg) LINE,
-            g = const G,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// Where the levels of a run lie: of group g from `start + g * STEP` on, rows `row` bytes apart.
+#[derive(Debug, Clone, Copy)]
+struct Levels {
+    start: *const u8,
+    row: usize,
+}
+
+/// Declares the sums of products of four groups of G columns from `first` on, for an instruction.
+macro_rules! four_groups {
+    ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// Tiles are configured for groups of G; `first + 3` is a group of a run, and of the levels.
+        #[inline]
+        unsafe fn $name<const G: usize, const STEP: usize>(
+            levels: Levels,
+            x: &TileRun,
+            first: usize,
+            inner: &mut Inner,
+        ) {
+            let quads = x.levels.as_ptr().cast::<u8>().wrapping_add(first * G * LANES);
+            // SAFETY: a group's levels are G bytes in each of 16 rows, as the caller vouches, its
+            // quads G / 4 rows of 64 bytes, and `inner` has room for four tiles.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tileloadd tmm4, [{w} + {w_row}]",
+                    "tileloadd tmm6, [{x} + {line}]",
+                    concat!($instruction, " tmm0, tmm4, tmm6"),
+                    "tilezero tmm1",
+                    "tileloadd tmm5, [{w} + {w_row} + {step}]",
+                    "tileloadd tmm7, [{x} + {line} + 16 * {g}]",
+                    concat!($instruction, " tmm1, tmm5, tmm7"),
+                    "tilezero tmm2",
+                    "tileloadd tmm4, [{w} + {w_row} + 2 * {step}]",
+                    "tileloadd tmm6, [{x} + {line} + 32 * {g}]",
+                    concat!($instruction, " tmm2, tmm4, tmm6"),
+                    "tilezero tmm3",
+                    "tileloadd tmm5, [{w} + {w_row} + 3 * {step}]",
+                    "tileloadd tmm7, [{x} + {line} + 48 * {g}]",
+                    concat!($instruction, " tmm3, tmm5, tmm7"),
+                    "tilestored [{c} + {line}], tmm0",
+                    "tilestored [{c} + {line} + 1024], tmm1",
+                    "tilestored [{c} + {line} + 2048], tmm2",
+                    "tilestored [{c} + {line} + 3072], tmm3",
+                    w = in(reg) levels.start.wrapping_add(first * STEP),
+                    x = in(reg) quads,
+                    c = in(reg) inner.0.as_mut_ptr(),
+                    w_row = in(reg) levels.row, line = in(reg) LINE,
+                    g = const G, step = const STEP,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+four_groups! {
+    /// Levels without sign.
+    four_groups, "tdpbusd"
+}
+four_groups! {
+    /// Signed bytes.
+    four_signed_groups, "tdpbssd"
 }

@@ -39,6 +39,28 @@ pub(in crate::cpu) fn open(
     true
 }
 
+/// The factors of a whole run of Q8_0, whose levels stay where they lie.
+pub(in crate::cpu) fn factors(
+    features: CpuFeatures,
+    (rows, run): (SixteenRows<'_>, usize),
+    to: &mut PanelRun,
+) {
+    assert!(features.supports(Isa::Avx512Bf16));
+    // SAFETY: the features name the instructions.
+    unsafe { factors_of(rows, run, to) };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn factors_of(rows: SixteenRows<'_>, run: usize, to: &mut PanelRun) {
+    let all = Rows::of(rows);
+    for group in 0..(all.stride / 34 - run * GROUPS).min(GROUPS) {
+        rows.rows().ask_some_ahead(run, 2 * group..2 * group + 2);
+        let block = all.plus((run * GROUPS + group) * 34);
+        // SAFETY: the rows have all their blocks, of which this is one.
+        put(halves(unsafe { block.words() }), &mut to.factors[group]);
+    }
+}
+
 /// Blocks of one group, `BYTES` long, of a run; `levels` gives those of a row's block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

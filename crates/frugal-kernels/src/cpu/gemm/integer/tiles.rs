@@ -11,6 +11,7 @@ use frugal_core::quant::BlockFormat;
 use crate::cpu::amx::integer::{ByteTiles, Totals};
 use crate::cpu::avx512::opened;
 use crate::cpu::gemm::tile::LANES;
+use crate::cpu::stored::RUN;
 use crate::cpu::vector::{Level, kernel};
 
 use super::left::{RowRun, TileRun};
@@ -89,14 +90,26 @@ impl IntegerProduct<'_> {
         opened: &mut Vec<PanelRun>,
     ) {
         let (runs, level) = (self.runs(), Level::of(self.features));
-        let session = ByteTiles::load(self.features, form);
+        let mut session = ByteTiles::load(self.features, form);
         let mut totals = vec![Totals::ZERO; item.rows.len().div_ceil(LANES)];
         opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
         for panel in item.panels.clone() {
             let stored = self.stored(item, panel);
             totals.fill(Totals::ZERO);
+            // Signed bytes are levels as they lie.
+            let is_signed = format == BlockFormat::Q8_0 && self.right.cols().is_multiple_of(RUN);
+            let signed = stored.sixteen().filter(|_| is_signed);
             for first in (0..runs).step_by(STRETCH) {
                 let opened = &mut opened[..STRETCH.min(runs - first)];
+                if let Some(rows) = signed {
+                    for (run, opened) in (first..).zip(opened) {
+                        opened::factors(self.features, (rows, run), opened);
+                        for (totals, tiles) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
+                            session.multiply_stored((opened, rows, run), &tiles[run], totals);
+                        }
+                    }
+                    continue;
+                }
                 if !opened::open(self.features, (format, stored), first, opened) {
                     panel::open(level, format, stored, first, opened);
                 }
