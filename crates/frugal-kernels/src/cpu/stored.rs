@@ -166,8 +166,9 @@ pub(super) struct SixteenRows<'a> {
     row_bytes: i32,
 }
 
-/// Runs that are asked for ahead of their use, so that memory is never idle.
-const AHEAD: usize = 2;
+/// Bytes of each row that are asked for ahead of their use, so that memory is never idle; of sixteen
+/// rows they are more than the processor's own foresight reaches.
+const AHEAD_BYTES: usize = 512;
 
 /// Rows that bytes are asked for ahead of their use where they are opened row by row: some kilobytes.
 const AHEAD_ROWS: usize = 4;
@@ -243,7 +244,7 @@ impl<'a> StoredRows<'a> {
 
     /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
     pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
-        let next = run + AHEAD;
+        let next = run + AHEAD_BYTES.div_ceil(self.run_bytes);
         let (first, next) = if next < self.runs {
             (0, next)
         } else {
