@@ -12,12 +12,12 @@ use crate::cpu::amx::integer::{ByteTiles, Totals};
 use crate::cpu::avx512::opened;
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::RUN;
-use crate::cpu::vector::{Level, kernel};
+use crate::cpu::vector::Level;
 
 use super::left::{RowRun, TileRun};
 use super::panel::{self, Form, PanelRun, STRETCH};
 use super::{IntegerProduct, Item, OPENED, Sums};
-use crate::cpu::gemm::stored::stretches;
+use crate::cpu::gemm::stored::{stretches, turn};
 
 /// Rows from which on tiles are worth their laying side by side.
 pub(super) const FEWEST: usize = 3;
@@ -127,23 +127,13 @@ impl IntegerProduct<'_> {
 
     fn write_tile(&self, level: Level, (item, panel): (&Item, usize), nth: usize, totals: &Totals) {
         let mut turned = Totals::ZERO;
-        turn(level, &totals.0, &mut turned.0);
+        turn(level, (totals.0.as_flattened(), LANES), &mut turned.0);
         for (half, sums) in turned.0.as_chunks().0.iter().enumerate() {
             let first = item.rows.start + nth * LANES + half * sums.len();
             let rows = first..(first + sums.len()).min(item.rows.end);
             if !rows.is_empty() {
                 self.write(item, panel, rows, &Sums(*sums));
             }
-        }
-    }
-}
-
-kernel! {
-    /// Sixteen rows of sixteen numbers, turned.
-    fn turn<L>(l, from: &[[f32; LANES]; LANES], to: &mut [[f32; LANES]; LANES]) {
-        let turned = l.transpose(std::array::from_fn(|row| l.load(&from[row])));
-        for (to, row) in to.iter_mut().zip(turned) {
-            l.store(row, to);
         }
     }
 }

@@ -7,6 +7,9 @@ mod panels;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::tiles::turn;
+
 use std::ops::Range;
 
 use crate::cpu::detect::CpuFeatures;

@@ -298,7 +298,7 @@ struct Turned([[f32; LANES]; LANES]);
 
 kernel! {
     /// Turns sixteen rows, `stride` apart.
-    fn turn<L>(l, sums: (&[f32], usize), to: &mut [[f32; LANES]; LANES]) {
+    pub(in crate::cpu::gemm) fn turn<L>(l, sums: (&[f32], usize), to: &mut [[f32; LANES]; LANES]) {
         let (sums, stride) = sums;
         let row = |r: usize| sums[r * stride..].first_chunk().map_or(l.splat(0.0), |row| l.load(row));
         for (to, row) in to.iter_mut().zip(l.transpose(std::array::from_fn(row))) {
