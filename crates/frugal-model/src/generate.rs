@@ -61,7 +61,7 @@ pub struct Batch<'a> {
 pub struct Sample {
     /// The new tokens, the stop token included.
     pub ids: Vec<u32>,
-    /// ln p of each, as [`Picked::log_probs`].
+    /// ln p of each, as [`Picked::log_probs`](frugal_core::backend::Picked::log_probs).
     pub log_probs: Vec<f32>,
     /// Whether it ended with a stop token rather than for want of room.
     pub is_finished: bool,
