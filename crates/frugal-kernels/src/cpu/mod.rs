@@ -1,4 +1,13 @@
 //! The CPU back-end's parts: what the machine can do, its threads, its kernels.
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "bf16 operands, tiles and products of bytes exist only on x86-64"
+    )
+)]
 
 pub mod backend;
 pub mod bandwidth;

@@ -21,14 +21,6 @@
     clippy::needless_pass_by_value,
     reason = "a mutable view is used up: its borrow ends with the call"
 )]
-#![cfg_attr(
-    not(target_arch = "x86_64"),
-    allow(
-        dead_code,
-        unused_variables,
-        reason = "bf16 operands exist only on x86-64"
-    )
-)]
 
 mod aligned;
 mod columns;
