@@ -42,6 +42,8 @@ pub struct Drawing<'a> {
 pub struct Stream<T> {
     cache: Cache<T>,
     track: Track,
+    /// Tokens of the context that was last read as a prompt: those after it were drawn.
+    n_prompt: usize,
     settings: StreamSettings,
     drafted: Drafted,
 }
@@ -61,6 +63,7 @@ impl<T: Clone + Debug> Stream<T> {
         Ok(Self {
             cache,
             track,
+            n_prompt: 0,
             settings,
             drafted: Drafted::default(),
         })
@@ -106,9 +109,13 @@ impl<T: Clone + Debug> Stream<T> {
                 got: alloc::format!("{most} after {}", context.len()),
             });
         }
-        let held = self.shared(context);
-        // One token that continues what is held, and its draft, is computed as answers are.
-        let answering = (held > 0 && context.len() - held == 1).then(|| model.for_answers(b));
+        // The last token drawn, and its draft, are computed as answers are; what is said anew is a
+        // prompt again, though the cache may hold most of it.
+        let is_answer = self.track.ids == context && context.len() > self.n_prompt;
+        if !is_answer {
+            self.n_prompt = context.len();
+        }
+        let answering = is_answer.then(|| model.for_answers(b));
         let engine = Engine {
             b,
             model: answering.as_ref().unwrap_or(model),
@@ -120,7 +127,7 @@ impl<T: Clone + Debug> Stream<T> {
         self.track.words = drawing.words;
         self.track.limit = context.len() + most.min(positions + 1 - context.len());
         self.fill(&engine, on_part)?;
-        if answering.is_some() {
+        if is_answer {
             engine.look_back(core::slice::from_mut(&mut self.track));
         } else {
             self.track.draft.clear();

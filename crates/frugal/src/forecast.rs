@@ -68,14 +68,16 @@ impl<'a> Machine<'a> {
         let shape = Shape::matrix(n, k);
         let bytes = format.bytes(shape)?;
         let weight = self.device.keep(shape, &[zeros(format, shape)?])?;
+        // One row is a token of an answer.
+        let trials = [(1, self.device.for_answers(&weight)), (PROMPT, weight)];
         let mut rates = [f64::INFINITY; 2];
-        for (rows, rate) in [1, PROMPT].into_iter().zip(&mut rates) {
+        for ((rows, weight), rate) in trials.iter().zip(&mut rates) {
             let x = vec![1.0; rows * k];
-            let x = self.device.put(Shape::matrix(rows, k), Data::F32(&x))?;
+            let x = self.device.put(Shape::matrix(*rows, k), Data::F32(&x))?;
             for _ in 0..TRIALS {
                 let watch = Stopwatch::start();
                 let linear = Linear {
-                    weight: &weight,
+                    weight,
                     bias: None,
                     product: Product::Policy,
                 };

@@ -10,32 +10,59 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use frugal_core::backend::{Backend, Sampling};
+use frugal_core::quant::BlockFormat;
+use frugal_core::stored::{SharedBytes, Stored};
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::detect::Isa;
 use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 use frugal_model::cache::{CacheKind, CacheSettings};
-use frugal_model::checkpoint::{load, load_stored};
+use frugal_model::checkpoint::{keep, load, load_stored, read};
 use frugal_model::config::{AttentionConfig, ModelConfig};
 use frugal_model::generate::{
     Batch, Drafted, Drafting, Generator, GeneratorSettings, Lookup, Request, Sample,
 };
+use frugal_model::stream::{Drawing, Stream, StreamSettings};
 use frugal_model::transformer::Model;
 
 const POSITIONS: usize = 40;
 const PROMPT: [u32; 11] = [7, 8, 9, 10, 7, 8, 9, 11, 7, 8, 9];
 
-/// In the form of its file where products are f32, to have both forms without all pairs.
-fn model(b: &Cpu, name: &str) -> Model<<Cpu as Backend>::Tensor> {
+fn files(name: &str) -> (ModelConfig, [SharedBytes; 1]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = folder.join("../frugal-model/tests/golden").join(name);
     let config = fs::read_to_string(folder.join("config.json")).unwrap();
     let config = ModelConfig::from_json(&config).unwrap();
-    let files = [fs::read(folder.join("model.safetensors")).unwrap().into()];
+    let weights = fs::read(folder.join("model.safetensors")).unwrap();
+    (config, [weights.into()])
+}
+
+/// In the form of its file where products are f32, to have both forms without all pairs.
+fn model(b: &Cpu, name: &str) -> Model<<Cpu as Backend>::Tensor> {
+    let (config, files) = files(name);
     let load = match b.precision() {
         Precision::F32 => load_stored,
         Precision::Bf16 => load,
     };
     load(b, &config, &files, POSITIONS).unwrap()
+}
+
+/// Matrices in blocks of Q8_0 where their rows fill them, so that prompts and answers are multiplied
+/// each in their way.
+fn in_blocks(b: &Cpu, name: &str) -> Model<<Cpu as Backend>::Tensor> {
+    let (config, files) = files(name);
+    let (config, mut leaves) = read(&config, &files).unwrap();
+    let format = BlockFormat::Q8_0;
+    let mut n_blocks = 0;
+    for leaf in leaves.leaves_mut() {
+        let [rows, cols] = [leaf.spec.shape.rows(), leaf.spec.shape.cols()];
+        if rows > 1 && format.bytes_of(cols).is_some() {
+            let bytes = format.encode(&leaf.values().unwrap()).unwrap().into();
+            leaf.parts = vec![Stored::Blocks { format, bytes }];
+            n_blocks += 1;
+        }
+    }
+    assert!(n_blocks > 6, "{n_blocks}");
+    keep(b, config, &leaves, POSITIONS).unwrap()
 }
 
 fn samples(
@@ -71,8 +98,7 @@ fn samples(
     (samples.remove(0), generator.drafted())
 }
 
-fn check(b: &Cpu, name: &str) -> u64 {
-    let model = model(b, name);
+fn check(b: &Cpu, name: &str, model: &Model<<Cpu as Backend>::Tensor>) -> u64 {
     let kinds: &[CacheKind] = match model.config.attention {
         AttentionConfig::Mla(_) => &[CacheKind::Latent, CacheKind::Expanded],
         AttentionConfig::Gqa(_) => &[CacheKind::Grouped],
@@ -88,7 +114,7 @@ fn check(b: &Cpu, name: &str) -> u64 {
     let mut accepted = 0;
     for kind in kinds {
         for (sampling, n_samples) in [(Sampling::GREEDY, 1), (warm, 5)] {
-            let run = |drafting| samples(b, &model, (*kind, n_samples), (sampling, drafting));
+            let run = |drafting| samples(b, model, (*kind, n_samples), (sampling, drafting));
             let (plain, _) = run(Drafting::None);
             for drafting in &drafters {
                 let (drafted, counts) = run(*drafting);
@@ -101,26 +127,73 @@ fn check(b: &Cpu, name: &str) -> u64 {
     accepted
 }
 
+const ALL: [Isa; 4] = [Isa::Amx, Isa::Avx512Bf16, Isa::Avx2, Isa::Neon];
+
+fn cpu(isa: Isa, precision: Precision, threads: usize) -> Option<Cpu> {
+    let cpu = Cpu::new(CpuSettings {
+        blocks: BlockProducts::IntegerForAnswers,
+        threads,
+        precision,
+        isa: Some(isa),
+    });
+    if cpu.is_err() {
+        eprintln!("skipped: no {isa:?} here");
+    }
+    cpu.ok()
+}
+
+#[test]
+fn a_prompt_that_is_said_again_is_answered_alike() {
+    for isa in ALL {
+        let Some(b) = cpu(isa, Precision::Bf16, 2) else {
+            continue;
+        };
+        let model = in_blocks(&b, "qwen3");
+        let settings = StreamSettings {
+            cache: CacheSettings {
+                kind: CacheKind::Grouped,
+                page_rows: 16,
+                max_pages: 8,
+            },
+            prefill_rows: 64,
+            drafting: Drafting::Lookup(Lookup::USUAL),
+        };
+        let mut stream = Stream::new(&b, &model.config, settings).unwrap();
+        let drawing = Drawing {
+            sampling: Sampling::PLAIN,
+            stop: &[],
+            words: [1, 2, 3],
+        };
+        let mut answer = || {
+            let (mut ids, mut bits) = (PROMPT.to_vec(), Vec::new());
+            while ids.len() < POSITIONS {
+                let at_most = (&*ids, POSITIONS - ids.len());
+                let by = (&b, &model);
+                let picked = stream.extend(by, at_most, &drawing, &mut |_| true).unwrap();
+                bits.extend(picked.log_probs.iter().map(|x| x.to_bits()));
+                ids.extend(picked.ids);
+            }
+            (ids, bits)
+        };
+        // The second time all but the last token of the prompt is in the cache.
+        let first = answer();
+        assert_eq!(answer(), first, "{isa:?}");
+    }
+}
+
 #[test]
 fn drafts_change_nothing_on_the_kernels() {
     // Some seconds: whole models speak, on every kind of instructions.
     let mut accepted = 0;
-    let all = [Isa::Amx, Isa::Avx512Bf16, Isa::Avx2, Isa::Neon];
-    for isa in all {
+    for isa in ALL {
         for (precision, threads) in [(Precision::Bf16, 2), (Precision::F32, 1)] {
-            let settings = CpuSettings {
-                blocks: BlockProducts::IntegerForAnswers,
-                threads,
-                precision,
-                isa: Some(isa),
-            };
-            let Ok(b) = Cpu::new(settings) else {
-                eprintln!("skipped: no {isa:?} here");
+            let Some(b) = cpu(isa, precision, threads) else {
                 continue;
             };
             for name in ["deepseek_v3_mtp", "deepseek_v3_fp8", "qwen3"] {
-                accepted += check(&b, name);
+                accepted += check(&b, name, &model(&b, name));
             }
+            accepted += check(&b, "qwen3 in blocks", &in_blocks(&b, "qwen3"));
         }
     }
     assert!(accepted > 0, "drafts that are never right show nothing");

@@ -67,14 +67,19 @@ impl StoredWeight {
         self.cols
     }
 
+    /// The form of all parts, where they have one in common.
+    fn format(&self) -> Option<Format> {
+        let mut formats = self.parts.iter().map(Stored::format);
+        let first = formats.next()?;
+        formats.all(|format| format == first).then_some(first)
+    }
+
     /// The block format of all parts, where they have one in common.
     pub(super) fn block_format(&self) -> Option<BlockFormat> {
-        let mut formats = self.parts.iter().map(|part| match part {
-            Stored::Blocks { format, .. } => Some(*format),
+        match self.format() {
+            Some(Format::Blocks(format)) => Some(format),
             _ => None,
-        });
-        let first = formats.next()??;
-        formats.all(|format| format == Some(first)).then_some(first)
+        }
     }
 
     /// Up to `count` rows of the whole stack from `first` on, of one matrix.
@@ -101,15 +106,7 @@ impl StoredWeight {
 
     /// Whether all rows are bf16.
     pub(super) fn is_bf16(&self) -> bool {
-        self.parts.iter().all(|part| {
-            matches!(
-                part,
-                Stored::Plain {
-                    dtype: DType::Bf16,
-                    ..
-                }
-            )
-        })
+        self.format() == Some(Format::Plain(DType::Bf16))
     }
 
     /// Decodes columns `start..start + to.len()` of a row of the whole stack; `start` is a multiple
@@ -186,19 +183,15 @@ impl<'a> StoredRows<'a> {
 
     /// The bytes of one run of each row.
     pub(super) fn run(self, run: usize) -> impl ExactSizeIterator<Item = &'a [u8]> {
-        let within = run * self.run_bytes..((run + 1) * self.run_bytes).min(self.row_bytes);
-        (0..self.count).map(move |row| {
-            let start = row * self.row_bytes;
-            let range = start + within.start..start + within.end;
-            self.bytes.get(range).unwrap_or(&[])
-        })
+        (0..self.count).map(move |row| self.piece(row, run..run + 1))
     }
 
     /// The same, if they are sixteen whose bytes an `i32` can count.
     pub(super) fn sixteen(self) -> Option<SixteenRows<'a>> {
         let bytes = self.whole();
+        i32::try_from(bytes.len()).ok()?;
+        let row_bytes = i32::try_from(self.row_bytes).ok()?;
         let is_whole = self.count == LANES && bytes.len() == LANES * self.row_bytes;
-        let row_bytes = i32::try_from(bytes.len()).ok()? / 16;
         is_whole.then_some(SixteenRows {
             rows: self,
             bytes,

@@ -162,12 +162,8 @@ impl IntegerProduct<'_> {
         (item, panel, first): (&Item, usize, usize),
         to: &mut [PanelRun],
     ) {
-        let (outputs, level) = (self.right.rows(), Level::of(self.features));
-        let row = panel * LANES;
-        let rows = self
-            .right
-            .rows_at(item.group * outputs + row, LANES.min(outputs - row));
-        panel::open(level, format, rows, first, to);
+        let level = Level::of(self.features);
+        panel::open(level, format, self.stored(item, panel), first, to);
         if kernels.wants_turned(item.rows.len()) {
             for run in to {
                 panel::turn_levels(level, run);
