@@ -8,12 +8,30 @@ random tokens, with its usual cache and batch: less work than generating.
 """
 
 import argparse
+import ctypes
+import pathlib
 import random
 import time
 
 import turns
 
 UNIT = "tokens_per_second"
+
+
+class Override(ctypes.Structure):
+    _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
+
+
+def on_cpu(patterns):
+    """What keeps tensors of these names in plain memory: llama.cpp's AMX memory takes the split
+    `kv_b` of MLA, cannot multiply it there, and ends."""
+    import llama_cpp
+
+    folder = pathlib.Path(llama_cpp.__file__).parent / "lib"
+    plain = ctypes.CDLL(str(folder / "libggml-base.so")).ggml_backend_cpu_buffer_type
+    plain.restype = ctypes.c_void_p
+    overrides = [Override(pattern.encode(), plain()) for pattern in patterns]
+    return (Override * (len(patterns) + 1))(*overrides, Override(None, None))
 
 
 def peer(arguments):
@@ -24,7 +42,10 @@ def peer(arguments):
     streams, prompt, tokens = int(streams), int(prompt), int(tokens)
     quiet = c.llama_log_callback(lambda *_: None)
     c.llama_log_set(quiet, None)
-    model = c.llama_model_load_from_file(arguments.model.encode(), c.llama_model_default_params())
+    loading = c.llama_model_default_params()
+    overrides = on_cpu(arguments.on_cpu)
+    loading.tensor_buft_overrides = ctypes.addressof(overrides)
+    model = c.llama_model_load_from_file(arguments.model.encode(), loading)
     settings = c.llama_context_default_params()
     settings.n_ctx = streams * (prompt + tokens + 256)
     settings.n_seq_max = streams
@@ -68,6 +89,7 @@ def measure(arguments, work, streams):
     prompt, tokens = (arguments.prefill, 1) if is_prefill else (arguments.prompt, arguments.tokens)
     lengths = ["--peer", work, str(streams), str(prompt), str(tokens)]
     command = [__file__, arguments.model, *lengths, "--threads", str(arguments.threads)]
+    command += ["--on-cpu", *arguments.on_cpu]
     peers = turns.peers_of({
         name: (command, {"PYTHONPATH": folder} if folder else None)
         for name, folder in builds.items()
@@ -93,6 +115,10 @@ def main():
     parser.add_argument("--prompt", type=int, default=16, help="tokens before the timed ones")
     parser.add_argument("--tokens", type=int, default=64, help="timed tokens of each stream")
     parser.add_argument("--build", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument(
+        "--on-cpu", nargs="*", default=["attn_[kv]_b"], metavar="REGEX",
+        help="tensors that llama.cpp keeps out of its AMX memory",
+    )
     parser.add_argument("--peer", nargs=4, help=argparse.SUPPRESS)
     turns.common_flags(parser)
     arguments = parser.parse_args()
