@@ -20,7 +20,7 @@ use crate::with_block;
 pub const GROUP: usize = 32;
 
 /// Activations of which the largest is smaller count as zeros: below, one over the scale overflows.
-const LEAST: f32 = 1e-30;
+pub const LEAST: f32 = 1e-30;
 
 /// Rounds a group of activations and gives their scale. Of a group with an infinity or a NaN the
 /// scale is NaN.

@@ -8,6 +8,7 @@
 //! result the same in every place and company.
 
 pub(crate) mod integer;
+mod source;
 
 use std::arch::asm;
 use std::cell::Cell;

@@ -14,7 +14,7 @@ use frugal_core::with_block;
 use half::{bf16, f16};
 
 use super::gemm::tile::LANES;
-use super::vector::{Level, kernel, prefetch};
+use super::vector::{Level, kernel, prefetch_near};
 
 /// Columns that are decoded at a time start at multiples of this: whole blocks of every format.
 pub(super) const RUN: usize = 256;
@@ -95,11 +95,13 @@ impl StoredWeight {
             None => (&[], (1, 1)),
         };
         let row_bytes = self.cols / values.1 * values.0;
+        let run_bytes = RUN / values.1 * values.0;
         StoredRows {
             bytes: bytes.get(row * row_bytes..).unwrap_or(&[]),
             row_bytes,
-            run_bytes: RUN / values.1 * values.0,
+            run_bytes,
             runs: self.cols.div_ceil(RUN),
+            runs_ahead: AHEAD_BYTES.div_ceil(run_bytes.max(1)),
             count,
         }
     }
@@ -152,6 +154,8 @@ pub(super) struct StoredRows<'a> {
     row_bytes: usize,
     run_bytes: usize,
     runs: usize,
+    /// How many runs ahead bytes are asked for.
+    runs_ahead: usize,
     count: usize,
 }
 
@@ -236,15 +240,18 @@ impl<'a> StoredRows<'a> {
     }
 
     /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
+    #[inline]
     pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
-        let next = run + AHEAD_BYTES.div_ceil(self.run_bytes);
-        let (first, next) = if next < self.runs {
+        let next = run + self.runs_ahead;
+        let (skipped, next) = if next < self.runs {
             (0, next)
         } else {
-            (self.count, next % self.runs.max(1))
+            (self.count, next - self.runs)
         };
+        let first = next * self.run_bytes;
+        let len = self.run_bytes.min(self.row_bytes);
         for row in rows {
-            prefetch(self.piece(first + row, next..next + 1));
+            prefetch_near(self.bytes, (skipped + row) * self.row_bytes + first, len);
         }
     }
 }

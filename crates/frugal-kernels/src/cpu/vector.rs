@@ -204,12 +204,20 @@ pub(super) fn copy<L: Lanes>(l: L, x: &[f32], y: &mut [f32]) {
 /// Asks for the cache lines of `x` to be brought near.
 #[inline(always)]
 pub(super) fn prefetch<T>(x: &[T]) {
-    let line = 64 / size_of::<T>().max(1);
-    for line in x.chunks(line.max(1)) {
+    prefetch_near(x, 0, size_of_val(x));
+}
+
+/// Asks for the cache lines of `len` bytes from `first` bytes after the beginning of `x`, which need not
+/// exist.
+#[inline(always)]
+pub(super) fn prefetch_near<T>(x: &[T], first: usize, len: usize) {
+    let mut at = 0;
+    while at < len {
         #[cfg(target_arch = "x86_64")]
-        super::vector_x86::prefetch(line);
+        super::vector_x86::prefetch(x.as_ptr().wrapping_byte_add(first + at));
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
+        let _ = (x, first);
+        at += 64;
     }
 }
 

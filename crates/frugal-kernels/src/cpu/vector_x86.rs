@@ -15,11 +15,11 @@ use std::arch::x86_64::*;
 use super::detect::{CpuFeatures, Isa};
 use super::vector::{Lanes, Level, WIDTH, transpose_array};
 
-/// Asks for the cache line that `x` begins in, to the second level.
+/// Asks for the cache line of an address.
 #[inline(always)]
-pub(super) fn prefetch<T>(x: &[T]) {
+pub(super) fn prefetch<T>(at: *const T) {
     // SAFETY: the instruction is in every x86-64 processor and only a hint; any address will do.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// Proof of AVX2 and FMA.

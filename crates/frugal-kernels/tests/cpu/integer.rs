@@ -68,6 +68,7 @@ fn every_format_gives_its_plain_loop() {
             (1, block, 1),
             (16, 3 * block, 2),
             (37, 9 * block, 3),
+            (48, 10 * block, 4),
             (50, 256, 5),
             (33, 512, 21),
         ] {

@@ -1,8 +1,9 @@
 //! Tile registers: products of bytes, sixteen rows of a weight by sixteen rows of activations, one
 //! group at a time, since each group has factors of its own.
 //!
-//! A group's sums are whole numbers; they pass through memory to the vector registers, which keep the
-//! sixteen by sixteen totals.
+//! A pipeline of three steps, two groups each: levels are opened, tiles multiply them, and vectors
+//! add the sums, which pass through memory, to the sixteen by sixteen totals. Each step is behind
+//! the one before it by two groups, so that neither memory nor tiles nor vectors wait.
 #![expect(
     clippy::indexing_slicing,
     reason = "groups and rows are counted by constants that the arrays are sized by"
@@ -11,25 +12,22 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __m512, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_load_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_store_ps,
+    _mm512_load_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_ps, _mm512_store_ps,
 };
 use std::marker::PhantomData;
 
+use frugal_core::quant::BlockFormat;
+
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::integer::left::TileRun;
-use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, LINE, PanelRun};
+use crate::cpu::gemm::integer::panel::{Form, GROUP, LINE, PanelRun};
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::{RUN, SixteenRows};
 
+use super::source::{Levels, Opened, Q4, Q4K, Q6K, Q8, Source};
 use super::{Config, claim, release};
 
-/// Bytes of a block of Q8_0, the first two its factor.
-const Q8_0_BYTES: usize = 34;
-/// Groups that are under way at once, each in an accumulator of its own.
-const AT_ONCE: usize = 4;
-
-/// Accumulators are registers 0 to 3, levels 4 and 5 (16 rows of a group's bytes), activations 6 and
+/// Accumulators are registers 0 and 1, levels 4 and 5 (16 rows of a group's bytes), activations 6 and
 /// 7 (a row for each four columns).
 #[expect(
     clippy::cast_possible_truncation,
@@ -37,7 +35,7 @@ const AT_ONCE: usize = 4;
 )]
 const fn config(group: usize) -> Config {
     let mut config = Config::FULL;
-    let mut register = AT_ONCE;
+    let mut register = 4;
     while register < 8 {
         if register < 6 {
             config.row_bytes[register] = group as u16;
@@ -61,16 +59,36 @@ impl Totals {
     pub(crate) const ZERO: Self = Self([[0.0; LANES]; LANES]);
 }
 
-/// Sums of the groups under way, on their way from tiles to vectors.
+/// Two groups of sixteen rows on their way.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Inner([[[i32; LANES]; LANES]; AT_ONCE]);
+pub(super) struct Pair {
+    /// Room for levels that do not lie as tiles want them.
+    pub(super) levels: [[[u8; GROUP]; LANES]; 2],
+    pub(super) factors: [[f32; LANES]; 2],
+    pub(super) minima: [[f32; LANES]; 2],
+    inner: [[[i32; LANES]; LANES]; 2],
+    at: Levels,
+}
+
+impl Pair {
+    const EMPTY: Self = Self {
+        levels: [[[0; GROUP]; LANES]; 2],
+        factors: [[0.0; LANES]; 2],
+        minima: [[0.0; LANES]; 2],
+        inner: [[[0; LANES]; LANES]; 2],
+        at: Levels::NOWHERE,
+    };
+}
+
+/// Pairs that are under way, a power of two.
+const UNDER_WAY: usize = 4;
 
 /// The tile registers of this thread, configured for products of bytes.
 #[derive(Debug)]
 pub(crate) struct ByteTiles {
     form: Form,
-    inner: [Inner; 2],
+    pairs: Box<[Pair; UNDER_WAY]>,
     stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -87,79 +105,95 @@ impl ByteTiles {
         claim(if form.is_halved { &HALVED } else { &WHOLE });
         Self {
             form,
-            inner: [const { Inner([[[0; LANES]; LANES]; AT_ONCE]) }; 2],
+            pairs: Box::new([const { Pair::EMPTY }; UNDER_WAY]),
             stays_on_its_thread: PhantomData,
         }
     }
 
-    /// Adds a run, levels by row, to the totals of sixteen activations.
-    pub(crate) fn multiply(&mut self, panel: &PanelRun, x: &TileRun, totals: &mut Totals) {
-        let levels = Levels {
-            start: panel.levels.as_ptr().cast(),
-            row: RUN,
-        };
+    /// Adds some runs, levels by row, to the totals of sixteen activations.
+    pub(crate) fn multiply(&mut self, panel: &[PanelRun], x: &[TileRun], totals: &mut Totals) {
         // SAFETY: `self` shows that the machine has 512-bit vectors, as all with tile registers, and
         // that this thread has configured tiles for the form's groups; a panel has all its levels.
         unsafe {
             if self.form.is_halved {
-                self.add::<{ GROUP / 2 }, { GROUP / 2 }>((panel, levels), x, totals);
+                self.add::<_, false>(Opened::<{ GROUP / 2 }>(panel), panel.len() * RUN, x, totals);
             } else {
-                self.add::<GROUP, GROUP>((panel, levels), x, totals);
+                self.add::<_, false>(Opened::<GROUP>(panel), panel.len() * RUN, x, totals);
             }
         }
     }
 
-    /// As [`Self::multiply`] with levels that lie in whole runs of blocks of Q8_0.
+    /// Adds all of sixteen stored rows from where they lie, where that is known for their format;
+    /// says whether it is.
     pub(crate) fn multiply_stored(
         &mut self,
-        (panel, rows, run): (&PanelRun, SixteenRows<'_>, usize),
-        x: &TileRun,
+        (format, rows): (BlockFormat, SixteenRows<'_>),
+        x: &[TileRun],
         totals: &mut Totals,
-    ) {
-        let (bytes, row_bytes) = rows.bytes();
-        let row = row_bytes.unsigned_abs() as usize;
-        assert!(!self.form.is_halved && (run + 1) * GROUPS * Q8_0_BYTES <= row);
-        let start = bytes.as_ptr().wrapping_add(run * GROUPS * Q8_0_BYTES + 2);
-        // SAFETY: as above; all blocks of the run are inside the rows.
-        unsafe { self.add::<GROUP, Q8_0_BYTES>((panel, Levels { start, row }), x, totals) };
+    ) -> bool {
+        let cols =
+            rows.bytes().1.unsigned_abs() as usize / format.block_bytes() * format.block_values();
+        if !cols.is_multiple_of(2 * GROUP) {
+            return false;
+        }
+        // SAFETY: as above; the rows have all their blocks.
+        unsafe {
+            match format {
+                BlockFormat::Q8_0 => self.add::<_, true>(Q8::of(rows), cols, x, totals),
+                BlockFormat::Q4_0 => self.add::<_, false>(Q4::of(rows), cols, x, totals),
+                BlockFormat::Q4K => self.add::<_, false>(Q4K::of(rows), cols, x, totals),
+                BlockFormat::Q6K => self.add::<_, false>(Q6K::of(rows), cols, x, totals),
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// # Safety
-    /// Tiles are configured on this thread for groups of G; the levels are a run of sixteen rows.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn add<const G: usize, const STEP: usize>(
+    /// Tiles are configured on this thread for the groups of the source, which has `cols` columns, a
+    /// multiple of two groups.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn add<S: Source, const SIGNED: bool>(
         &mut self,
-        (panel, levels): (&PanelRun, Levels),
-        x: &TileRun,
+        mut source: S,
+        cols: usize,
+        x: &[TileRun],
         totals: &mut Totals,
     ) {
         let form = Form {
             // Signed bytes have nothing to correct.
-            zero: if STEP == G { self.form.zero } else { 0 },
+            zero: if SIGNED { 0 } else { self.form.zero },
             ..self.form
         };
         let mut sums: [__m512; LANES] = std::array::from_fn(|row| line(&totals.0[row]));
-        // While vectors add up four groups, tiles are at the next four.
-        let fours = GROUPS * GROUP / G / AT_ONCE;
-        for four in 0..=fours {
-            let [now, next] = &mut self.inner;
-            let (now, next) = if four % 2 == 0 {
-                (now, next)
-            } else {
-                (next, now)
-            };
-            let first = four * AT_ONCE;
-            // SAFETY: the caller vouches for the tiles and the levels; these are groups of the run.
-            unsafe {
-                if four < fours && STEP == G {
-                    four_groups::<G, STEP>(levels, x, first, next);
-                } else if four < fours {
-                    four_signed_groups::<G, STEP>(levels, x, first, next);
+        let pairs = cols / (2 * S::COLUMNS);
+        let of_run = RUN / (2 * S::COLUMNS);
+        for step in 0..pairs + 2 {
+            if step < pairs {
+                let pair = &mut self.pairs[step % UNDER_WAY];
+                // SAFETY: the caller vouches for the columns.
+                pair.at = unsafe { source.open(step, pair) };
+            }
+            if let Some(step) = step.checked_sub(1).filter(|step| *step < pairs) {
+                let pair = &mut self.pairs[step % UNDER_WAY];
+                let quads = S::COLUMNS / 4 * 2 * (step % of_run);
+                let quads = x[step / of_run].levels[quads..].as_ptr().cast();
+                // SAFETY: the caller vouches for the tiles, and the source for its levels; `quads`
+                // are those of two groups of a run.
+                unsafe {
+                    if SIGNED {
+                        multiply_signed_pair(S::COLUMNS, (pair.at, quads), &mut pair.inner);
+                    } else {
+                        multiply_pair(S::COLUMNS, (pair.at, quads), &mut pair.inner);
+                    }
                 }
             }
-            if four > 0 {
-                for (i, inner) in now.0.iter().enumerate() {
-                    add_group(form, (panel, x, first - AT_ONCE + i), inner, &mut sums);
+            if let Some(step) = step.checked_sub(2) {
+                let pair = &self.pairs[step % UNDER_WAY];
+                let x = &x[step / of_run];
+                for nth in 0..2 {
+                    let group = 2 * (step % of_run) + nth;
+                    add_group::<S>(form, (pair, nth), (x, group), &mut sums);
                 }
             }
         }
@@ -179,27 +213,24 @@ impl Drop for ByteTiles {
 /// Adds a group, for all rows: `inner * (factor * scales) - minimum * offsets`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_group(
+fn add_group<S: Source>(
     form: Form,
-    (panel, x, group): (&PanelRun, &TileRun, usize),
-    inner: &[[i32; LANES]; LANES],
+    (pair, nth): (&Pair, usize),
+    (x, group): (&TileRun, usize),
     sums: &mut [__m512; LANES],
 ) {
     let scales = line(&x.scales[group]);
-    // SAFETY: sixteen numbers on a cache line, as all rows of the struct.
-    let correction = unsafe { _mm512_load_si512(x.corrections[group].as_ptr().cast()) };
-    let correction = if form.zero == 0 {
-        _mm512_setzero_si512()
-    } else {
-        correction
-    };
-    let (factors, minima) = (&panel.factors[group], &panel.minima[group]);
+    // SAFETY: sixteen numbers on a cache line, as all rows of these structs.
+    let numbers = |row: &[i32; LANES]| unsafe { _mm512_load_si512(row.as_ptr().cast()) };
+    let correction = numbers(&x.corrections[group]);
+    let (factors, minima) = (&pair.factors[nth], &pair.minima[nth]);
     for row in 0..LANES {
-        // SAFETY: as above.
-        let inner = unsafe { _mm512_load_si512(inner[row].as_ptr().cast()) };
-        let inner = _mm512_cvtepi32_ps(_mm512_add_epi32(inner, correction));
+        let mut inner = numbers(&pair.inner[nth][row]);
+        if form.zero != 0 {
+            inner = _mm512_add_epi32(inner, correction);
+        }
         let factor = _mm512_mul_ps(_mm512_set1_ps(factors[row]), scales);
-        sums[row] = _mm512_fmadd_ps(inner, factor, sums[row]);
+        sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(inner), factor, sums[row]);
     }
     if form.has_minima {
         let offsets = line(&x.offsets[group]);
@@ -218,30 +249,22 @@ fn line(numbers: &[f32; LANES]) -> __m512 {
     unsafe { _mm512_load_ps(numbers.as_ptr()) }
 }
 
-/// Where the levels of a run lie: of group g from `start + g * STEP` on, rows `row` bytes apart.
-#[derive(Debug, Clone, Copy)]
-struct Levels {
-    start: *const u8,
-    row: usize,
-}
-
-/// Declares the sums of products of four groups of G columns from `first` on, for an instruction.
-macro_rules! four_groups {
+/// Declares the sums of products of two groups of so many columns, for an instruction.
+macro_rules! multiply_pair {
     ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
         $(#[$doc])*
         ///
         /// # Safety
-        /// Tiles are configured for groups of G; `first + 3` is a group of a run, and of the levels.
+        /// Tiles are configured for groups of `columns`; the levels are those of two groups, and the
+        /// quads as many.
         #[inline]
-        unsafe fn $name<const G: usize, const STEP: usize>(
-            levels: Levels,
-            x: &TileRun,
-            first: usize,
-            inner: &mut Inner,
+        unsafe fn $name(
+            columns: usize,
+            (levels, quads): (Levels, *const u8),
+            inner: &mut [[[i32; LANES]; LANES]; 2],
         ) {
-            let quads = x.levels.as_ptr().cast::<u8>().wrapping_add(first * G * LANES);
-            // SAFETY: a group's levels are G bytes in each of 16 rows, as the caller vouches, its
-            // quads G / 4 rows of 64 bytes, and `inner` has room for four tiles.
+            // SAFETY: a group's levels are a column each in sixteen rows, as the caller vouches, its
+            // quads a quarter as many rows of 64 bytes, and `inner` has room for two tiles.
             unsafe {
                 asm!(
                     "tilezero tmm0",
@@ -249,28 +272,19 @@ macro_rules! four_groups {
                     "tileloadd tmm6, [{x} + {line}]",
                     concat!($instruction, " tmm0, tmm4, tmm6"),
                     "tilezero tmm1",
-                    "tileloadd tmm5, [{w} + {w_row} + {step}]",
-                    "tileloadd tmm7, [{x} + {line} + 16 * {g}]",
+                    "tileloadd tmm5, [{w_next} + {w_row}]",
+                    "tileloadd tmm7, [{x_next} + {line}]",
                     concat!($instruction, " tmm1, tmm5, tmm7"),
-                    "tilezero tmm2",
-                    "tileloadd tmm4, [{w} + {w_row} + 2 * {step}]",
-                    "tileloadd tmm6, [{x} + {line} + 32 * {g}]",
-                    concat!($instruction, " tmm2, tmm4, tmm6"),
-                    "tilezero tmm3",
-                    "tileloadd tmm5, [{w} + {w_row} + 3 * {step}]",
-                    "tileloadd tmm7, [{x} + {line} + 48 * {g}]",
-                    concat!($instruction, " tmm3, tmm5, tmm7"),
                     "tilestored [{c} + {line}], tmm0",
                     "tilestored [{c} + {line} + 1024], tmm1",
-                    "tilestored [{c} + {line} + 2048], tmm2",
-                    "tilestored [{c} + {line} + 3072], tmm3",
-                    w = in(reg) levels.start.wrapping_add(first * STEP),
+                    w = in(reg) levels.start,
+                    w_next = in(reg) levels.start.wrapping_add(levels.step),
                     x = in(reg) quads,
-                    c = in(reg) inner.0.as_mut_ptr(),
+                    x_next = in(reg) quads.wrapping_add(columns * LANES),
+                    c = in(reg) inner.as_mut_ptr(),
                     w_row = in(reg) levels.row, line = in(reg) LINE,
-                    g = const G, step = const STEP,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _,
+                    out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );
             }
@@ -278,11 +292,11 @@ macro_rules! four_groups {
     };
 }
 
-four_groups! {
+multiply_pair! {
     /// Levels without sign.
-    four_groups, "tdpbusd"
+    multiply_pair, "tdpbusd"
 }
-four_groups! {
+multiply_pair! {
     /// Signed bytes.
-    four_signed_groups, "tdpbssd"
+    multiply_signed_pair, "tdpbssd"
 }

@@ -17,7 +17,9 @@ use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::SixteenRows;
 
 use super::integer::{Scales, add_group, add_half, load, products, store};
-use super::rows::{Head, Rows, halves};
+use super::rows::{
+    Head, Q4_0_BYTES, Q4K_BYTES, Q6K_BYTES, Q8_0_BYTES, Rows, halves, rows_of_vector,
+};
 
 /// Sixteen rows, and the sums of R rows of activations with them.
 type Kernel<const R: usize> =
@@ -26,15 +28,15 @@ type Kernel<const R: usize> =
 /// The kernel for a format, if it has one.
 pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
     match format {
-        BlockFormat::Q8_0 => Some(small::<R, 34>),
-        BlockFormat::Q4_0 => Some(small::<R, 18>),
-        BlockFormat::Q4K => Some(large::<R, 144>),
-        BlockFormat::Q6K => Some(large::<R, 210>),
+        BlockFormat::Q8_0 => Some(small::<R, Q8_0_BYTES>),
+        BlockFormat::Q4_0 => Some(small::<R, Q4_0_BYTES>),
+        BlockFormat::Q4K => Some(large::<R, Q4K_BYTES>),
+        BlockFormat::Q6K => Some(large::<R, Q6K_BYTES>),
         _ => None,
     }
 }
 
-/// Blocks of one group: Q8_0 (34 bytes) and Q4_0 (18).
+/// Blocks of one group: Q8_0 and Q4_0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn small<const R: usize, const BYTES: usize>(
     form: Form,
@@ -53,18 +55,18 @@ fn small<const R: usize, const BYTES: usize>(
         // block is its factor and two bytes of its levels.
         let (factors, levels) = unsafe {
             let factors = halves(block.words());
-            if BYTES == 34 {
+            if BYTES == Q8_0_BYTES {
                 let sign = _mm512_set1_epi8(i8::MIN);
                 (
                     factors,
-                    levels.pairs().map(|levels| _mm512_xor_si512(levels, sign)),
+                    eight(|rows| _mm512_xor_si512(levels.pair(rows), sign)),
                 )
             } else {
                 // The lower halves of bytes in even quarters, the upper ones, times 16, in odd.
                 let mask = alternate_halves();
                 (
                     factors,
-                    levels.twins().map(|levels| _mm512_and_si512(levels, mask)),
+                    eight(|rows| _mm512_and_si512(levels.twin(rows), mask)),
                 )
             }
         };
@@ -75,7 +77,7 @@ fn small<const R: usize, const BYTES: usize>(
         for r in 0..R {
             let x = &x[r][run];
             let [low, high] = products(&levels, &x.levels[within]);
-            let high = if BYTES == 34 {
+            let high = if BYTES == Q8_0_BYTES {
                 high
             } else {
                 _mm512_srai_epi32::<4>(high)
@@ -84,6 +86,13 @@ fn small<const R: usize, const BYTES: usize>(
         }
     }
     store(totals, sums);
+}
+
+/// Sixteen rows in eight vectors, of which `two` gives one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn eight(two: impl Fn([usize; 2]) -> __m512i) -> [__m512i; LANES / 2] {
+    std::array::from_fn(|i| two(rows_of_vector(i)))
 }
 
 /// 16 bytes of 0x0f, 16 of 0xf0, and again.
@@ -95,7 +104,7 @@ fn alternate_halves() -> __m512i {
     _mm512_mask_blend_epi32(0xf0f0, low, high)
 }
 
-/// Blocks of 256 numbers: Q4_K (144 bytes) and Q6_K (210).
+/// Blocks of 256 numbers: Q4_K and Q6_K.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn large<const R: usize, const BYTES: usize>(
     form: Form,
@@ -110,7 +119,7 @@ fn large<const R: usize, const BYTES: usize>(
         let x: [&RowRun; R] = std::array::from_fn(|r| &x[r][run]);
         // SAFETY: the rows have all their blocks, of which this is one.
         unsafe {
-            if BYTES == 144 {
+            if BYTES == Q4K_BYTES {
                 four_bits(form, (rows, run, block), x, &mut totals);
             } else {
                 six_bits(form, (rows, run, block), x, &mut totals);
@@ -135,7 +144,7 @@ unsafe fn four_bits<const R: usize>(
     for pair in 0..GROUPS / 2 {
         rows.rows().ask_some_ahead(run, 4 * pair..4 * pair + 4);
         // SAFETY: the levels of two groups are 32 bytes.
-        let raw = unsafe { block.plus(16 + pair * GROUP).pairs() };
+        let raw = eight(|rows| unsafe { block.plus(16 + pair * GROUP).pair(rows) });
         for (nth, mask) in [0x0f_u8, 0xf0].into_iter().enumerate() {
             let group = 2 * pair + nth;
             let [factors, minima] = head.next(group);
@@ -170,7 +179,7 @@ unsafe fn six_bits<const R: usize>(
     for half in 0..2 {
         // SAFETY: a half has 64 bytes of lower bits, 32 of upper ones.
         let [first, second, upper] = [half * 64, half * 64 + 32, 128 + half * 32]
-            .map(|at| unsafe { block.plus(at).pairs() });
+            .map(|at| eight(|rows| unsafe { block.plus(at).pair(rows) }));
         for nth in 0..4 {
             let group = half * 4 + nth;
             rows.rows().ask_some_ahead(run, 2 * group..2 * group + 2);

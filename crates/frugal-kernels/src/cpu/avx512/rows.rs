@@ -8,15 +8,23 @@ use std::arch::x86_64::{
     _mm512_srli_epi32,
 };
 
-use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::SixteenRows;
+
+/// Bytes of a block of the formats that have kernels of their own.
+pub(in crate::cpu) const Q8_0_BYTES: usize = 34;
+/// See above.
+pub(in crate::cpu) const Q4_0_BYTES: usize = 18;
+/// See above.
+pub(in crate::cpu) const Q4K_BYTES: usize = 144;
+/// See above.
+pub(in crate::cpu) const Q6K_BYTES: usize = 210;
 
 /// Where a byte of each of sixteen rows lies.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(in crate::cpu) struct Rows {
     at: *const u8,
     /// Bytes of a row.
-    pub(super) stride: usize,
+    pub(in crate::cpu) stride: usize,
     /// Row times stride.
     offsets: __m512i,
 }
@@ -24,7 +32,7 @@ pub(super) struct Rows {
 impl Rows {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn of(rows: SixteenRows<'_>) -> Self {
+    pub(in crate::cpu) fn of(rows: SixteenRows<'_>) -> Self {
         let (bytes, stride) = rows.bytes();
         let count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         Self {
@@ -36,7 +44,7 @@ impl Rows {
 
     /// The same so many bytes on.
     #[inline]
-    pub(super) fn plus(self, bytes: usize) -> Self {
+    pub(in crate::cpu) fn plus(self, bytes: usize) -> Self {
         Self {
             at: self.at.wrapping_add(bytes),
             ..self
@@ -49,7 +57,7 @@ impl Rows {
     /// They are inside the rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn words(self) -> __m512i {
+    pub(in crate::cpu) unsafe fn words(self) -> __m512i {
         // SAFETY: as the caller vouches.
         unsafe { _mm512_i32gather_epi32::<1>(self.offsets, self.at.cast()) }
     }
@@ -59,59 +67,65 @@ impl Rows {
     /// # Safety
     /// They are inside the rows.
     #[inline]
-    pub(super) unsafe fn bytes<const N: usize>(self, row: usize) -> [u8; N] {
+    pub(in crate::cpu) unsafe fn bytes<const N: usize>(self, row: usize) -> [u8; N] {
         // SAFETY: as the caller vouches; bytes need no alignment.
         unsafe { *self.at.wrapping_add(row * self.stride).cast() }
     }
 
-    /// 32 bytes of two rows, by the order that [`products`] wants: in vector i of eight.
-    ///
-    /// # Safety
-    /// They are inside the rows.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn pairs(self) -> [__m512i; LANES / 2] {
-        std::array::from_fn(|i| {
-            let row = i + i / 4 * 4;
-            let bytes = |row: usize| -> __m256i {
-                let at = self.at.wrapping_add(row * self.stride);
-                // SAFETY: as the caller vouches.
-                unsafe { _mm256_loadu_si256(at.cast()) }
-            };
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(bytes(row)), bytes(row + 4))
-        })
+    /// The first of these bytes of the first row.
+    pub(in crate::cpu) fn start(self) -> *const u8 {
+        self.at
     }
 
-    /// Sixteen bytes of two rows, each twice.
+    /// 32 bytes of each of two rows.
     ///
     /// # Safety
     /// They are inside the rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn twins(self) -> [__m512i; LANES / 2] {
-        std::array::from_fn(|i| {
-            let row = i + i / 4 * 4;
-            let bytes = |row: usize| {
-                let at = self.at.wrapping_add(row * self.stride);
-                // SAFETY: as the caller vouches.
-                unsafe { _mm_loadu_si128(at.cast()) }
-            };
-            let first = _mm512_broadcast_i32x4(bytes(row));
-            _mm512_mask_broadcast_i32x4(first, 0xff00, bytes(row + 4))
-        })
+    pub(in crate::cpu) unsafe fn pair(self, rows: [usize; 2]) -> __m512i {
+        let [first, second] = rows.map(|row| -> __m256i {
+            let at = self.at.wrapping_add(row * self.stride);
+            // SAFETY: as the caller vouches.
+            unsafe { _mm256_loadu_si256(at.cast()) }
+        });
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
     }
+
+    /// Sixteen bytes of each of two rows, each twice.
+    ///
+    /// # Safety
+    /// They are inside the rows.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(in crate::cpu) unsafe fn twin(self, rows: [usize; 2]) -> __m512i {
+        let [first, second] = rows.map(|row| {
+            let at = self.at.wrapping_add(row * self.stride);
+            // SAFETY: as the caller vouches.
+            unsafe { _mm_loadu_si128(at.cast()) }
+        });
+        _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(first), 0xff00, second)
+    }
+}
+
+/// Of eight vectors of two rows, those of vector i, by the order that
+/// [`products`](super::integer::products) wants.
+#[inline]
+pub(super) fn rows_of_vector(i: usize) -> [usize; 2] {
+    let row = i + i / 4 * 4;
+    [row, row + 4]
 }
 
 /// The numbers of the f16 in the lower halves of words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn halves(words: __m512i) -> __m512 {
+pub(in crate::cpu) fn halves(words: __m512i) -> __m512 {
     _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
 }
 
 /// The factors and minima that blocks of Q4_K and Q5_K begin with, four groups a word, taken out
 /// from the lowest byte on; see `frugal_core::quant::six_bit_pairs`.
-pub(super) struct Head {
+pub(in crate::cpu) struct Head {
     numbers: [__m512; 2],
     words: [[__m512i; 2]; 2],
 }
@@ -123,7 +137,7 @@ impl Head {
     /// Their first sixteen bytes are inside the rows.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn of(block: Rows) -> Self {
+    pub(in crate::cpu) unsafe fn of(block: Rows) -> Self {
         // SAFETY: as the caller vouches.
         let [both, a, b, c] = [0, 4, 8, 12].map(|at| unsafe { block.plus(at).words() });
         let last = |lower: __m512i, upper: __m512i| {
@@ -142,7 +156,7 @@ impl Head {
     /// Factors and minima of the rows for a group; groups come in their order.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn next(&mut self, group: usize) -> [__m512; 2] {
+    pub(in crate::cpu) fn next(&mut self, group: usize) -> [__m512; 2] {
         let [d, dmin] = self.numbers;
         let [steps, lows] = self.words[group / 4];
         self.words[group / 4] = [_mm512_srli_epi32::<8>(steps), _mm512_srli_epi32::<8>(lows)];

@@ -1,10 +1,10 @@
 //! The activations' side: rows rounded to 8 bits.
 
-use frugal_core::quant::integer::round_group;
+use frugal_core::quant::integer::LEAST;
 
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::RUN;
-use crate::cpu::vector::kernel;
+use crate::cpu::vector::{Lanes, WIDTH, kernel};
 
 use super::panel::{Form, GROUP, GROUPS, QUAD};
 
@@ -71,17 +71,14 @@ impl TileRun {
 
 kernel! {
     /// Rounds one row; `runs` are as many as the row fills, the last perhaps with zeros.
-    pub(super) fn round<L>(_l, form: Form, row: &[f32], runs: &mut [RowRun]) {
+    pub(super) fn round<L>(l, form: Form, row: &[f32], runs: &mut [RowRun]) {
         for (values, run) in row.chunks(RUN).zip(runs) {
             if values.len() < RUN {
                 *run = RowRun::EMPTY;
             }
             let (groups, _) = values.as_chunks::<GROUP>();
             for (index, (values, levels)) in groups.iter().zip(&mut run.levels).enumerate() {
-                let scale = round_group(values, levels);
-                let (halves, _) = levels.as_chunks::<{ GROUP / 2 }>();
-                let sum = |half: &[i8; GROUP / 2]| half.iter().map(|a| i32::from(*a)).sum::<i32>();
-                let sums = [sum(&halves[0]), sum(&halves[1])];
+                let (scale, sums) = round_group(l, values, levels);
                 let mut set = |group: usize, sum: i32| {
                     run.scales[group] = scale;
                     run.corrections[group] = -form.zero * sum;
@@ -96,4 +93,38 @@ kernel! {
             }
         }
     }
+}
+
+/// As `frugal_core::quant::integer::round_group`, with the sums of the halves.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "whole numbers below 128, and sums of sixteen of them"
+)]
+#[expect(
+    clippy::inline_always,
+    reason = "melts into the function that enables the instructions"
+)]
+fn round_group<L: Lanes>(l: L, values: &[f32; GROUP], levels: &mut [i8; GROUP]) -> (f32, [i32; 2]) {
+    let (halves, _) = values.as_chunks::<WIDTH>();
+    let halves: [L::V; 2] = std::array::from_fn(|half| l.load(&halves[half]));
+    let zero = l.splat(0.0);
+    let [first, second] = halves.map(|x| l.max(x, l.sub(zero, x)));
+    let largest = l.largest(l.max(first, second));
+    // Zero; of an infinity or a NaN, NaN.
+    let odd = l.sum(l.add(l.mul(halves[0], zero), l.mul(halves[1], zero)));
+    let is_some = odd == 0.0 && largest >= LEAST;
+    let inverse = l.splat(if is_some { 127.0 / largest } else { 0.0 });
+    let rounded = halves.map(|x| l.round(l.mul(x, inverse)));
+    // 1.5 * 2^23 leaves the number in the lowest bits.
+    let mut whole = [0.0; GROUP];
+    let (places, _) = whole.as_chunks_mut::<WIDTH>();
+    l.store(l.add(rounded[0], l.splat(12_582_912.0)), &mut places[0]);
+    l.store(l.add(rounded[1], l.splat(12_582_912.0)), &mut places[1]);
+    for (to, whole) in levels.iter_mut().zip(whole) {
+        *to = (whole.to_bits() as u8).cast_signed();
+    }
+    let sums = rounded.map(|half| l.sum(half) as i32);
+    let scale = if is_some { largest / 127.0 } else { odd };
+    (scale, sums)
 }

@@ -9,15 +9,13 @@ use std::ops::Range;
 use frugal_core::quant::BlockFormat;
 
 use crate::cpu::amx::integer::{ByteTiles, Totals};
-use crate::cpu::avx512::opened;
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::RUN;
 use crate::cpu::vector::Level;
 
 use super::left::{RowRun, TileRun};
 use super::panel::{self, Form, PanelRun, STRETCH};
 use super::{IntegerProduct, Item, OPENED, Sums};
-use crate::cpu::gemm::stored::{stretches, turn};
+use crate::cpu::gemm::stored::{self, stretches, turn};
 
 /// Rows from which on tiles are worth their laying side by side.
 pub(super) const FEWEST: usize = 3;
@@ -48,26 +46,18 @@ impl IntegerProduct<'_> {
                 items.push((item, sixteens.len()));
             }
             if rows.len() >= FEWEST {
-                sixteens.extend(
-                    rows.clone()
-                        .step_by(LANES)
-                        .map(|row| row..(row + LANES).min(rows.end)),
-                );
+                sixteens.extend(stored::sixteens(rows));
             }
         }
         let runs = self.runs();
         let mut tiles = TILES.take();
         tiles.resize(sixteens.len() * runs, TileRun::EMPTY);
-        self.pool
-            .for_each_chunk(&mut tiles, runs.max(1), |index, to| {
-                for (run, to) in to.iter_mut().enumerate() {
-                    to.arrange(
-                        sixteens[index]
-                            .clone()
-                            .map(|row| &rounded[row * runs + run]),
-                    );
-                }
-            });
+        self.pool.for_each_chunk(&mut tiles, 1, |index, to| {
+            let (rows, run) = (sixteens[index / runs].clone(), index % runs);
+            for to in to {
+                to.arrange(rows.clone().map(|row| &rounded[row * runs + run]));
+            }
+        });
         self.pool.run(items.len(), |i| {
             let (item, first) = &items[i];
             OPENED.with_borrow_mut(|opened| {
@@ -92,31 +82,20 @@ impl IntegerProduct<'_> {
         let (runs, level) = (self.runs(), Level::of(self.features));
         let mut session = ByteTiles::load(self.features, form);
         let mut totals = vec![Totals::ZERO; item.rows.len().div_ceil(LANES)];
-        opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
         for panel in item.panels.clone() {
             let stored = self.stored(item, panel);
             totals.fill(Totals::ZERO);
-            // Signed bytes are levels as they lie.
-            let is_signed = format == BlockFormat::Q8_0 && self.right.cols().is_multiple_of(RUN);
-            let signed = stored.sixteen().filter(|_| is_signed);
-            for first in (0..runs).step_by(STRETCH) {
-                let opened = &mut opened[..STRETCH.min(runs - first)];
-                if let Some(rows) = signed {
-                    for (run, opened) in (first..).zip(opened) {
-                        opened::factors(self.features, (rows, run), opened);
-                        for (totals, tiles) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
-                            session.multiply_stored((opened, rows, run), &tiles[run], totals);
-                        }
-                    }
-                    continue;
-                }
-                if !opened::open(self.features, (format, stored), first, opened) {
-                    panel::open(level, format, stored, first, opened);
-                }
-                for (totals, tiles) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
-                    for (opened, x) in opened.iter().zip(&tiles[first..]) {
-                        session.multiply(opened, x, totals);
-                    }
+            let mut sixteens = totals.iter_mut().zip(tiles.chunks_exact(runs));
+            let mut is_done = false;
+            if let Some(rows) = stored.sixteen() {
+                is_done =
+                    sixteens.all(|(totals, x)| session.multiply_stored((format, rows), x, totals));
+            }
+            for first in (0..if is_done { 0 } else { runs }).step_by(STRETCH) {
+                opened.resize(STRETCH.min(runs - first), PanelRun::EMPTY);
+                panel::open(level, format, stored, first, opened);
+                for (totals, x) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
+                    session.multiply(opened, &x[first..], totals);
                 }
             }
             for (nth, totals) in totals.iter().enumerate() {

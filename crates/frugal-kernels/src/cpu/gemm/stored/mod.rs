@@ -19,6 +19,8 @@ use crate::cpu::stored::StoredWeight;
 use super::Precision;
 use super::engine::Engine;
 use super::finish::{Output, Update};
+#[cfg(target_arch = "x86_64")]
+use super::tile::LANES;
 use super::view::Layout;
 
 /// A product, checked.
@@ -60,4 +62,12 @@ pub(super) fn stretches(
         start = stretch.end;
         (!stretch.is_empty()).then_some(stretch)
     })
+}
+
+/// Rows in sixteens, the last perhaps fewer.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn sixteens(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = rows.end;
+    rows.step_by(LANES)
+        .map(move |row| row..(row + LANES).min(end))
 }

@@ -70,11 +70,7 @@ impl StoredProduct<'_> {
                     panels,
                 });
             }
-            sixteens.extend(
-                rows.clone()
-                    .step_by(LANES)
-                    .map(|row| row..(row + LANES).min(rows.end)),
-            );
+            sixteens.extend(super::sixteens(rows));
         }
         self.pack(&sixteens, &mut packed);
         let work = |item: &Item| {
