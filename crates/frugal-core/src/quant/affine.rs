@@ -2,6 +2,10 @@
 //! factor of the whole block: `(d * factor) * level - dmin * minimum`.
 //!
 //! `d` and `dmin` are f16, little-endian. Levels lie in [planes](super::planes).
+#![expect(
+    clippy::inline_always,
+    reason = "blocks melt into the vector code of their opener"
+)]
 
 use super::{Block, Groups, Opened, Opener, fit, planes};
 
@@ -26,10 +30,6 @@ impl Block<84, 256> for Q2K {
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 84], into: Opened<'_, 256>) {
         let [groups @ .., a, b, c, d] = block;
@@ -64,10 +64,6 @@ impl Block<144, 256> for Q4K {
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 144], into: Opened<'_, 256>) {
         let (head, lower) = block.split_at(16);
@@ -95,10 +91,6 @@ impl Block<176, 256> for Q5K {
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 176], into: Opened<'_, 256>) {
         let (head, planes) = block.split_at(16);
@@ -133,10 +125,6 @@ const fn grid(level: f32, factor: f32) -> fit::Grid {
 }
 
 /// Opens what [`Q4K`] and [`Q5K`] begin with.
-#[expect(
-    clippy::inline_always,
-    reason = "melts into the vector code of its opener"
-)]
 #[inline(always)]
 fn open_head<O: Opener>(o: O, head: &[u8], factors: &mut Groups, minima: &mut Groups) {
     let [a, b, c, d, packed @ ..] = head else {

@@ -2,6 +2,10 @@
 //! factor of the whole block: `(d * factor) * (level - zero)`.
 //!
 //! `d` is f16, little-endian. Levels lie in [planes](super::planes).
+#![expect(
+    clippy::inline_always,
+    reason = "blocks melt into the vector code of their opener"
+)]
 
 use super::{Block, Opened, Opener, fit, planes};
 
@@ -24,10 +28,6 @@ impl Block<110, 256> for Q3K {
     const ZERO: u8 = 4;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 110], into: Opened<'_, 256>) {
         let [planes @ .., a, b] = block;
@@ -62,10 +62,6 @@ impl Block<210, 256> for Q6K {
     const ZERO: u8 = 32;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 210], into: Opened<'_, 256>) {
         let [planes @ .., a, b] = block;

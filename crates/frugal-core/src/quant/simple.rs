@@ -4,6 +4,10 @@
 //! tools write; only the factors of IQ4_NL are searched. f16 factors and the 32-bit word of fifth
 //! bits are little-endian. Levels are first quantised with the factor in f32, then the factor is
 //! rounded: that too is the rule.
+#![expect(
+    clippy::inline_always,
+    reason = "blocks melt into the vector code of their opener"
+)]
 
 use super::{Block, Opened, Opener, fit, planes, to_half};
 
@@ -46,10 +50,6 @@ impl Block<18, 32> for Q4_0 {
     const ZERO: u8 = 8;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 18], into: Opened<'_, 32>) {
         into.factors[0] = o.half([block[0], block[1]]);
@@ -72,10 +72,6 @@ impl Block<20, 32> for Q4_1 {
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 20], into: Opened<'_, 32>) {
         into.factors[0] = o.half([block[0], block[1]]);
@@ -101,10 +97,6 @@ impl Block<22, 32> for Q5_0 {
     const ZERO: u8 = 16;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 22], into: Opened<'_, 32>) {
         into.factors[0] = o.half([block[0], block[1]]);
@@ -127,10 +119,6 @@ impl Block<24, 32> for Q5_1 {
     const ZERO: u8 = 0;
     const HAS_MINIMA: bool = true;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 24], into: Opened<'_, 32>) {
         into.factors[0] = o.half([block[0], block[1]]);
@@ -156,10 +144,6 @@ impl Block<34, 32> for Q8_0 {
     const ZERO: u8 = 128;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 34], into: Opened<'_, 32>) {
         let [a, b, bytes @ ..] = block;
@@ -196,10 +180,6 @@ impl Block<18, 32> for Iq4Nl {
     const ZERO: u8 = 128;
     const HAS_MINIMA: bool = false;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "melts into the vector code of its opener"
-    )]
     #[inline(always)]
     fn open<O: Opener>(o: O, block: &[u8; 18], into: Opened<'_, 32>) {
         into.factors[0] = o.half([block[0], block[1]]);

@@ -1,5 +1,7 @@
 //! From sums to the output: scale, bias, store or add, and the ragged right edge.
 
+use std::ops::Range;
+
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::pool::DisjointMut;
 
@@ -72,6 +74,20 @@ pub(crate) struct Block<'a> {
     pub(crate) at: usize,
     /// Index of its first column in the bias.
     pub(crate) bias_at: usize,
+    /// Replace or add.
+    pub(crate) update: Update,
+}
+
+/// Sums of some rows of activations with one panel of a weight.
+#[derive(Debug, Clone)]
+pub(crate) struct PanelSums<'a> {
+    /// Sixteen for each row, on cache lines.
+    pub(crate) acc: &'a [f32],
+    pub(crate) rows: Range<usize>,
+    /// The weight's group and the panel in it.
+    pub(crate) panel: (usize, usize),
+    /// Rows of a group of the weight.
+    pub(crate) outputs: usize,
     /// Replace or add.
     pub(crate) update: Update,
 }
@@ -149,6 +165,25 @@ impl<'a> Output<'a> {
             crate::cpu::avx512::finish::expect_write(self, (at, rows, cols));
         }
         debug_assert!(rows == 0 || at + cols <= self.data.len());
+    }
+
+    /// Writes the sums of a panel.
+    ///
+    /// # Safety
+    /// No other thread uses the panel's columns of these rows.
+    pub(crate) unsafe fn write_panel(&self, sums: &PanelSums<'_>) {
+        let (group, col) = (sums.panel.0, sums.panel.1 * LANES);
+        let block = Block {
+            acc: sums.acc,
+            acc_stride: LANES,
+            rows: sums.rows.len(),
+            cols: LANES.min(sums.outputs - col),
+            at: sums.rows.start * self.stride + col,
+            bias_at: group * sums.outputs + col,
+            update: sums.update,
+        };
+        // SAFETY: as the caller vouches.
+        unsafe { self.write(&block) };
     }
 
     /// Writes a block.

@@ -27,7 +27,7 @@ use crate::cpu::vector::Level;
 use self::left::RowRun;
 use self::meet::{Direct, Kernels, MOST, Sums};
 use self::panel::{Form, PanelRun, STRETCH};
-use super::finish::{Block, Output, Update};
+use super::finish::{Output, PanelSums, Update};
 use super::stored::stretches;
 use super::tile::LANES;
 use super::view::{Layout, group};
@@ -191,7 +191,7 @@ impl IntegerProduct<'_> {
         for panel in item.panels.clone() {
             let stored = self.stored(item, panel);
             if let Some(sums) = direct.and_then(|direct| direct.meet(form, stored, &whole)) {
-                self.write(item, panel, item.rows.clone(), &sums);
+                self.write(item, panel, item.rows.clone(), &sums.0);
                 continue;
             }
             let mut sums = Sums::ZERO;
@@ -208,7 +208,7 @@ impl IntegerProduct<'_> {
                     );
                 }
             }
-            self.write(item, panel, item.rows.clone(), &sums);
+            self.write(item, panel, item.rows.clone(), &sums.0);
         }
     }
 
@@ -234,26 +234,23 @@ impl IntegerProduct<'_> {
                     let of_run = rows_of(rounded, (runs, run), &rows);
                     kernels.meet(is_turned, (form, opened), &of_run[..rows.len()], &mut sums);
                 }
-                self.write(item, panel, rows.clone(), &sums);
+                self.write(item, panel, rows.clone(), &sums.0);
             }
         }
     }
 
     /// Writes the sums of some rows with one panel.
-    fn write(&self, item: &Item, panel: usize, rows: Range<usize>, sums: &Sums) {
-        let (col, outputs) = (panel * LANES, self.right.rows());
-        let block = Block {
-            acc: sums.0.as_flattened(),
-            acc_stride: LANES,
-            rows: rows.len(),
-            cols: LANES.min(outputs - col),
-            at: rows.start * self.output.stride + col,
-            bias_at: item.group * outputs + col,
+    fn write(&self, item: &Item, panel: usize, rows: Range<usize>, sums: &[[f32; LANES]]) {
+        let sums = PanelSums {
+            acc: sums.as_flattened(),
+            rows,
+            panel: (item.group, panel),
+            outputs: self.right.rows(),
             update: self.update,
         };
         // SAFETY: items share out the columns of a group, and groups have rows of their own (views
         // and offsets were checked): no two blocks overlap.
-        unsafe { self.output.write(&block) };
+        unsafe { self.output.write_panel(&sums) };
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cpu::vector::Level;
 
 use super::left::{RowRun, TileRun};
 use super::panel::{self, Form, PanelRun, STRETCH};
-use super::{IntegerProduct, Item, OPENED, Sums};
+use super::{IntegerProduct, Item, OPENED};
 use crate::cpu::gemm::stored::{self, stretches, turn};
 
 /// Rows from which on tiles are worth their laying side by side.
@@ -107,12 +107,8 @@ impl IntegerProduct<'_> {
     fn write_tile(&self, level: Level, (item, panel): (&Item, usize), nth: usize, totals: &Totals) {
         let mut turned = Totals::ZERO;
         turn(level, (totals.0.as_flattened(), LANES), &mut turned.0);
-        for (half, sums) in turned.0.as_chunks().0.iter().enumerate() {
-            let first = item.rows.start + nth * LANES + half * sums.len();
-            let rows = first..(first + sums.len()).min(item.rows.end);
-            if !rows.is_empty() {
-                self.write(item, panel, rows, &Sums(*sums));
-            }
-        }
+        let first = item.rows.start + nth * LANES;
+        let rows = first..(first + LANES).min(item.rows.end);
+        self.write(item, panel, rows, &turned.0);
     }
 }

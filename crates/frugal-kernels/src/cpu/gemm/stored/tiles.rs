@@ -19,7 +19,7 @@ use crate::cpu::vector::{Avx512, Level, kernel};
 
 use super::super::aligned::Aligned;
 use super::super::engine::{Done, Engine, Extent, Session, sweep};
-use super::super::finish::Block;
+use super::super::finish::PanelSums;
 use super::super::operands::{Operands, pair_panel, with_scratch};
 use super::super::tile::{DEPTH, LANES, TILE_WORDS};
 use super::super::view::group;
@@ -269,22 +269,18 @@ impl StoredProduct<'_> {
         rows: Range<usize>,
         (sums, stride): (&[f32], usize),
     ) {
-        let col = panel * LANES;
-        let outputs = self.right.rows();
         let mut turned = Turned([[0.0; LANES]; LANES]);
         turn(Level::Avx512(lanes), (sums, stride), &mut turned.0);
-        let block = Block {
+        let sums = PanelSums {
             acc: turned.0.as_flattened(),
-            acc_stride: LANES,
-            rows: rows.len(),
-            cols: LANES.min(outputs - col),
-            at: rows.start * self.output.stride + col,
-            bias_at: item.group * outputs + col,
+            rows,
+            panel: (item.group, panel),
+            outputs: self.right.rows(),
             update: self.update,
         };
         // SAFETY: items share out the columns of a group, and groups have rows of their own (views
         // and offsets were checked): no two blocks overlap.
-        unsafe { self.output.write(&block) };
+        unsafe { self.output.write_panel(&sums) };
     }
 }
 
