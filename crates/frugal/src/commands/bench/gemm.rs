@@ -78,6 +78,10 @@ pub(super) fn run(common: &Common, arguments: &BenchGemm) -> anyhow::Result<()> 
             };
             let weight = Weight::new(name, format.bytes(shape)?, &bf16, kept)?;
             weight.cases(shape, &arguments.rows, &mut cases)?;
+            if matches!(format, Format::Blocks(_)) {
+                let answers = weight.for_answers();
+                answers.cases(shape, &arguments.rows, &mut cases)?;
+            }
         }
     }
     let measurement = Measurement {
@@ -126,6 +130,17 @@ impl<'d> Weight<'d> {
             copies: Rc::new((0..n_copies).map(make).collect::<anyhow::Result<_>>()?),
             far_bytes: if is_near { 0 } else { bytes },
         })
+    }
+
+    /// The same in the arithmetic of answers.
+    fn for_answers(&self) -> Self {
+        let copies = self.copies.iter().map(|w| self.device.for_answers(w));
+        Self {
+            name: format!("{} answers", self.name),
+            device: self.device,
+            copies: Rc::new(copies.collect()),
+            far_bytes: self.far_bytes,
+        }
     }
 
     /// One for each number of rows.
