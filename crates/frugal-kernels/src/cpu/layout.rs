@@ -53,6 +53,23 @@ pub(super) fn split(
     Ok(parts)
 }
 
+/// Copies the last `passed` columns of each head of `from.1` columns to the last of one of `to.1`.
+pub(super) fn pass(cpu: &Cpu, from: (&[f32], usize), to: (&mut [f32], usize), passed: usize) {
+    if passed == 0 {
+        return;
+    }
+    let heads = rows_of_a_piece(to.1);
+    let runs = Runs {
+        width: passed,
+        from: (from.1, from.1 - passed),
+        to: (to.1, to.1 - passed),
+    };
+    cpu.pool.for_each_chunk(to.0, heads * to.1, |i, y| {
+        let start = (i * heads * from.1).min(from.0.len());
+        copy_runs(cpu.level, runs, from.0.get(start..).unwrap_or(&[]), y);
+    });
+}
+
 pub(super) fn join(cpu: &Cpu, parts: &[&Tensor], n_heads: usize) -> Result<Tensor> {
     let shapes: Vec<Shape> = parts.iter().map(|part| part.shape()).collect();
     let dims = check::join(&shapes, n_heads)?;
