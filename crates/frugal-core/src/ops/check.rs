@@ -140,7 +140,10 @@ pub fn per_head_linear(x: Shape, weight: Shape, product: &HeadProduct) -> Result
     };
     let widths = (input.checked_add(passed)).zip(output.checked_add(passed));
     let Some((from, to)) = widths else {
-        return Err(setting(OP, format!("expected columns to pass that fit a word, got {passed}")));
+        return Err(setting(
+            OP,
+            format!("expected columns to pass that fit a word, got {passed}"),
+        ));
     };
     let width = product_of(OP, n_heads, from)?;
     product_of(OP, n_heads, to)?;

@@ -55,7 +55,9 @@ impl Config {
     /// Sums and the left tile of blocks of one left tile, all but the right tiles, of so many rows.
     const fn of_few(rows: u8) -> Self {
         Self {
-            rows: [rows, rows, rows, rows, rows, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+            rows: [
+                rows, rows, rows, rows, rows, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0,
+            ],
             ..Self::FULL
         }
     }
