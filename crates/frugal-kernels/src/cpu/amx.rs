@@ -63,13 +63,16 @@ impl Config {
     }
 
     /// For 1, 2, ... 15 rows, and for more.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "below sixteen"
+    )]
     const ALL: [Self; TILE_ROWS] = {
         let mut all = [Self::FULL; TILE_ROWS];
         let mut rows = 1;
         while rows < TILE_ROWS {
-            #[expect(clippy::cast_possible_truncation, reason = "below sixteen")]
-            let few = Self::of_few(rows as u8);
-            all[rows - 1] = few;
+            all[rows - 1] = Self::of_few(rows as u8);
             rows += 1;
         }
         all

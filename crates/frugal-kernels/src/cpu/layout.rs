@@ -53,20 +53,25 @@ pub(super) fn split(
     Ok(parts)
 }
 
-/// Copies the last `passed` columns of each head of `from.1` columns to the last of one of `to.1`.
-pub(super) fn pass(cpu: &Cpu, from: (&[f32], usize), to: (&mut [f32], usize), passed: usize) {
+/// Copies the last `passed` columns of each head to the last of the same head of another width.
+pub(super) fn pass(
+    cpu: &Cpu,
+    (from, from_head): (&[f32], usize),
+    (to, to_head): (&mut [f32], usize),
+    passed: usize,
+) {
     if passed == 0 {
         return;
     }
-    let heads = rows_of_a_piece(to.1);
+    let heads = rows_of_a_piece(to_head);
     let runs = Runs {
         width: passed,
-        from: (from.1, from.1 - passed),
-        to: (to.1, to.1 - passed),
+        from: (from_head, from_head - passed),
+        to: (to_head, to_head - passed),
     };
-    cpu.pool.for_each_chunk(to.0, heads * to.1, |i, y| {
-        let start = (i * heads * from.1).min(from.0.len());
-        copy_runs(cpu.level, runs, from.0.get(start..).unwrap_or(&[]), y);
+    cpu.pool.for_each_chunk(to, heads * to_head, |i, y| {
+        let start = (i * heads * from_head).min(from.len());
+        copy_runs(cpu.level, runs, from.get(start..).unwrap_or(&[]), y);
     });
 }
 
