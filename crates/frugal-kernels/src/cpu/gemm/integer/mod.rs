@@ -182,33 +182,23 @@ impl IntegerProduct<'_> {
         }
     }
 
-    /// Shares out the work: the panels of all groups with rows, one after another, in stretches that
-    /// end where a group does.
+    /// Shares out the work.
     fn cut(&self, rows: impl Iterator<Item = Range<usize>>) -> Vec<Item> {
         let panels = self.right.rows().div_ceil(LANES);
-        let groups = (rows.enumerate()).filter(|(_, rows)| panels > 0 && !rows.is_empty());
-        let groups: Vec<(usize, Range<usize>)> = groups.collect();
-        let has_few = groups.iter().all(|(_, rows)| rows.len() <= MOST);
-        let (unit, threads) = if has_few {
-            (1, self.pool.threads())
-        } else {
-            // The shortest stretches throughout.
-            (PANELS_OF_MANY, panels * groups.len())
-        };
         let mut items = Vec::new();
-        for stretch in stretches(panels * groups.len(), unit, threads) {
-            let mut start = stretch.start;
-            while let Some((group, rows)) =
-                groups.get(start / panels).filter(|_| start < stretch.end)
-            {
-                let first = start % panels;
-                let end = panels.min(first + stretch.end - start);
+        for (group, rows) in rows.enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let (unit, threads) = if rows.len() <= MOST {
+                (1, self.pool.threads())
+            } else {
+                // The shortest stretches throughout.
+                (PANELS_OF_MANY, panels)
+            };
+            for panels in stretches(panels, unit, threads) {
                 items.push(Item {
-                    group: *group,
+                    group,
                     rows: rows.clone(),
-                    panels: first..end,
+                    panels,
                 });
-                start += end - first;
             }
         }
         items
