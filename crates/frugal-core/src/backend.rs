@@ -61,9 +61,11 @@ pub struct HeadProduct {
     pub rows: Range<usize>,
     /// Which way the matrix is applied.
     pub direction: HeadDirection,
+    /// Columns of each head, after those that are multiplied, that go through as they are.
+    pub passed: usize,
 }
 
-/// Which way a [`HeadProduct`] applies its matrix W_h `[rows, C]`.
+/// Which way a [`HeadProduct`] applies its matrix W_h `[rows, C]`; shapes without what is passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadDirection {
     /// `[T, H * rows] -> [T, H * C]`: y_h = W_hᵀ x_h (a query into the latent space).
@@ -375,6 +377,26 @@ pub trait Backend {
     /// w x / sqrt(mean(x²) + eps) over each run of `w.len()` columns, so that `[T, H * dh]` with a
     /// weight `[dh]` is a norm for each head.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Tensor, eps: f32) -> Result<Self::Tensor>;
+    /// [`Self::rms_norm`] of the first `w.len()` columns of each row; the others pass.
+    fn rms_norm_first(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    ) -> Result<Self::Tensor> {
+        let (width, first) = (self.shape(x).cols(), self.shape(weight).elements());
+        if first >= width {
+            return self.rms_norm(x, weight, eps);
+        }
+        let parts = self.split(x, 1, &[first, width - first])?;
+        let mut parts: Vec<&Self::Tensor> = parts.iter().collect();
+        let normed;
+        if let Some(part) = parts.first_mut() {
+            normed = self.rms_norm(part, weight, eps)?;
+            *part = &normed;
+        }
+        self.join(&parts, 1)
+    }
     /// silu(gate) * up, silu(x) = x / (1 + e^-x).
     fn swiglu(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Result<Self::Tensor>;
     /// a + b, of the same shape.

@@ -254,7 +254,7 @@ impl Backend for Reference {
         let dims = check::per_head_linear(x.shape, weight.shape, product)?;
         let (x, weight) = (x.numbers()?, weight.numbers()?);
         let y = per_head_linear::forward(x, weight, dims, product.direction);
-        let shape = Shape::matrix(dims.rows, dims.n_heads * dims.output);
+        let shape = Shape::matrix(dims.rows, dims.n_heads * (dims.output + dims.passed));
         Ok(HostTensor::new(shape, y))
     }
 

@@ -97,6 +97,7 @@ pub struct Generator<T> {
     cache: Cache<T>,
     settings: GeneratorSettings,
     drafted: Drafted,
+    texts: Vec<Vec<u32>>,
 }
 
 impl<T: Clone + Debug> Generator<T> {
@@ -114,7 +115,15 @@ impl<T: Clone + Debug> Generator<T> {
             cache,
             settings,
             drafted: Drafted::default(),
+            texts: Vec::new(),
         })
+    }
+
+    /// From now on the first samples of a call take their tokens from these texts, one each, for as
+    /// long as they last: all is computed, drafted and judged as ever, but not drawn. For measuring on a
+    /// text that the model would not write. Log-probabilities stay those of what was drawn.
+    pub fn follow(&mut self, texts: Vec<Vec<u32>>) {
+        self.texts = texts;
     }
 
     /// What drafting came to in the last call.
@@ -140,6 +149,7 @@ impl<T: Clone + Debug> Generator<T> {
         self.cache.clear();
         let answering = model.for_answers(b);
         let mut run = Run::new(b, [model, &answering], batch, self.settings.drafting);
+        run.texts = &self.texts;
         let mut tokens = 0;
         while run.begun < batch.requests.len() || !run.live.is_empty() {
             let admitted = self.admit(&run);

@@ -41,14 +41,15 @@ pub(crate) fn attention<B: Backend>(
         widths,
     };
     let q = mla.query(x)?;
-    let (latent, k_rope) = mla.latent(x)?;
     let mixed = match cache {
         None => {
+            let [latent, k_rope] = mla.latent(x)?;
             let kv = forward.linear(&latent, &params.kv_b)?;
             mla.naive(&q, &kv, &k_rope, Context::Packed)?
         }
         Some(mut cache) => match cache.kind() {
             CacheKind::Expanded => {
+                let [latent, k_rope] = mla.latent(x)?;
                 let kv = forward.linear(&latent, &params.kv_b)?;
                 cache.append(forward.b, &kv, Some(&k_rope))?;
                 let context = cache.context();
@@ -56,8 +57,10 @@ pub(crate) fn attention<B: Backend>(
                 mla.naive(&q, kv, k_rope, context)?
             }
             CacheKind::Latent => {
-                cache.append(forward.b, &forward.b.join(&[&latent, &k_rope], 1)?, None)?;
+                let joint = mla.joint(x)?;
+                cache.append(forward.b, &joint, None)?;
                 if cache.is_fresh() {
+                    let [latent, k_rope] = mla.parts(&joint)?;
                     let kv = forward.linear(&latent, &params.kv_b)?;
                     mla.naive(&q, &kv, &k_rope, Context::Packed)?
                 } else {
@@ -101,13 +104,26 @@ impl<B: Backend> Heads<'_, B> {
     }
 
     /// The normed latent `[T, C]` and the rotated key part all heads share `[T, R]`.
-    fn latent(&self, x: &B::Tensor) -> Result<(B::Tensor, B::Tensor)> {
+    fn latent(&self, x: &B::Tensor) -> Result<[B::Tensor; 2]> {
+        let forward = self.forward;
+        let [latent, k_rope] = self.parts(&forward.linear(x, &self.params.kv_a)?)?;
+        let latent = forward.norm(&latent, &self.params.kv_a_norm)?;
+        Ok([latent, self.rotate(&k_rope, 1, 0)?])
+    }
+
+    /// Both side by side, `[T, C + R]`.
+    fn joint(&self, x: &B::Tensor) -> Result<B::Tensor> {
         let forward = self.forward;
         let joint = forward.linear(x, &self.params.kv_a)?;
+        let (norm, eps) = (&self.params.kv_a_norm, forward.config.epsilon());
+        let joint = forward.b.rms_norm_first(&joint, norm, eps)?;
+        self.rotate(&joint, 1, self.widths.kv_lora_rank)
+    }
+
+    /// What is of the latent and what of the rotated part.
+    fn parts(&self, joint: &B::Tensor) -> Result<[B::Tensor; 2]> {
         let widths = [self.widths.kv_lora_rank, self.widths.qk_rope_head_dim];
-        let [latent, k_rope] = two(forward.b.split(&joint, 1, &widths)?)?;
-        let latent = forward.norm(&latent, &self.params.kv_a_norm)?;
-        Ok((latent, self.rotate(&k_rope, 1, 0)?))
+        two(self.forward.b.split(joint, 1, &widths)?)
     }
 
     /// Rotates the columns of each head from `offset` on.
@@ -168,19 +184,19 @@ impl<B: Backend> Heads<'_, B> {
             ..
         } = self.widths;
         let n_heads = self.n_heads();
-        let [q_nope, q_rope] = two(b.split(q, n_heads, &[nope, rope])?)?;
         let into = HeadProduct {
             n_heads,
             block: nope + value,
             rows: 0..nope,
             direction: HeadDirection::IntoLatent,
+            passed: rope,
         };
-        let q_latent = b.per_head_linear(&q_nope, &self.params.kv_b, &into)?;
-        let q = b.join(&[&q_latent, &q_rope], n_heads)?;
+        let q = b.per_head_linear(q, &self.params.kv_b, &into)?;
         let mixed = b.attention(&q, Keys::Latent { latent, rank }, &self.scores(context))?;
         let from = HeadProduct {
             rows: nope..nope + value,
             direction: HeadDirection::FromLatent,
+            passed: 0,
             ..into
         };
         Ok(b.per_head_linear(&mixed, &self.params.kv_b, &from)?)

@@ -469,6 +469,7 @@ fn inference_is_refused_with_its_reason() {
         block: 2,
         rows: 0..2,
         direction: HeadDirection::IntoLatent,
+        passed: 0,
     };
     refused("per_head_linear", t.per_head_linear(&x, &y, &product));
     let rows = Rows::packed(&[2]).unwrap();

@@ -129,6 +129,7 @@ pub(super) fn per_head_linear<B: TrainBackend>(
     let (block, latent) = (draw.size(33), draw.size(65));
     let start = draw.below(block);
     let used = start..start + draw.below(block - start + 1);
+    let passed = draw.below(18);
     let weight = s.short(draw, Shape::matrix(n_heads * block, latent))?;
     for direction in [HeadDirection::IntoLatent, HeadDirection::FromLatent] {
         let product = HeadProduct {
@@ -136,12 +137,13 @@ pub(super) fn per_head_linear<B: TrainBackend>(
             block,
             rows: used.clone(),
             direction,
+            passed,
         };
         let inner = match direction {
             HeadDirection::IntoLatent => used.len(),
             HeadDirection::FromLatent => latent,
         };
-        let x = s.short(draw, Shape::matrix(rows, n_heads * inner))?;
+        let x = s.short(draw, Shape::matrix(rows, n_heads * (inner + passed)))?;
         let own = s.backend.per_head_linear(&x.own, &weight.own, &product)?;
         let expected = Reference.per_head_linear(&x.host, &weight.host, &product)?;
         let absolutes = (absolute(&x.host)?, absolute(&weight.host)?);

@@ -261,7 +261,7 @@ impl Backend for Meter {
 
     fn per_head_linear(&self, x: &Ghost, weight: &Ghost, product: &HeadProduct) -> Result<Ghost> {
         let dims = check::per_head_linear(shape_of(x), shape_of(weight), product)?;
-        let out = Shape::matrix(dims.rows, dims.n_heads * dims.output);
+        let out = Shape::matrix(dims.rows, dims.n_heads * (dims.output + dims.passed));
         let multiply_adds = dims.rows * dims.n_heads * dims.input * dims.output;
         self.product(out, multiply_adds, &[x, weight])
     }

@@ -105,6 +105,8 @@ pub struct HeadDims {
     pub input: usize,
     /// Columns of a head of the output.
     pub output: usize,
+    /// Columns of a head that follow those, in the input and in the output.
+    pub passed: usize,
 }
 
 /// Checks [`Backend::per_head_linear`](crate::backend::Backend::per_head_linear).
@@ -117,6 +119,7 @@ pub fn per_head_linear(x: Shape, weight: Shape, product: &HeadProduct) -> Result
         block,
         ref rows,
         direction,
+        passed,
     } = *product;
     if n_heads == 0 || rows.start > rows.end || rows.end > block {
         return Err(setting(
@@ -135,8 +138,15 @@ pub fn per_head_linear(x: Shape, weight: Shape, product: &HeadProduct) -> Result
         HeadDirection::IntoLatent => (used, latent),
         HeadDirection::FromLatent => (latent, used),
     };
-    let width = product_of(OP, n_heads, input)?;
-    product_of(OP, n_heads, output)?;
+    let widths = (input.checked_add(passed)).zip(output.checked_add(passed));
+    let Some((from, to)) = widths else {
+        return Err(setting(
+            OP,
+            format!("expected columns to pass that fit a word, got {passed}"),
+        ));
+    };
+    let width = product_of(OP, n_heads, from)?;
+    product_of(OP, n_heads, to)?;
     expect_shape(OP, "x", Shape::matrix(x.rows(), width), x)?;
     Ok(HeadDims {
         rows: x.rows(),
@@ -147,6 +157,7 @@ pub fn per_head_linear(x: Shape, weight: Shape, product: &HeadProduct) -> Result
         latent,
         input,
         output,
+        passed,
     })
 }
 

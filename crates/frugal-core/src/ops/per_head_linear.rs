@@ -10,14 +10,14 @@ use super::check::HeadDims;
 use super::math::{Sums, dot, round, row};
 use crate::backend::HeadDirection;
 
-/// y: `[T, H * output]`.
+/// y: `[T, H * (output + passed)]`.
 #[must_use]
 pub fn forward(x: &[f32], weight: &[f32], dims: HeadDims, direction: HeadDirection) -> Vec<f32> {
     let HeadDims { latent, used, .. } = dims;
-    let mut y = Vec::with_capacity(dims.rows * dims.n_heads * dims.output);
+    let mut y = Vec::with_capacity(dims.rows * dims.n_heads * (dims.output + dims.passed));
     for slot in 0..dims.rows * dims.n_heads {
         let first = slot % dims.n_heads * dims.block + dims.start;
-        let x = row(x, slot, dims.input);
+        let (x, passed) = row(x, slot, dims.input + dims.passed).split_at(dims.input);
         match direction {
             HeadDirection::FromLatent => {
                 y.extend((0..used).map(|r| round(dot(x, row(weight, first + r, latent)))));
@@ -30,6 +30,7 @@ pub fn forward(x: &[f32], weight: &[f32], dims: HeadDims, direction: HeadDirecti
                 y.extend(sums.rounded());
             }
         }
+        y.extend_from_slice(passed);
     }
     y
 }

@@ -62,6 +62,7 @@ fn the_head_that_a_per_head_product_uses() {
         block: 3,
         rows: 1..3,
         direction: HeadDirection::IntoLatent,
+        passed: 0,
     };
     let x = matrix(1, 4, &[1.0, 10.0, 1.0, 10.0]);
     let y = Reference.per_head_linear(&x, &weight, &product).unwrap();
@@ -70,6 +71,10 @@ fn the_head_that_a_per_head_product_uses() {
     let x = matrix(1, 2, &[1.0, 2.0]);
     let y = Reference.per_head_linear(&x, &weight, &product).unwrap();
     assert_eq!(values(&y), [1.0, 2.0, 6.0, 8.0]);
+    product.passed = 1;
+    let x = matrix(1, 4, &[1.0, 7.0, 2.0, 8.0]);
+    let y = Reference.per_head_linear(&x, &weight, &product).unwrap();
+    assert_eq!(values(&y), [1.0, 2.0, 7.0, 6.0, 8.0, 8.0]);
 }
 
 #[test]

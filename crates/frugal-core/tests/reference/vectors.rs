@@ -336,6 +336,7 @@ fn absorbed(
         block: sizes.nope + sizes.value,
         rows: 0..sizes.nope,
         direction: HeadDirection::IntoLatent,
+        passed: 0,
     };
     let parts = Reference
         .split(q, sizes.heads, &[sizes.nope, sizes.rope])

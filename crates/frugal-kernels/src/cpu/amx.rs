@@ -4,8 +4,9 @@
 //! thread: a [`Tiles`] is loaded on the thread that multiplies and released when it is dropped, so
 //! that a sleeping thread has no 8 KB of tile data for the system to save.
 //!
-//! All tiles are configured 16 rows by 64 bytes. Operands are padded to that, which makes a row's
-//! result the same in every place and company.
+//! All tiles are configured 16 rows by 64 bytes, those of left rows and sums to fewer rows where no
+//! more are multiplied, which takes as many cycles as there are rows. Operands are padded to whole
+//! tiles, and a row's result is the same in every place and company.
 
 pub(crate) mod integer;
 mod source;
@@ -32,6 +33,7 @@ const TILE_ROWS: usize = 16;
 const ROW_BYTES: usize = 64;
 
 /// Palette 1 (Intel SDM volume 1, 18.1): rows of each of eight registers, and bytes of a row.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -50,9 +52,35 @@ impl Config {
         row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
+
+    /// Sums and the left tile of blocks of one left tile, all but the right tiles, of so many rows.
+    const fn of_few(rows: u8) -> Self {
+        Self {
+            rows: [
+                rows, rows, rows, rows, rows, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0,
+            ],
+            ..Self::FULL
+        }
+    }
+
+    /// For 1, 2, ... 15 rows, and for more.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        reason = "below sixteen"
+    )]
+    const ALL: [Self; TILE_ROWS] = {
+        let mut all = [Self::FULL; TILE_ROWS];
+        let mut rows = 1;
+        while rows < TILE_ROWS {
+            all[rows - 1] = Self::of_few(rows as u8);
+            rows += 1;
+        }
+        all
+    };
 }
 
-static CONFIG: Config = Config::FULL;
+static CONFIGS: [Config; TILE_ROWS] = Config::ALL;
 
 thread_local! {
     static IS_LOADED: Cell<bool> = const { Cell::new(false) };
@@ -61,6 +89,8 @@ thread_local! {
 /// The tile registers of this thread, configured.
 #[derive(Debug)]
 pub(crate) struct Tiles {
+    /// Rows of left tiles and sums.
+    rows: usize,
     stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -70,12 +100,21 @@ impl Tiles {
     /// # Panics
     /// If the machine has none, or this thread has them in use.
     pub(crate) fn load(features: CpuFeatures) -> Self {
+        Self::load_for(features, TILE_ROWS)
+    }
+
+    /// As [`Self::load`] for products of up to `rows` left rows: what sums have beyond them is then not
+    /// written, where a tile has fewer.
+    pub(crate) fn load_for(features: CpuFeatures, rows: usize) -> Self {
+        let rows = rows.clamp(1, TILE_ROWS);
         assert!(
             features.supports(Isa::Amx),
             "tile registers are in use only where detected"
         );
-        claim(&CONFIG);
+        #[expect(clippy::indexing_slicing, reason = "clamped above")]
+        claim(&CONFIGS[rows - 1]);
         Self {
+            rows,
             stays_on_its_thread: PhantomData,
         }
     }
@@ -96,12 +135,10 @@ impl Tiles {
     ///
     /// # Safety
     /// The block's whole tiles lie in one allocation from `to` on, and nobody else uses them.
-    #[expect(
-        clippy::unused_self,
-        reason = "the proof that this thread's tiles are configured"
-    )]
     pub(crate) unsafe fn multiply_into(&self, block: &TileBlock<'_>, to: Destination) {
         block.check();
+        // Only functions for one left tile keep to the registers that have fewer rows.
+        assert!(self.rows == TILE_ROWS || block.row_tiles == 1);
         let panel = |p: usize| block.b.as_ptr().wrapping_add(p * block.b_panel);
         let pointers = Pointers {
             a: block.a.as_ptr(),
@@ -144,16 +181,13 @@ impl Tiles {
     ///
     /// # Safety
     /// Each panel of `left` has that many tiles.
-    #[expect(
-        clippy::unused_self,
-        reason = "the proof that this thread's tiles are configured"
-    )]
     pub(crate) unsafe fn add(
         &self,
         left: &LeftTiles,
         right: &[u32],
         sums: &mut [f32; WEIGHT_PANELS * TILE_WORDS],
     ) {
+        assert!(self.rows == TILE_ROWS);
         let [a0, a1, a2, a3] = left.start;
         // SAFETY: `self` shows that tiles are configured; the caller vouches for the left tiles; the
         // count is that of whole right tiles, and the sums are four tiles.

@@ -336,7 +336,7 @@ fn run(cpu: &Cpu, operands: &Operands<'_>, attention: &Attention<'_>, results: &
                 Context::Paged(pages) => Unit::paged(rows, heads, pages, sequence),
             }
         };
-        let session = kind.begin();
+        let session = kind.begin(longest * heads);
         for index in units.clone() {
             if longest < SEPARATE_ROWS && index + 1 < units.end {
                 prefetch_unit(operands, &unit(index + 1));
@@ -378,12 +378,14 @@ impl Kind {
         }
     }
 
-    /// Ready on this thread.
-    pub(super) fn begin(self) -> Session {
+    /// Ready on this thread, for units of up to `queries` query rows.
+    pub(super) fn begin(self, queries: usize) -> Session {
         match self {
             Self::Vectors => Session::Vectors,
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles(machine) => Session::Tiles(machine, Tiles::load(machine.features)),
+            Self::Tiles(machine) => {
+                Session::Tiles(machine, Tiles::load_for(machine.features, queries))
+            }
         }
     }
 }
@@ -421,8 +423,7 @@ pub(super) fn attention(
     attention: &Attention<'_>,
 ) -> Result<Tensor> {
     let dims = check::attention(q.shape(), KeyShapes::of(keys, Tensor::shape), attention)?;
-    let (output, _) = forward(cpu, q, keys, attention, (dims, false))?;
-    Ok(output)
+    forward(cpu, q, keys, attention, (dims, None))
 }
 
 pub(super) fn attention_saved(
@@ -432,18 +433,20 @@ pub(super) fn attention_saved(
     attention: &Attention<'_>,
 ) -> Result<AttentionSaved<Tensor>> {
     let dims = check::attention_saved(q.shape(), KeyShapes::of(keys, Tensor::shape), attention)?;
-    let (output, log_sum) = forward(cpu, q, keys, attention, (dims, true))?;
+    let mut log_sum = cpu.blank(Shape::matrix(dims.rows, dims.n_heads))?;
+    let output = forward(cpu, q, keys, attention, (dims, Some(log_sum.values())))?;
+    let log_sum = log_sum.done();
     Ok(AttentionSaved { output, log_sum })
 }
 
-/// The output, and the log-sums where they are kept (an empty tensor where not).
+/// The output; the log-sums go where they are kept.
 fn forward(
     cpu: &Cpu,
     q: &Tensor,
     keys: Keys<'_, Tensor>,
     attention: &Attention<'_>,
-    (dims, keeps): (AttentionDims, bool),
-) -> Result<(Tensor, Tensor)> {
+    (dims, log_sum): (AttentionDims, Option<&mut [f32]>),
+) -> Result<Tensor> {
     let (first, second) = tensors(keys);
     first.expect_numbers("attention")?;
     if let Some(second) = second {
@@ -458,11 +461,10 @@ fn forward(
         scale: attention.scale,
     };
     let output = Shape::matrix(dims.rows, dims.n_heads * dims.value_width);
-    let log_sum = Shape::matrix(dims.rows, if keeps { dims.n_heads } else { 0 });
-    cpu.produce_pair([output, log_sum], |output, log_sum| {
+    cpu.produce(output, |output| {
         let results = Results {
             output: DisjointMut::new(output),
-            log_sum: keeps.then(|| DisjointMut::new(log_sum)),
+            log_sum: log_sum.map(DisjointMut::new),
         };
         run(cpu, &operands, attention, &results);
     })

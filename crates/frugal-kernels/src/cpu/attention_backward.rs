@@ -471,7 +471,7 @@ fn run(
     };
     deal(cpu, sequences.len() * groups, |units| {
         let [mut words, mut numbers] = needed.map(|len| cpu.memory.take_f32(len));
-        let session = kind.begin();
+        let session = kind.begin(usize::MAX);
         for index in units {
             let (sequence, group) = (index / groups, index % groups);
             let heads = group * heads..(group + 1) * heads;

@@ -185,10 +185,15 @@ impl Cpu {
             block: dims.block,
             rows: product.rows.clone(),
         };
-        let shape = Shape::matrix(dims.rows, dims.n_heads * dims.output);
+        let [from, to] = [dims.input, dims.output].map(|cols| cols + dims.passed);
+        let shape = Shape::matrix(dims.rows, dims.n_heads * to);
         let mut y = self.blank(shape)?;
+        let values = x.floats(OP)?;
+        layout::pass(self, (&values, from), (y.values(), to), dims.passed);
         if dims.input == 0 {
-            y.values().fill(0.0);
+            for head in y.values().chunks_exact_mut(to.max(1)) {
+                head.split_at_mut(dims.output).0.fill(0.0);
+            }
             return Ok(y.done());
         }
         let packed = weight.packed(self.gemm(), self.precision, &part)?;
@@ -196,10 +201,9 @@ impl Cpu {
             rows: dims.rows,
             heads: dims.n_heads,
             cols,
-            row_stride: dims.n_heads * cols,
-            head_stride: cols,
+            row_stride: dims.n_heads * (cols + dims.passed),
+            head_stride: cols + dims.passed,
         };
-        let values = x.floats(OP)?;
         let from = HeadMat::new(&values, heads(dims.input)).map_err(self.refused(OP))?;
         let to = HeadMatMut::new(y.values(), heads(dims.output)).map_err(self.refused(OP))?;
         match product.direction {
@@ -358,6 +362,10 @@ impl Backend for Cpu {
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
         norm::rms_norm(self, x, weight, eps)
+    }
+
+    fn rms_norm_first(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+        norm::rms_norm_first(self, x, weight, eps)
     }
 
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {

@@ -53,6 +53,28 @@ pub(super) fn split(
     Ok(parts)
 }
 
+/// Copies the last `passed` columns of each head to the last of the same head of another width.
+pub(super) fn pass(
+    cpu: &Cpu,
+    (from, from_head): (&[f32], usize),
+    (to, to_head): (&mut [f32], usize),
+    passed: usize,
+) {
+    if passed == 0 {
+        return;
+    }
+    let heads = rows_of_a_piece(to_head);
+    let runs = Runs {
+        width: passed,
+        from: (from_head, from_head - passed),
+        to: (to_head, to_head - passed),
+    };
+    cpu.pool.for_each_chunk(to, heads * to_head, |i, y| {
+        let start = (i * heads * from_head).min(from.len());
+        copy_runs(cpu.level, runs, from.get(start..).unwrap_or(&[]), y);
+    });
+}
+
 pub(super) fn join(cpu: &Cpu, parts: &[&Tensor], n_heads: usize) -> Result<Tensor> {
     let shapes: Vec<Shape> = parts.iter().map(|part| part.shape()).collect();
     let dims = check::join(&shapes, n_heads)?;

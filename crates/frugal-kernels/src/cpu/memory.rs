@@ -4,7 +4,6 @@
 //! few asks the system for nothing. Blocks begin at a cache line and hold what they held last.
 //! Nothing here knows shapes. Read next: [`super::tensor`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +27,7 @@ impl Line {
 /// Idle memory a recycler keeps at most.
 const MOST_IDLE_BYTES: usize = 1 << 31;
 
-/// Sizes up to this many lines have a shelf each, found without a search: decoding a token of a small
-/// model takes and gives back some hundred such blocks.
+/// Sizes up to this many lines are found only by blocks of the very size.
 const MOST_SMALL_LINES: usize = 256;
 
 /// Memory that waits to be used again, by size.
@@ -41,10 +39,9 @@ pub(super) struct Recycler {
 
 #[derive(Default)]
 struct Shelves {
-    /// Small blocks, the shelf of each capacity in lines at its number.
-    small: Vec<Vec<Vec<Line>>>,
-    /// Larger ones: capacity in lines to blocks of it.
-    free: BTreeMap<usize, Vec<Vec<Line>>>,
+    /// Blocks of each size, found without a search: decoding a token of a small model takes and
+    /// gives back some hundred.
+    sizes: Vec<Vec<Vec<Line>>>,
     idle_lines: usize,
 }
 
@@ -60,10 +57,7 @@ impl Recycler {
     /// Nothing yet, for tensors that kernels of `level` work on.
     pub(super) fn new(level: Level) -> Self {
         Self {
-            shelves: Mutex::new(Shelves {
-                small: vec![Vec::new(); MOST_SMALL_LINES + 1],
-                ..Shelves::default()
-            }),
+            shelves: Mutex::default(),
             fresh: AtomicUsize::new(0),
             level,
         }
@@ -79,14 +73,11 @@ impl Recycler {
         let class = size_class(bytes.div_ceil(Line::BYTES));
         let found = {
             let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-            let fitting = match shelves.small.get_mut(class) {
-                Some(shelf) => shelf.pop(),
-                // Up to twice the size asked for: steps vary in length from one to the next.
-                None => shelves
-                    .free
-                    .range_mut(class..=class * 2)
-                    .find_map(|(_, blocks)| blocks.pop()),
-            };
+            // Up to twice the size asked for: steps vary in length from one to the next.
+            let others = if class <= MOST_SMALL_LINES { 0 } else { STEPS };
+            let first = shelf_of(class);
+            let shelf = shelves.sizes.iter_mut().skip(first).take(1 + others);
+            let fitting = shelf.into_iter().find_map(Vec::pop);
             if let Some(lines) = &fitting {
                 shelves.idle_lines -= lines.len();
             }
@@ -122,9 +113,12 @@ impl Recycler {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if (shelves.idle_lines + lines.len()) * Line::BYTES <= MOST_IDLE_BYTES {
             shelves.idle_lines += lines.len();
-            match shelves.small.get_mut(lines.len()) {
-                Some(shelf) => shelf.push(lines),
-                None => shelves.free.entry(lines.len()).or_default().push(lines),
+            let shelf = shelf_of(lines.len());
+            if shelves.sizes.len() <= shelf {
+                shelves.sizes.resize_with(shelf + 1, Vec::new);
+            }
+            if let Some(shelf) = shelves.sizes.get_mut(shelf) {
+                shelf.push(lines);
             }
         }
     }
@@ -153,11 +147,23 @@ fn allocate(lines: usize) -> Vec<Line> {
     memory
 }
 
+/// Sizes between a power of two and the next.
+const STEPS: usize = 8;
+
 /// Sizes in steps of an eighth of a power of two: at most 12.5 % is wasted.
 fn size_class(lines: usize) -> usize {
     let lines = lines.max(1);
-    let step = (lines.next_power_of_two() / 16).max(1);
-    lines.next_multiple_of(step)
+    lines.next_multiple_of(step_of(lines))
+}
+
+fn step_of(lines: usize) -> usize {
+    (lines.next_power_of_two() / (2 * STEPS)).max(1)
+}
+
+/// The number of a size among all sizes.
+fn shelf_of(class: usize) -> usize {
+    let step = step_of(class);
+    STEPS * step.trailing_zeros() as usize + class / step
 }
 
 /// Memory that returns to its recycler when dropped.
@@ -286,6 +292,12 @@ mod tests {
                 class >= lines && class <= (lines + lines / 8).max(1),
                 "{lines} {class}"
             );
+        }
+        // Each size has a number of its own, in order.
+        let mut classes: Vec<usize> = (1..5000).map(size_class).collect();
+        classes.dedup();
+        for pair in classes.windows(2) {
+            assert_eq!(shelf_of(pair[0]) + 1, shelf_of(pair[1]), "{pair:?}");
         }
     }
 }

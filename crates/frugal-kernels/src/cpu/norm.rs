@@ -6,6 +6,7 @@
 
 use frugal_core::error::Result;
 use frugal_core::ops::check;
+use frugal_core::shape::Shape;
 
 use super::backend::Cpu;
 use super::pool::DisjointMut;
@@ -31,6 +32,28 @@ pub(super) fn rms_norm(cpu: &Cpu, x: &Tensor, weight: &Tensor, eps: f32) -> Resu
             let start = i * piece;
             let x = input.get(start..start + y.len()).unwrap_or(&[]);
             norm_runs(cpu.level, x, weight, eps, y);
+        });
+    })
+}
+
+/// As [`rms_norm`] of the first columns of each row; the others pass.
+pub(super) fn rms_norm_first(cpu: &Cpu, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let (width, first) = (x.shape().cols(), weight.shape().elements());
+    if first >= width {
+        return rms_norm(cpu, x, weight, eps);
+    }
+    check::rms_norm(Shape::matrix(x.shape().rows(), first), weight.shape(), eps)?;
+    let (input, weight) = (x.floats("rms_norm")?, weight.floats("rms_norm")?);
+    cpu.produce(x.shape(), |y| {
+        let piece = runs_of_a_piece(width) * width;
+        let (input, weight): (&[f32], &[f32]) = (&input, &weight);
+        cpu.pool.for_each_chunk(y, piece, |i, y| {
+            let x = input.get(i * piece..).unwrap_or(&[]);
+            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                let ((x, x_rest), (y, y_rest)) = (x.split_at(first), y.split_at_mut(first));
+                norm_runs(cpu.level, x, weight, eps, y);
+                y_rest.copy_from_slice(x_rest);
+            }
         });
     })
 }

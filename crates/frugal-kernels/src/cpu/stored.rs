@@ -98,6 +98,7 @@ impl StoredWeight {
         let run_bytes = RUN / values.1 * values.0;
         StoredRows {
             bytes: bytes.get(row * row_bytes..).unwrap_or(&[]),
+            is_far: bytes.len() > NEAR_BYTES,
             row_bytes,
             run_bytes,
             runs: self.cols.div_ceil(RUN),
@@ -151,6 +152,8 @@ impl StoredWeight {
 pub(super) struct StoredRows<'a> {
     /// The bytes of these rows and of those after them.
     bytes: &'a [u8],
+    /// Whether they are of a matrix too large to be near.
+    is_far: bool,
     row_bytes: usize,
     run_bytes: usize,
     runs: usize,
@@ -170,6 +173,9 @@ pub(super) struct SixteenRows<'a> {
 /// Bytes of each row that are asked for ahead of their use, so that memory is never idle; of sixteen
 /// rows they are more than the processor's own foresight reaches.
 const AHEAD_BYTES: usize = 512;
+
+/// A matrix of so many bytes is in a cache where the model is: asking ahead takes longer than waiting.
+const NEAR_BYTES: usize = 128 * 1024;
 
 /// Rows that bytes are asked for ahead of their use where they are opened row by row: some kilobytes.
 const AHEAD_ROWS: usize = 4;
@@ -201,6 +207,18 @@ impl<'a> StoredRows<'a> {
             bytes,
             row_bytes,
         })
+    }
+
+    /// Sixteen of the rows from `first` on, as [`Self::sixteen`].
+    pub(super) fn sixteen_from(self, first: usize) -> Option<SixteenRows<'a>> {
+        let bytes = self.bytes.get(first * self.row_bytes..)?;
+        let (count, rest) = (LANES, self);
+        Self {
+            bytes,
+            count,
+            ..rest
+        }
+        .sixteen()
     }
 
     /// The bytes of some runs of one row, as far as there are any.
@@ -242,6 +260,9 @@ impl<'a> StoredRows<'a> {
     /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
     #[inline]
     pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
+        if !self.is_far {
+            return;
+        }
         let next = run + self.runs_ahead;
         let (skipped, next) = if next < self.runs {
             (0, next)

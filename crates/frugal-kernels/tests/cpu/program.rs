@@ -123,6 +123,7 @@ fn products<B: TrainBackend>(b: &B, out: &mut Results) {
             block: 20,
             rows,
             direction,
+            passed: 0,
         };
         let y = b.per_head_linear(&x, &weight, &product).unwrap();
         out.push(("per head", b.get(&y).unwrap()));

@@ -186,6 +186,8 @@ pub(crate) struct Track {
     pub(crate) words: [u64; 3],
     /// Tokens that may come next.
     pub(crate) draft: Vec<u32>,
+    /// Tokens that it takes instead of those drawn, the next one last.
+    pub(crate) told: Vec<u32>,
     /// Its rows of the last step's hidden states; in the end those whose next token is drawn.
     pub(crate) rows: Range<u32>,
     /// The position of the first of these.
@@ -202,6 +204,7 @@ impl Track {
             limit: 0,
             words,
             draft: Vec::new(),
+            told: Vec::new(),
             rows: 0..0,
             start: 0,
             pace: Pace::new(),
@@ -224,6 +227,11 @@ impl Track {
     /// Takes the tokens drawn for its last token and its draft, as far as they hold; says how many,
     /// the first of `stop` being the last.
     pub(crate) fn take(&mut self, drawn: &[u32], stop: &[u32], counts: &mut Drafted) -> usize {
+        let mut said = drawn.to_vec();
+        for (id, told) in said.iter_mut().zip(self.told.iter().rev()) {
+            *id = *told;
+        }
+        let drawn = &said;
         let pairs = self.draft.iter().zip(drawn);
         let right = pairs
             .take_while(|(drafted, drawn)| drafted == drawn)
@@ -233,6 +241,8 @@ impl Track {
         let ends = held.iter().position(|id| stop.contains(id));
         let taken = held.get(..ends.map_or(held.len(), |at| at + 1));
         let taken = taken.unwrap_or(held);
+        self.told
+            .truncate(self.told.len().saturating_sub(taken.len()));
         self.ids.extend_from_slice(taken);
         counts.steps += 1;
         counts.drafted += self.draft.len() as u64;

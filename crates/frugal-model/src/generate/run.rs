@@ -29,6 +29,8 @@ pub(super) struct Run<'a, B: Backend> {
     /// Samples begun.
     n_tracks: usize,
     pub(super) drafted: Drafted,
+    /// What the first samples are to say.
+    pub(super) texts: &'a [Vec<u32>],
 }
 
 impl<'a, B: Backend> Run<'a, B> {
@@ -55,6 +57,7 @@ impl<'a, B: Backend> Run<'a, B> {
             begun: 0,
             n_tracks: 0,
             drafted: Drafted::default(),
+            texts: &[],
         }
     }
 
@@ -124,6 +127,9 @@ impl<'a, B: Backend> Run<'a, B> {
         let words = [key("sample"), request.seed, sample as u64];
         let mut track = Track::new(cache.fork(prompt.sequence)?, words);
         track.place = self.n_tracks;
+        if let Some(text) = self.texts.get(track.place) {
+            track.told = text.iter().rev().copied().collect();
+        }
         self.n_tracks += 1;
         track.limit = request.ids.len() + self.batch.max_new_tokens;
         track.ids.reserve_exact(track.limit);

@@ -170,6 +170,10 @@ pub(crate) struct BenchDecode {
     /// Who drafts tokens for the model to judge several at a time
     #[arg(long, value_enum, default_value_t = Draft::None)]
     pub(crate) draft: Draft,
+    /// Follow a text (or a JSON list of token ids) instead of what the model draws, with drafts and
+    /// without in turns
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

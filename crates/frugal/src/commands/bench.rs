@@ -74,6 +74,8 @@ struct Done {
     seconds: f64,
     /// What it had to do.
     least: Work,
+    /// Of generation: what drafts saved.
+    tokens_per_step: Option<f64>,
 }
 
 /// One line of the result.
@@ -94,6 +96,7 @@ struct Seen {
     rates: Vec<f64>,
     shares: Vec<f64>,
     peak_bytes: Option<u64>,
+    tokens_per_step: Option<f64>,
 }
 
 /// A verb's cases on a device, all in one unit.
@@ -133,6 +136,7 @@ impl Measurement<'_> {
                 let mut meter = consumption::Meter::start(0.0, self.device.threads());
                 let done = (case.run)()?;
                 seen.peak_bytes = seen.peak_bytes.max(meter.so_far().peak_memory_bytes);
+                seen.tokens_per_step = done.tokens_per_step;
                 seen.rates.push(done.count / done.seconds);
                 seen.shares.push(done.least.seconds(limits) / done.seconds);
             }
@@ -161,6 +165,9 @@ impl Measurement<'_> {
             json!({ "min": seen.rates.first(), "median": median(&seen.rates), "max": seen.rates.last() }),
         );
         set("repetitions", seen.rates.len().into());
+        if let Some(tokens) = seen.tokens_per_step {
+            set("tokens_per_step", tokens.into());
+        }
         set("share_of_roofline", median(&seen.shares).into());
         set("peak_memory_bytes", seen.peak_bytes.into());
         set("forecast_memory_bytes", case.forecast_bytes.into());
@@ -176,6 +183,10 @@ impl Measurement<'_> {
         if has_memory {
             head.extend(["peak memory", "forecast"]);
         }
+        let has_steps = seen.iter().any(|seen| seen.tokens_per_step.is_some());
+        if has_steps {
+            head.push("tokens a step");
+        }
         let rows: Vec<Vec<String>> = self
             .cases
             .iter()
@@ -188,6 +199,9 @@ impl Measurement<'_> {
                 row.push(format!("{:.1} %", 100.0 * median(&seen.shares)));
                 if has_memory {
                     row.extend([seen.peak_bytes, case.forecast_bytes].map(bytes));
+                }
+                if has_steps {
+                    row.push(figure(seen.tokens_per_step.unwrap_or(1.0)));
                 }
                 row
             })

@@ -151,12 +151,17 @@ impl Session {
 
     /// Makes this thread ready. Loading tiles takes about 0.1 microseconds: once for many products.
     pub(crate) fn begin(engine: Engine, features: CpuFeatures) -> Self {
+        Self::begin_for(engine, features, usize::MAX)
+    }
+
+    /// As [`Self::begin`] for passes of up to `rows` left rows.
+    pub(crate) fn begin_for(engine: Engine, features: CpuFeatures, rows: usize) -> Self {
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = engine;
+        let _ = (engine, rows);
         Self {
             features,
             #[cfg(target_arch = "x86_64")]
-            tiles: (engine == Engine::Tiles).then(|| Tiles::load(features)),
+            tiles: (engine == Engine::Tiles).then(|| Tiles::load_for(features, rows)),
         }
     }
 }

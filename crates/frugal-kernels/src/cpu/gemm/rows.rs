@@ -64,6 +64,7 @@ impl RowProduct<'_> {
         let mut items = ITEMS.take();
         items.clear();
         let total: usize = rows.clone().map(|r| r.len()).sum();
+        let longest = rows.clone().map(|r| r.len()).max().unwrap_or(0);
         let flops = 2 * total * self.right.depth * self.right.outputs;
         let nanoseconds = flops / self.engine.flops_per_nanosecond(self.features);
         let threads = if nanoseconds < ALONE_NANOSECONDS {
@@ -73,7 +74,7 @@ impl RowProduct<'_> {
         };
         self.cut(rows, threads, &mut items);
         if threads == 1 {
-            let session = Session::begin(self.engine, self.features);
+            let session = Session::begin_for(self.engine, self.features, longest);
             with_scratch(|scratch| {
                 for item in &items {
                     self.run_item(item, &session, scratch);
@@ -82,7 +83,7 @@ impl RowProduct<'_> {
         } else {
             self.pool.run(items.len(), |i| {
                 if let Some(item) = items.get(i) {
-                    let session = Session::begin(self.engine, self.features);
+                    let session = Session::begin_for(self.engine, self.features, longest);
                     with_scratch(|scratch| self.run_item(item, &session, scratch));
                 }
             });

@@ -35,6 +35,7 @@ fn case(device: &Device) -> Case<'_> {
                 count: bytes / 1e9,
                 seconds: 1.0,
                 least: Work { flops: 0.0, bytes },
+                tokens_per_step: None,
             })
         }),
     }

@@ -3,8 +3,11 @@
 //! Both go through the generator that everything else uses, at the likeliest token and without an
 //! end, so that all streams have one length.
 
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 
+use anyhow::Context;
 use frugal_core::backend::{Backend, Sampling};
 use frugal_core::rng::Rng;
 use frugal_model::cache::{CacheKind, CacheSettings};
@@ -13,7 +16,7 @@ use frugal_run::consumption::Stopwatch;
 use serde_json::{Value, json};
 
 use super::{Case, Done, Measurement, Unit, subject};
-use crate::cli::{BenchDecode, BenchPrefill, Common, Trials};
+use crate::cli::{BenchDecode, BenchPrefill, Common, Draft, Trials};
 use crate::device::{self, Device, Precision};
 use crate::export::stored_in;
 use crate::forecast::least::{Generation, Streams, Work, generation};
@@ -34,7 +37,8 @@ pub(super) fn prefill(common: &Common, arguments: &BenchPrefill) -> anyhow::Resu
         what: "prefill",
         opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
         streams,
-        drafting: Drafting::None,
+        drafts: vec![Draft::None],
+        texts: None,
         marks: vec![("tokens", json!(streams.prompt))],
         done: Spoken::reading,
     };
@@ -48,17 +52,22 @@ pub(super) fn run(common: &Common, arguments: &BenchDecode) -> anyhow::Result<()
         prompt: arguments.prompt.max(1),
         tokens: arguments.tokens.max(1),
     };
+    let opened = subject::stored(common, &arguments.subject, &arguments.storage)?;
+    let text = arguments.text.as_deref();
+    let texts = text.map(|file| texts_of(file, &opened, streams));
+    let texts = texts.transpose()?;
+    let mut drafts = vec![arguments.draft];
+    if texts.is_some() && arguments.draft != Draft::None {
+        drafts.insert(0, Draft::None);
+    }
     let job = Job {
         what: "decode",
-        opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
+        opened,
         streams,
-        drafting: drafting(arguments.draft),
+        drafts,
+        texts,
         marks: vec![
             ("streams", json!(streams.n)),
-            (
-                "draft",
-                json!(format!("{:?}", arguments.draft).to_lowercase()),
-            ),
             ("prompt", json!(streams.prompt)),
             ("tokens", json!(streams.tokens)),
         ],
@@ -67,12 +76,45 @@ pub(super) fn run(common: &Common, arguments: &BenchDecode) -> anyhow::Result<()
     job.show(common, arguments.trials)
 }
 
+/// For each stream its part of a text: what it begins with and what follows.
+fn texts_of(file: &Path, opened: &Opened, of: Streams) -> anyhow::Result<Vec<Vec<u32>>> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let ids: Vec<u32> = if text.starts_with('[') {
+        serde_json::from_str(&text)?
+    } else {
+        opened.text()?.tokenizer.encode(&text)?
+    };
+    let (each, vocabulary) = (positions(of), opened.config.vocab_size);
+    let is_known = ids.iter().all(|id| (*id as usize) < vocabulary);
+    anyhow::ensure!(
+        is_known,
+        "expected ids below {vocabulary} in {}",
+        file.display()
+    );
+    let texts: Vec<Vec<u32>> = ids
+        .chunks_exact(each)
+        .take(of.n)
+        .map(<[u32]>::to_vec)
+        .collect();
+    let (needed, got) = (each * of.n, ids.len());
+    anyhow::ensure!(
+        texts.len() == of.n,
+        "expected {needed} tokens in {}, got {got}",
+        file.display()
+    );
+    Ok(texts)
+}
+
 /// What is spoken, and which part of it is timed.
 struct Job {
     what: &'static str,
     opened: Opened,
     streams: Streams,
-    drafting: Drafting,
+    /// Who drafts, in turns.
+    drafts: Vec<Draft>,
+    /// What is said, if not what is drawn.
+    texts: Option<Vec<Vec<u32>>>,
     marks: Vec<(&'static str, Value)>,
     done: fn(&Spoken, &Generation, Streams) -> Done,
 }
@@ -82,30 +124,38 @@ impl Job {
         let Self {
             opened,
             streams,
-            drafting,
+            drafts,
+            texts,
             done,
             ..
         } = self;
         let device = device::open(common, Precision::Bf16)?;
         let least = generation(&opened.config, &models::formats(&opened), streams)?;
         let model = opened.load(&device, positions(streams))?;
-        let mut speaker = Speaker::new(&device, model, (streams, drafting))?;
-        let mut marks = vec![
-            ("model", json!(opened.name)),
-            ("format", json!(stored_in(&opened).to_string())),
-        ];
-        marks.extend(self.marks);
-        let case = Case {
-            marks,
-            precision: Precision::Bf16,
-            forecast_bytes: Some(least.held_bytes),
-            run: Box::new(move || Ok(done(&speaker.speak()?, &least, streams))),
-        };
+        let mut cases = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let drafting = drafting(draft);
+            let mut speaker = Speaker::new(&device, &model, (streams, drafting), texts.as_deref())?;
+            let mut marks = vec![
+                ("model", json!(opened.name)),
+                ("format", json!(stored_in(&opened).to_string())),
+            ];
+            marks.extend(self.marks.clone());
+            if self.what == "decode" {
+                marks.push(("draft", json!(format!("{draft:?}").to_lowercase())));
+            }
+            cases.push(Case {
+                marks,
+                precision: Precision::Bf16,
+                forecast_bytes: Some(least.held_bytes),
+                run: Box::new(move || Ok(done(&speaker.speak()?, &least, streams))),
+            });
+        }
         let measurement = Measurement {
             what: self.what,
             unit: Unit::Tokens,
             device: &device,
-            cases: vec![case],
+            cases,
         };
         measurement.show(common, trials)
     }
@@ -119,7 +169,7 @@ const fn positions(of: Streams) -> usize {
 /// A model that continues the same prompts again and again.
 struct Speaker<'d> {
     device: &'d Device,
-    model: OnDevice,
+    model: &'d OnDevice,
     generator: Generator<<Device as Backend>::Tensor>,
     prompts: Vec<Vec<u32>>,
     max_new_tokens: usize,
@@ -133,6 +183,8 @@ struct Spoken {
     rest_seconds: f64,
     /// Tokens of then on.
     tokens: usize,
+    /// Of each sequence.
+    tokens_per_step: Option<f64>,
 }
 
 impl Spoken {
@@ -141,6 +193,7 @@ impl Spoken {
             count: (of.n * of.prompt) as f64,
             seconds: self.prompt_seconds,
             least: least.prefill,
+            tokens_per_step: None,
         }
     }
 
@@ -150,6 +203,7 @@ impl Spoken {
         Done {
             count: tokens,
             seconds: self.rest_seconds,
+            tokens_per_step: self.tokens_per_step,
             least: Work {
                 flops: least.step.flops * steps,
                 bytes: least.step.bytes * steps,
@@ -161,8 +215,9 @@ impl Spoken {
 impl<'d> Speaker<'d> {
     fn new(
         device: &'d Device,
-        model: OnDevice,
+        model: &'d OnDevice,
         (of, drafting): (Streams, Drafting),
+        texts: Option<&[Vec<u32>]>,
     ) -> anyhow::Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
@@ -175,14 +230,22 @@ impl<'d> Speaker<'d> {
             prefill_rows: of.n * of.prompt,
             drafting,
         };
-        let generator = Generator::new(device, &model.config, settings)?;
+        let mut generator = Generator::new(device, &model.config, settings)?;
         let vocabulary = u32::try_from(model.config.vocab_size)?;
         let mut rng = Rng::derive(&[3]);
         let mut prompt = || (0..of.prompt).map(|_| rng.below(vocabulary)).collect();
+        let mut prompts: Vec<Vec<u32>> = (0..of.n).map(|_| prompt()).collect();
+        if let Some(texts) = texts {
+            let parts = texts.iter().map(|text| text.split_at(of.prompt));
+            let (first, rest): (Vec<_>, Vec<_>) =
+                parts.map(|(a, b)| (a.to_vec(), b.to_vec())).unzip();
+            prompts = first;
+            generator.follow(rest);
+        }
         Ok(Self {
             device,
             generator,
-            prompts: (0..of.n).map(|_| prompt()).collect(),
+            prompts,
             max_new_tokens: of.tokens + 1,
             model,
         })
@@ -215,8 +278,9 @@ impl<'d> Speaker<'d> {
             ControlFlow::Continue(())
         };
         self.generator
-            .generate(self.device, &self.model, &batch, &mut on_step)?;
+            .generate(self.device, self.model, &batch, &mut on_step)?;
         Ok(Spoken {
+            tokens_per_step: self.generator.drafted().tokens_per_step(),
             prompt_seconds,
             rest_seconds: watch.seconds() - prompt_seconds,
             tokens: last - first,

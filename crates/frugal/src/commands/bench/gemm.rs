@@ -221,6 +221,7 @@ impl Shaped {
                         flops: flops * calls,
                         bytes: self.far_bytes as f64 * calls,
                     },
+                    tokens_per_step: None,
                 })
             }),
         }

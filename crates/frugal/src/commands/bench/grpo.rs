@@ -45,6 +45,7 @@ pub(super) fn run(common: &Common, arguments: &BenchGrpo) -> anyhow::Result<()> 
                     flops: done.flops as f64,
                     bytes: 0.0,
                 },
+                tokens_per_step: None,
             })
         }),
     };

@@ -46,6 +46,7 @@ pub(super) fn run(common: &Common, arguments: &BenchTrain) -> anyhow::Result<()>
                     flops: flops as f64,
                     bytes: 0.0,
                 },
+                tokens_per_step: None,
             })
         }),
     };

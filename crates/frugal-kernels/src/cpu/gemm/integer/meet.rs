@@ -17,6 +17,11 @@ pub(crate) const MOST: usize = 8;
 #[repr(C, align(64))]
 pub(crate) struct Sums(pub(crate) [[f32; LANES]; MOST]);
 
+/// The same of one row.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct RowSums(pub(crate) [[f32; LANES]; 1]);
+
 impl Sums {
     pub(crate) const ZERO: Self = Self([[0.0; LANES]; MOST]);
 }
@@ -46,6 +51,14 @@ impl Direct {
         }
         let _ = (features, format);
         None
+    }
+
+    /// The sums of one row.
+    pub(super) fn meet_one(self, form: Form, stored: SixteenRows<'_>, row: &[RowRun]) -> RowSums {
+        let mut sums = RowSums([[0.0; LANES]]);
+        // SAFETY: `choose` took the kernel that the features allow.
+        unsafe { (self.one)(form, stored, [row], &mut sums.0) };
+        sums
     }
 
     /// The sums of one or two rows, each given by its runs, with sixteen stored rows; none for others.

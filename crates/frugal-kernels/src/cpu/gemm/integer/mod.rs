@@ -82,6 +82,11 @@ impl IntegerProduct<'_> {
             ROUNDED.set(rounded);
             return;
         }
+        if let Some(direct) = self.alone(kind.0, rows.clone()) {
+            self.by_one(direct, kind.1, rows, &rounded);
+            ROUNDED.set(rounded);
+            return;
+        }
         let items = self.cut(rows);
         let work = |item: &Item| {
             OPENED.with_borrow_mut(|opened| {
@@ -103,6 +108,55 @@ impl IntegerProduct<'_> {
             });
         }
         ROUNDED.set(rounded);
+    }
+
+    /// The kernels that one thread forms the product with, panel by panel: where no group has more
+    /// than a row, and the weight is small.
+    fn alone(
+        &self,
+        format: BlockFormat,
+        mut rows: impl Iterator<Item = Range<usize>>,
+    ) -> Option<Direct> {
+        let outputs = self.right.rows();
+        let most = ALONE_NUMBERS / (outputs * self.right.cols()).max(1);
+        let mut count = 0;
+        let is_small = rows.all(|rows| {
+            count += rows.len();
+            rows.len() <= 1 && count <= most
+        });
+        let is_whole = outputs.is_multiple_of(LANES);
+        (is_small && is_whole).then(|| Direct::choose(self.features, format))?
+    }
+
+    /// A row for each group at most.
+    fn by_one(
+        &self,
+        direct: Direct,
+        form: Form,
+        rows: impl Iterator<Item = Range<usize>>,
+        rounded: &[RowRun],
+    ) {
+        let (runs, outputs) = (self.runs(), self.right.rows());
+        for (group, rows) in rows.enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let row = &rounded[rows.start * runs..][..runs];
+            let stored = self.right.rows_at(group * outputs, outputs);
+            for col in (0..outputs).step_by(LANES) {
+                let Some(sixteen) = stored.sixteen_from(col) else {
+                    debug_assert!(false, "a weight has all its rows");
+                    return;
+                };
+                let sums = direct.meet_one(form, sixteen, row);
+                let sums = PanelSums {
+                    acc: sums.0.as_flattened(),
+                    rows: rows.clone(),
+                    panel: (group, col / LANES),
+                    outputs,
+                    update: self.update,
+                };
+                // SAFETY: nobody else writes; this thread forms the product alone.
+                unsafe { self.output.write_panel(&sums) };
+            }
+        }
     }
 
     /// Runs of columns.
