@@ -103,17 +103,20 @@ impl<'a> Ready<'a> {
         let (gemm, rows) = (self.cpu.gemm(), block.rows.len());
         let to = MatMut::dense(to, rows, cols)?;
         let Some(offsets) = self.offsets else {
-            return match is_back {
-                false => gemm.nt(a, weight, to, finish),
-                true => gemm.nn(a, weight, to, finish),
+            return if is_back {
+                gemm.nn(a, weight, to, finish)
+            } else {
+                gemm.nt(a, weight, to, finish)
             };
         };
         // All rows of the block are one expert's.
-        let of_block = |g| if g > block.group { rows as u32 } else { 0 };
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let of_block = |g| if g > block.group { rows } else { 0 };
         let offsets: Vec<u32> = (0..offsets.len()).map(of_block).collect();
-        match is_back {
-            false => gemm.grouped_nt(a, &offsets, weight, to, finish),
-            true => gemm.grouped_nn(a, &offsets, weight, to, finish),
+        if is_back {
+            gemm.grouped_nn(a, &offsets, weight, to, finish)
+        } else {
+            gemm.grouped_nt(a, &offsets, weight, to, finish)
         }
     }
 

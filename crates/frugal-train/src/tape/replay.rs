@@ -124,6 +124,21 @@ impl<B: TrainBackend> Replay<'_, B> {
         self.put(x, dx)
     }
 
+    fn rms_norm(
+        &mut self,
+        x: &Var<B::Tensor>,
+        weight: &Var<B::Tensor>,
+        eps: f32,
+        dy: &B::Tensor,
+    ) -> Result<()> {
+        self.onto_with_weight(x.source, weight, |b, so_far, d_weight| match so_far {
+            Some(so_far) => {
+                b.rms_norm_backward_onto(so_far, (&x.value, &weight.value, eps), dy, d_weight)
+            }
+            None => b.rms_norm_backward(&x.value, &weight.value, eps, dy, d_weight),
+        })
+    }
+
     fn feed_forward(&mut self, node: &FeedForwardNode<B::Tensor>, dy: &B::Tensor) -> Result<()> {
         let [gate, up, down] = &node.weights;
         let mut d_gate = self.accumulator_of(gate)?;
@@ -203,15 +218,7 @@ impl<B: TrainBackend> Replay<'_, B> {
                 b.gather_backward(&ids, &dy, &mut d_table)?;
                 self.put(table, d_table)
             }
-            Op::RmsNorm { x, weight, eps } => {
-                self.onto_with_weight(x.source, &weight, |b, so_far, d_weight| match so_far {
-                    Some(so_far) => {
-                        let of = (&x.value, &weight.value, eps);
-                        b.rms_norm_backward_onto(so_far, of, &dy, d_weight)
-                    }
-                    None => b.rms_norm_backward(&x.value, &weight.value, eps, &dy, d_weight),
-                })
-            }
+            Op::RmsNorm { x, weight, eps } => self.rms_norm(&x, &weight, eps, &dy),
             Op::FeedForward(node) => self.feed_forward(&node, &dy),
             Op::Swiglu { gate, up } => {
                 let (d_gate, d_up) = b.swiglu_backward(&gate.value, &up.value, &dy)?;

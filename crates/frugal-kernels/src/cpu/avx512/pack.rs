@@ -29,6 +29,7 @@ pub(crate) trait Packable: Element {
 }
 
 impl Packable for f32 {
+    #[expect(clippy::inline_always, reason = "melts into kernels")]
     #[inline(always)]
     unsafe fn halves(first: (*const Self, __mmask16), second: (*const Self, __mmask16)) -> __m512i {
         // SAFETY: the caller vouches for instructions and memory; the vector types of the result
@@ -42,6 +43,7 @@ impl Packable for f32 {
 }
 
 impl Packable for bf16 {
+    #[expect(clippy::inline_always, reason = "melts into kernels")]
     #[inline(always)]
     unsafe fn halves(first: (*const Self, __mmask16), second: (*const Self, __mmask16)) -> __m512i {
         // SAFETY: the caller vouches for instructions and memory.
