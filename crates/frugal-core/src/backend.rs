@@ -41,6 +41,17 @@ pub struct Linear<'a, T> {
     pub product: Product,
 }
 
+impl<'a, T> Linear<'a, T> {
+    /// A product without bias, in the back-end's precision.
+    pub const fn by_policy(weight: &'a T) -> Self {
+        Self {
+            weight,
+            bias: None,
+            product: Product::Policy,
+        }
+    }
+}
+
 impl<T> Clone for Linear<'_, T> {
     fn clone(&self) -> Self {
         *self
@@ -72,6 +83,84 @@ pub enum HeadDirection {
     IntoLatent,
     /// `[T, H * C] -> [T, H * rows]`: y_h = W_h x_h (a latent sum into values).
     FromLatent,
+}
+
+/// A feed-forward, dense or of experts: down(silu(gate x) * up x).
+#[derive(Debug)]
+pub struct FeedForward<'a, T> {
+    /// `[T, K]`; in expert order where there is a route.
+    pub x: &'a T,
+    /// `[N, K]`, or `[E, N, K]`.
+    pub gate: &'a T,
+    /// As the gate.
+    pub up: &'a T,
+    /// `[D, N]`, or `[E, D, N]`.
+    pub down: &'a T,
+    /// The experts that own the rows; none for one weight.
+    pub route: Option<&'a Route<T>>,
+}
+
+impl<T> FeedForward<'_, T> {
+    /// `x weightᵀ`, by experts where there is a route.
+    fn product<B: Backend<Tensor = T> + ?Sized>(&self, b: &B, x: &T, weight: &T) -> Result<T> {
+        match self.route {
+            None => b.linear(x, Linear::by_policy(weight)),
+            Some(route) => b.grouped_linear(x, weight, route),
+        }
+    }
+
+    /// The backward, operation by operation.
+    ///
+    /// # Errors
+    /// As the operations.
+    pub fn back_by_parts<B: TrainBackend<Tensor = T> + ?Sized>(
+        &self,
+        b: &B,
+        saved: &FeedForwardSaved<T>,
+        dy: &T,
+        [d_gate_weight, d_up_weight, d_down_weight]: [&mut T; 3],
+    ) -> Result<T> {
+        let back = |x, weight, dy, d_weight| match self.route {
+            None => b.linear_backward(x, Linear::by_policy(weight), dy, d_weight, None),
+            Some(route) => b.grouped_linear_backward(x, weight, route, dy, d_weight),
+        };
+        let d_gated = back(&saved.gated, self.down, dy, d_down_weight)?;
+        let (d_gate, d_up) = b.swiglu_backward(&saved.gate, &saved.up, &d_gated)?;
+        let mut dx = back(self.x, self.gate, &d_gate, d_gate_weight)?;
+        let more = back(self.x, self.up, &d_up, d_up_weight)?;
+        b.accumulate(&mut dx, &more)?;
+        Ok(dx)
+    }
+
+    /// The forward, operation by operation.
+    ///
+    /// # Errors
+    /// As the operations.
+    pub fn by_parts<B: Backend<Tensor = T> + ?Sized>(&self, b: &B) -> Result<FeedForwardSaved<T>> {
+        let gate = self.product(b, self.x, self.gate)?;
+        let up = self.product(b, self.x, self.up)?;
+        let gated = b.swiglu(&gate, &up)?;
+        let output = self.product(b, &gated, self.down)?;
+        Ok(FeedForwardSaved {
+            output,
+            gate,
+            up,
+            gated,
+        })
+    }
+}
+
+/// What [`TrainBackend::feed_forward_saved`] returns.
+#[derive(Debug, Clone)]
+pub struct FeedForwardSaved<T> {
+    /// `[T, D]`.
+    pub output: T,
+    /// gate x.
+    pub gate: T,
+    /// up x.
+    pub up: T,
+    /// silu(gate x) * up x.
+    pub gated: T,
 }
 
 /// Which columns of a head rotate together.
@@ -397,6 +486,19 @@ pub trait Backend {
         }
         self.join(&parts, 1)
     }
+    /// [`Self::rms_norm`] for products by policy alone to read, the result as precise as they take it.
+    fn rms_norm_for_products(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    ) -> Result<Self::Tensor> {
+        self.rms_norm(x, weight, eps)
+    }
+    /// down(silu(gate x) * up x), products by policy.
+    fn feed_forward(&self, of: &FeedForward<'_, Self::Tensor>) -> Result<Self::Tensor> {
+        Ok(of.by_parts(self)?.output)
+    }
     /// silu(gate) * up, silu(x) = x / (1 + e^-x).
     fn swiglu(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Result<Self::Tensor>;
     /// a + b, of the same shape.
@@ -542,6 +644,18 @@ pub trait TrainBackend: Backend {
         d_weight: &mut Self::Tensor,
         d_bias: Option<&mut Self::Tensor>,
     ) -> Result<Self::Tensor>;
+    /// [`Self::linear_backward`] whose dx is added to the gradient of x so far.
+    fn linear_backward_onto(
+        &self,
+        mut so_far: Self::Tensor,
+        (x, w): (&Self::Tensor, Linear<'_, Self::Tensor>),
+        dy: &Self::Tensor,
+        (d_weight, d_bias): (&mut Self::Tensor, Option<&mut Self::Tensor>),
+    ) -> Result<Self::Tensor> {
+        let dx = self.linear_backward(x, w, dy, d_weight, d_bias)?;
+        self.accumulate(&mut so_far, &dx)?;
+        Ok(so_far)
+    }
     /// Backward of [`Backend::grouped_linear`].
     fn grouped_linear_backward(
         &self,
@@ -567,6 +681,44 @@ pub trait TrainBackend: Backend {
         dy: &Self::Tensor,
         d_weight: &mut Self::Tensor,
     ) -> Result<Self::Tensor>;
+    /// [`Self::rms_norm_backward`] whose dx is added to the gradient of x so far.
+    fn rms_norm_backward_onto(
+        &self,
+        mut so_far: Self::Tensor,
+        (x, weight, eps): (&Self::Tensor, &Self::Tensor, f32),
+        dy: &Self::Tensor,
+        d_weight: &mut Self::Tensor,
+    ) -> Result<Self::Tensor> {
+        let dx = self.rms_norm_backward(x, weight, eps, dy, d_weight)?;
+        self.accumulate(&mut so_far, &dx)?;
+        Ok(so_far)
+    }
+    /// [`Backend::rms_norm_for_products`] where the weights of those products learn.
+    fn rms_norm_to_learn(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    ) -> Result<Self::Tensor> {
+        self.rms_norm(x, weight, eps)
+    }
+    /// [`Backend::feed_forward`] with what its backward needs.
+    fn feed_forward_saved(
+        &self,
+        of: &FeedForward<'_, Self::Tensor>,
+    ) -> Result<FeedForwardSaved<Self::Tensor>> {
+        of.by_parts(self)
+    }
+    /// Backward of [`Backend::feed_forward`]: dx; adds to the gradients of gate, up and down.
+    fn feed_forward_backward(
+        &self,
+        of: &FeedForward<'_, Self::Tensor>,
+        saved: &FeedForwardSaved<Self::Tensor>,
+        dy: &Self::Tensor,
+        to: [&mut Self::Tensor; 3],
+    ) -> Result<Self::Tensor> {
+        of.back_by_parts(self, saved, dy, to)
+    }
     /// Backward of [`Backend::swiglu`]: (d gate, d up).
     fn swiglu_backward(
         &self,
@@ -616,6 +768,14 @@ pub trait TrainBackend: Backend {
         route: &Route<Self::Tensor>,
         balance: Balance<'_>,
     ) -> Result<f32>;
+    /// [`Backend::dispatch`] for products by policy alone to read, whose weights learn.
+    fn dispatch_to_learn(
+        &self,
+        x: &Self::Tensor,
+        route: &Route<Self::Tensor>,
+    ) -> Result<Self::Tensor> {
+        self.dispatch(x, route)
+    }
     /// Backward of [`Backend::dispatch`]: `[T * k, D] -> [T, D]`, the plain sum of a row's slots.
     fn dispatch_backward(
         &self,
@@ -629,6 +789,15 @@ pub trait TrainBackend: Backend {
         route: &Route<Self::Tensor>,
         dy: &Self::Tensor,
     ) -> Result<(Self::Tensor, Self::Tensor)>;
+    /// [`Self::combine_backward`] whose d ys products by policy alone read.
+    fn combine_backward_for_products(
+        &self,
+        ys: &Self::Tensor,
+        route: &Route<Self::Tensor>,
+        dy: &Self::Tensor,
+    ) -> Result<(Self::Tensor, Self::Tensor)> {
+        self.combine_backward(ys, route, dy)
+    }
     /// Backward of [`Backend::log_prob`]: d hidden from `d_log_prob [T]`; adds to `d_weight [V, D]`.
     fn log_prob_backward(
         &self,

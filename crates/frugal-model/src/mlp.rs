@@ -1,6 +1,6 @@
 //! The dense feed-forward: down(silu(gate x) * up x).
 
-use frugal_core::backend::Backend;
+use frugal_core::backend::{Backend, FeedForward};
 
 use crate::error::Result;
 use crate::params::Mlp;
@@ -12,7 +12,11 @@ pub(crate) fn feed_forward<B: Backend>(
     params: &Mlp<B::Tensor>,
     x: &B::Tensor,
 ) -> Result<B::Tensor> {
-    let gate = forward.linear(x, &params.gate)?;
-    let up = forward.linear(x, &params.up)?;
-    forward.linear(&forward.b.swiglu(&gate, &up)?, &params.down)
+    Ok(forward.b.feed_forward(&FeedForward {
+        x,
+        gate: &params.gate,
+        up: &params.up,
+        down: &params.down,
+        route: None,
+    })?)
 }

@@ -7,7 +7,7 @@
 //!
 //! *Source*: DeepSeek-V3 report, section 2.1.2; V2 report, section 2.2.
 
-use frugal_core::backend::{Backend, Linear, Product};
+use frugal_core::backend::{Backend, FeedForward, Linear, Product};
 
 use crate::error::{Error, Result};
 use crate::mlp;
@@ -36,9 +36,13 @@ pub(crate) fn feed_forward<B: Backend>(
     let logits = b.linear(x, router)?;
     let route = b.route(&logits, params.router_bias.as_ref(), &moe.router())?;
     let xs = b.dispatch(x, &route)?;
-    let gate = b.grouped_linear(&xs, &params.experts.gate, &route)?;
-    let up = b.grouped_linear(&xs, &params.experts.up, &route)?;
-    let ys = b.grouped_linear(&b.swiglu(&gate, &up)?, &params.experts.down, &route)?;
+    let ys = b.feed_forward(&FeedForward {
+        x: &xs,
+        gate: &params.experts.gate,
+        up: &params.experts.up,
+        down: &params.experts.down,
+        route: Some(&route),
+    })?;
     let routed = b.combine(&ys, &route)?;
     match &params.shared {
         Some(shared) => Ok(b.add(&routed, &mlp::feed_forward(forward, shared, x)?)?),

@@ -109,6 +109,12 @@ impl<B: Backend> Forward<'_, B> {
         Ok(self.b.linear(x, linear)?)
     }
 
+    /// As [`Self::norm`], for [`Self::linear`] and the like alone to read.
+    pub(crate) fn norm_for_products(&self, x: &B::Tensor, weight: &B::Tensor) -> Result<B::Tensor> {
+        let epsilon = self.config.epsilon();
+        Ok(self.b.rms_norm_for_products(x, weight, epsilon)?)
+    }
+
     /// A norm with the config's epsilon.
     pub(crate) fn norm(&self, x: &B::Tensor, weight: &B::Tensor) -> Result<B::Tensor> {
         Ok(self.b.rms_norm(x, weight, self.config.epsilon())?)
@@ -161,16 +167,22 @@ pub(crate) fn layer<B: Backend>(
     x: &B::Tensor,
     cache: Option<LayerCache<'_, B::Tensor>>,
 ) -> Result<B::Tensor> {
-    let normed = forward.norm(x, &params.input_norm)?;
+    let normed = forward.norm_for_products(x, &params.input_norm)?;
     let attended = match &params.attention {
         Attention::Mla(params) => mla::attention(forward, params, &normed, cache)?,
         Attention::Gqa(params) => gqa::attention(forward, params, &normed, cache)?,
     };
     let x = forward.b.add(x, &attended)?;
-    let normed = forward.norm(&x, &params.post_norm)?;
     let fed = match &params.feed_forward {
-        FeedForward::Mlp(params) => mlp::feed_forward(forward, params, &normed)?,
-        FeedForward::Moe(params) => moe::feed_forward(forward, params, &normed)?,
+        FeedForward::Mlp(mlp) => mlp::feed_forward(
+            forward,
+            mlp,
+            &forward.norm_for_products(&x, &params.post_norm)?,
+        )?,
+        // The router reads it as it is.
+        FeedForward::Moe(moe) => {
+            moe::feed_forward(forward, moe, &forward.norm(&x, &params.post_norm)?)?
+        }
     };
     Ok(forward.b.add(&x, &fed)?)
 }

@@ -70,6 +70,20 @@ fn piece(x: &[f32], i: usize) -> &[f32] {
 }
 
 kernel! {
+    /// Replaces `up` by silu(gate) * up.
+    pub(super) fn swiglu_in_place<L>(l, gate: &[f32], up: &mut [f32]) {
+        let (g_parts, g_tail) = gate.as_chunks::<WIDTH>();
+        let (u_parts, u_tail) = up.as_chunks_mut::<WIDTH>();
+        for (g, u) in g_parts.iter().zip(u_parts) {
+            let g = l.load(g);
+            l.store(l.mul(l.mul(g, sigmoid(l, g)), l.load(u)), u);
+        }
+        let g = l.load_part(g_tail);
+        l.store_part(l.mul(l.mul(g, sigmoid(l, g)), l.load_part(u_tail)), u_tail);
+    }
+}
+
+kernel! {
     fn swiglu_piece<L>(l, gate: &[f32], up: &[f32], y: &mut [f32]) {
         let (g_parts, g_tail) = gate.as_chunks::<WIDTH>();
         let (u_parts, u_tail) = up.as_chunks::<WIDTH>();
@@ -95,7 +109,7 @@ fn swiglu_slopes<L: Lanes>(l: L, g: L::V, u: L::V, dy: L::V) -> (L::V, L::V) {
 }
 
 kernel! {
-    fn swiglu_backward_piece<L>(l, given: [&[f32]; 3], d_gate: &mut [f32], d_up: &mut [f32]) {
+    pub(super) fn swiglu_backward_piece<L>(l, given: [&[f32]; 3], d_gate: &mut [f32], d_up: &mut [f32]) {
         let [g, u, dy] = given;
         let (g_parts, g_tail) = g.as_chunks::<WIDTH>();
         let (u_parts, u_tail) = u.as_chunks::<WIDTH>();

@@ -143,6 +143,8 @@ impl Tiles {
         let pointers = Pointers {
             a: block.a.as_ptr(),
             a_next: block.a.as_ptr().wrapping_add(block.a_block),
+            a_row: block.a_row * size_of::<u32>(),
+            a_step: block.a_step * size_of::<u32>(),
             b: [panel(0), panel(1), panel(2), panel(3)],
             to,
         };
@@ -267,13 +269,17 @@ fn release() {
 }
 
 /// A product of two left tiles by up to two right tiles, or one by up to four, `steps` deep. Tiles are packed:
-/// step s of a left block or right panel is the 256 words from `s * 256` on.
+/// step s of a right panel is the 256 words from `s * 256` on; left tiles may lie apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileBlock<'a> {
     /// Left tiles: 16 rows of 16 pairs.
     pub(crate) a: &'a [u32],
     /// Words from a block of 16 left rows to the next.
     pub(crate) a_block: usize,
+    /// Words from a left row to the next.
+    pub(crate) a_row: usize,
+    /// Words from a left tile to the next.
+    pub(crate) a_step: usize,
     /// Blocks of 16 left rows, 1 or 2.
     pub(crate) row_tiles: usize,
     /// Right tiles: 16 pairs deep, 16 columns.
@@ -295,7 +301,10 @@ impl TileBlock<'_> {
         };
         assert!((1..=2).contains(&self.row_tiles) && (1..=most).contains(&self.panels));
         let depth = self.steps * TILE_WORDS;
-        assert!((self.row_tiles - 1) * self.a_block + depth <= self.a.len());
+        if let Some(last) = self.steps.checked_sub(1) {
+            let last = last * self.a_step + (TILE_ROWS - 1) * self.a_row + LANES;
+            assert!((self.row_tiles - 1) * self.a_block + last <= self.a.len());
+        }
         assert!((self.panels - 1) * self.b_panel + depth <= self.b.len());
     }
 }
@@ -303,6 +312,9 @@ impl TileBlock<'_> {
 struct Pointers {
     a: *const u32,
     a_next: *const u32,
+    /// Bytes from row to row and from tile to tile.
+    a_row: usize,
+    a_step: usize,
     b: [*const u32; PANELS_OF_FEW],
     to: Destination,
 }
@@ -346,15 +358,15 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
             "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
-            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm4, [{a} + {ar}]",
             "tileloadd tmm6, [{b} + {s}]",
             "tileloadd tmm7, [{b_next} + {s}]",
-            "tileloadd tmm5, [{a_next} + {s}]",
+            "tileloadd tmm5, [{a_next} + {ar}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 1024", "add {a_next}, 1024", "add {b}, 1024", "add {b_next}, 1024",
+            "add {a}, {at}", "add {a_next}, {at}", "add {b}, 1024", "add {b_next}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
             "tilestored [{c} + {t}], tmm0",
@@ -365,7 +377,7 @@ unsafe fn two_by_two(p: &Pointers, steps: usize) {
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
             b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
             c = in(reg) p.to.first, c_next = in(reg) p.next_rows(),
-            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            ar = in(reg) p.a_row, at = in(reg) p.a_step, s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -388,12 +400,12 @@ unsafe fn one_by_two(p: &Pointers, steps: usize) {
             "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
-            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm4, [{a} + {ar}]",
             "tileloadd tmm6, [{b} + {s}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b_next} + {s}]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {a}, 1024", "add {b}, 1024", "add {b_next}, 1024",
+            "add {a}, {at}", "add {b}, 1024", "add {b_next}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
             "tilestored [{c} + {t}], tmm0",
@@ -402,7 +414,7 @@ unsafe fn one_by_two(p: &Pointers, steps: usize) {
             a = inout(reg) p.a => _,
             b = inout(reg) p.b[0] => _, b_next = inout(reg) p.b[1] => _,
             c = in(reg) p.to.first,
-            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            ar = in(reg) p.a_row, at = in(reg) p.a_step, s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _,
             out("tmm7") _,
             options(nostack),
@@ -427,7 +439,7 @@ unsafe fn one_by_four(p: &Pointers, steps: usize) {
             "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
-            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm4, [{a} + {ar}]",
             "tileloadd tmm5, [{b0} + {s}]",
             "tdpbf16ps tmm0, tmm4, tmm5",
             "tileloadd tmm6, [{b1} + {s}]",
@@ -436,7 +448,7 @@ unsafe fn one_by_four(p: &Pointers, steps: usize) {
             "tdpbf16ps tmm2, tmm4, tmm7",
             "tileloadd tmm5, [{b3} + {s}]",
             "tdpbf16ps tmm3, tmm4, tmm5",
-            "add {a}, 1024", "add {b0}, 1024", "add {b1}, 1024", "add {b2}, 1024",
+            "add {a}, {at}", "add {b0}, 1024", "add {b1}, 1024", "add {b2}, 1024",
             "add {b3}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
@@ -449,7 +461,7 @@ unsafe fn one_by_four(p: &Pointers, steps: usize) {
             b0 = inout(reg) p.b[0] => _, b1 = inout(reg) p.b[1] => _,
             b2 = inout(reg) p.b[2] => _, b3 = inout(reg) p.b[3] => _,
             c = in(reg) p.to.first,
-            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            ar = in(reg) p.a_row, at = in(reg) p.a_step, s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -473,12 +485,12 @@ unsafe fn two_by_one(p: &Pointers, steps: usize) {
             "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
-            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm4, [{a} + {ar}]",
             "tileloadd tmm6, [{b} + {s}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a_next} + {s}]",
+            "tileloadd tmm5, [{a_next} + {ar}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
-            "add {a}, 1024", "add {a_next}, 1024", "add {b}, 1024",
+            "add {a}, {at}", "add {a_next}, {at}", "add {b}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
             "tilestored [{c} + {t}], tmm0",
@@ -487,7 +499,7 @@ unsafe fn two_by_one(p: &Pointers, steps: usize) {
             a = inout(reg) p.a => _, a_next = inout(reg) p.a_next => _,
             b = inout(reg) p.b[0] => _,
             c = in(reg) p.to.first, c_next = in(reg) p.next_rows(),
-            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            ar = in(reg) p.a_row, at = in(reg) p.a_step, s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm2") _, out("tmm4") _, out("tmm5") _,
             out("tmm6") _,
             options(nostack),
@@ -509,10 +521,10 @@ unsafe fn one_by_one(p: &Pointers, steps: usize) {
             "5:",
             "test {n}, {n}", "jz 3f",
             "2:",
-            "tileloadd tmm4, [{a} + {s}]",
+            "tileloadd tmm4, [{a} + {ar}]",
             "tileloadd tmm6, [{b} + {s}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "add {a}, 1024", "add {b}, 1024",
+            "add {a}, {at}", "add {b}, 1024",
             "dec {n}", "jnz 2b",
             "3:",
             "tilestored [{c} + {t}], tmm0",
@@ -520,7 +532,7 @@ unsafe fn one_by_one(p: &Pointers, steps: usize) {
             a = inout(reg) p.a => _,
             b = inout(reg) p.b[0] => _,
             c = in(reg) p.to.first,
-            s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
+            ar = in(reg) p.a_row, at = in(reg) p.a_step, s = in(reg) ROW_BYTES, t = in(reg) p.to.row_bytes, f = in(reg) usize::from(p.to.is_added),
             out("tmm0") _, out("tmm4") _, out("tmm6") _,
             options(nostack),
         );

@@ -362,6 +362,8 @@ fn meet(at: &At<'_>, tile: &Tile, first: usize, desk: &mut Desk<'_>) {
     let product = TileBlock {
         a: &desk.queries[first / LANES * at.widths.key..],
         a_block: 0,
+        a_row: LANES,
+        a_step: TILE_WORDS,
         row_tiles: 1,
         b: desk.keys,
         b_panel: at.widths.key,
@@ -456,6 +458,8 @@ fn mix(
         let product = TileBlock {
             a: desk.weights,
             a_block: 0,
+            a_row: LANES,
+            a_step: TILE_WORDS,
             row_tiles: 1,
             b: &desk.values[panel * KEYS_PANEL..],
             b_panel: KEYS_PANEL,

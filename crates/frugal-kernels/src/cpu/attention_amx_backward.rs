@@ -311,6 +311,8 @@ fn meet(
         let product = TileBlock {
             a: &a[block * width..],
             a_block: 0,
+            a_row: LANES,
+            a_step: TILE_WORDS,
             row_tiles: 1,
             b,
             b_panel: width,
@@ -360,6 +362,8 @@ fn add_to_queries(
         let product = TileBlock {
             a: desk.words.tiles,
             a_block: 0,
+            a_row: LANES,
+            a_step: TILE_WORDS,
             row_tiles: 1,
             b: &desk.words.key_columns[panel * KEYS_PANEL..],
             b_panel: KEYS_PANEL,
@@ -415,6 +419,8 @@ fn add_run(
                 let product = TileBlock {
                     a: &a[column * a_block + start / DEPTH * TILE_WORDS..],
                     a_block,
+                    a_row: LANES,
+                    a_step: TILE_WORDS,
                     row_tiles: (ROWS / LANES).min(columns - column),
                     b: &b[panel * RUN_PANEL..],
                     b_panel: RUN_PANEL,

@@ -24,13 +24,13 @@ use frugal_core::stored::Stored;
 
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::{
-    BlockProducts, Finish, Gemm, GemmError, HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Precision,
+    BlockProducts, Finish, Gemm, GemmError, HeadMat, HeadMatMut, HeadShape, MatMut, Precision,
 };
 use super::memory::Recycler;
 use super::pool::{Pool, PoolError};
 use super::rope::Turn;
 use super::stored::StoredWeight;
-use super::tensor::{Blank, Tensor, WeightPart, narrow_all};
+use super::tensor::{Blank, NarrowBlank, Tensor, WeightPart, narrow_all, with_wide};
 use super::vector::Level;
 use super::{activation, attention, divergence, head, layout, moe, norm, rope, route, sample};
 
@@ -159,10 +159,38 @@ impl Cpu {
         Blank::new(&self.memory, shape)
     }
 
+    pub(super) fn narrow(&self, shape: Shape) -> Result<NarrowBlank> {
+        NarrowBlank::new(&self.memory, shape)
+    }
+
     /// A tensor whose numbers `write` sets, all of them.
     pub(super) fn produce(&self, shape: Shape, write: impl FnOnce(&mut [f32])) -> Result<Tensor> {
         let mut blank = self.blank(shape)?;
         write(blank.values());
+        Ok(blank.done())
+    }
+
+    /// A tensor for products to read, whose numbers `write` sets piece by piece from the place it is
+    /// given. Where products round their operands to bf16 it is kept so.
+    pub(super) fn produce_for_products(
+        &self,
+        shape: Shape,
+        piece: usize,
+        write: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Tensor> {
+        if self.precision == Precision::F32 {
+            return self.produce(shape, |y| {
+                self.pool
+                    .for_each_chunk(y, piece, |i, y| write(i * piece, y));
+            });
+        }
+        let mut blank = self.narrow(shape)?;
+        self.pool.for_each_chunk(blank.values(), piece, |i, y| {
+            with_wide(y.len(), |wide| {
+                write(i * piece, wide);
+                narrow_all(self.level, wide, y);
+            });
+        });
         Ok(blank.done())
     }
 
@@ -313,9 +341,11 @@ impl Backend for Cpu {
         let dims = check::linear(x.shape(), w.weight.shape(), w.bias.map(Tensor::shape))?;
         let weight = w.weight.weight(self.gemm(), self.product(w.product))?;
         let bias = w.bias.map(|bias| bias.floats(OP)).transpose()?;
-        let values = x.floats(OP)?;
+        let numbers = weight.reads(x, OP)?;
         let mut y = self.blank(Shape::matrix(dims.rows, dims.n))?;
-        let from = Mat::dense(&values, dims.rows, dims.k).map_err(self.refused(OP))?;
+        let from = numbers
+            .matrix(dims.rows, dims.k)
+            .map_err(self.refused(OP))?;
         let to = MatMut::dense(y.values(), dims.rows, dims.n).map_err(self.refused(OP))?;
         let finish = Finish {
             bias: bias.as_deref(),
@@ -346,9 +376,9 @@ impl Backend for Cpu {
         let dims = check::grouped_linear(xs.shape(), weight.shape(), &moe::shapes(route))?;
         let (_, offsets) = moe::followed(OP, dims.route, route)?;
         let weight = weight.weight(self.gemm(), self.product(Product::Policy))?;
-        let (values, slots) = (xs.floats(OP)?, dims.route.slots());
+        let (numbers, slots) = (weight.reads(xs, OP)?, dims.route.slots());
         let mut y = self.blank(Shape::matrix(slots, dims.n))?;
-        let from = Mat::dense(&values, slots, dims.k).map_err(self.refused(OP))?;
+        let from = numbers.matrix(slots, dims.k).map_err(self.refused(OP))?;
         let to = MatMut::dense(y.values(), slots, dims.n).map_err(self.refused(OP))?;
         weight
             .grouped_nt(self.gemm(), (from, offsets), to, Finish::SET)

@@ -4,29 +4,40 @@
 //! order, so that a step gives the same bits at any number of threads.
 
 use frugal_core::backend::{
-    AdamW, Attention, AttentionGrads, AttentionSaved, Balance, Divergence, Head, Keys, Linear,
-    Muon, RopeColumns, Route, Router, TrainBackend,
+    AdamW, Attention, AttentionGrads, AttentionSaved, Balance, Divergence, FeedForward,
+    FeedForwardSaved, Head, Keys, Linear, Muon, RopeColumns, Route, Router, TrainBackend,
 };
 use frugal_core::error::Result;
 use frugal_core::ops::check::{self, LinearGradShapes};
 
 use super::backend::Cpu;
-use super::gemm::{Finish, Mat, MatMut, StackMut, StackShape, Update};
+use super::gemm::{Finish, MatMut, StackMut, StackShape, Update};
 use super::rope::Turn;
 use super::tensor::{Tensor, WeightPart};
 use super::{
-    activation, attention, attention_backward, divergence, head, layout, moe, norm, optim, rope,
-    route,
+    activation, attention, attention_backward, divergence, feed_forward, head, layout, moe, norm,
+    optim, rope, route,
 };
 
-impl TrainBackend for Cpu {
-    fn linear_backward(
+/// Numbers of a piece of clearing.
+const CLEARED: usize = 64 * 1024;
+
+impl Cpu {
+    /// Room for dx, or the sum so far that it is added to.
+    fn room_for(&self, x: &Tensor, so_far: Option<Tensor>) -> Result<(Tensor, Finish<'static>)> {
+        Ok(match so_far {
+            Some(so_far) => (so_far, Finish::ADD),
+            None => (self.blank(x.shape())?.done(), Finish::SET),
+        })
+    }
+
+    /// dx of a product, added to `so_far`; adds to the gradients of weight and bias.
+    fn through_linear(
         &self,
-        x: &Tensor,
-        w: Linear<'_, Tensor>,
+        so_far: Option<Tensor>,
+        (x, w): (&Tensor, Linear<'_, Tensor>),
         dy: &Tensor,
-        d_weight: &mut Tensor,
-        d_bias: Option<&mut Tensor>,
+        (d_weight, d_bias): (&mut Tensor, Option<&mut Tensor>),
     ) -> Result<Tensor> {
         const OP: &str = "linear_backward";
         let gradients = LinearGradShapes {
@@ -40,31 +51,34 @@ impl TrainBackend for Cpu {
         let packed = w
             .weight
             .packed(self.gemm(), precision, &WeightPart::Whole)?;
-        let (x_values, dy_values) = (x.floats(OP)?, dy.floats(OP)?);
-        let from = Mat::dense(&x_values, dims.rows, dims.k).map_err(self.refused(OP))?;
-        let dy = Mat::dense(&dy_values, dims.rows, dims.n).map_err(self.refused(OP))?;
-        let mut dx = self.blank(x.shape())?;
-        let to = MatMut::dense(dx.values(), dims.rows, dims.k).map_err(self.refused(OP))?;
-        self.gemm()
-            .nn(dy, &packed, to, Finish::SET)
-            .map_err(self.refused(OP))?;
-        d_weight.change(OP, |d_weight| {
-            let to = MatMut::dense(d_weight, dims.n, dims.k).map_err(self.refused(OP))?;
-            self.gemm()
-                .tn(dy, from, to, (precision, Update::Add))
-                .map_err(self.refused(OP))
-        })??;
+        let (x_numbers, dy_numbers) = (x.numbers(OP)?, dy.numbers(OP)?);
+        let refused = self.refused(OP);
+        let from = x_numbers.matrix(dims.rows, dims.k).map_err(&refused)?;
+        let back = dy_numbers.matrix(dims.rows, dims.n).map_err(&refused)?;
+        let (mut dx, finish) = self.room_for(x, so_far)?;
+        dx.change(OP, |dx| {
+            let to = MatMut::dense(dx, dims.rows, dims.k)?;
+            self.gemm().nn(back, &packed, to, finish)
+        })?
+        .map_err(&refused)?;
+        d_weight
+            .change(OP, |d_weight| {
+                let to = MatMut::dense(d_weight, dims.n, dims.k)?;
+                self.gemm().tn(back, from, to, (precision, Update::Add))
+            })?
+            .map_err(&refused)?;
         if let Some(d_bias) = d_bias {
-            d_bias.change(OP, |d_bias| norm::add_columns(self, &dy_values, d_bias))?;
+            let dy = dy.floats(OP)?;
+            d_bias.change(OP, |d_bias| norm::add_columns(self, &dy, d_bias))?;
         }
-        Ok(dx.done())
+        Ok(dx)
     }
 
-    fn grouped_linear_backward(
+    /// As [`Self::through_linear`] by experts.
+    fn through_experts(
         &self,
-        xs: &Tensor,
-        weight: &Tensor,
-        route: &Route<Tensor>,
+        so_far: Option<Tensor>,
+        (xs, weight, route): (&Tensor, &Tensor, &Route<Tensor>),
         dy: &Tensor,
         d_weight: &mut Tensor,
     ) -> Result<Tensor> {
@@ -79,22 +93,77 @@ impl TrainBackend for Cpu {
         let (_, offsets) = moe::followed(OP, dims.route, route)?;
         let packed = weight.packed(self.gemm(), self.precision, &WeightPart::Whole)?;
         let slots = dims.route.slots();
-        let (x_values, dy_values) = (xs.floats(OP)?, dy.floats(OP)?);
-        let from = Mat::dense(&x_values, slots, dims.k).map_err(self.refused(OP))?;
-        let dy = Mat::dense(&dy_values, slots, dims.n).map_err(self.refused(OP))?;
-        let mut dx = self.blank(xs.shape())?;
-        let to = MatMut::dense(dx.values(), slots, dims.k).map_err(self.refused(OP))?;
-        self.gemm()
-            .grouped_nn(dy, offsets, &packed, to, Finish::SET)
-            .map_err(self.refused(OP))?;
+        let (x_numbers, dy_numbers) = (xs.numbers(OP)?, dy.numbers(OP)?);
+        let refused = self.refused(OP);
+        let from = x_numbers.matrix(slots, dims.k).map_err(&refused)?;
+        let back = dy_numbers.matrix(slots, dims.n).map_err(&refused)?;
+        let (mut dx, finish) = self.room_for(xs, so_far)?;
+        dx.change(OP, |dx| {
+            let to = MatMut::dense(dx, slots, dims.k)?;
+            self.gemm().grouped_nn(back, offsets, &packed, to, finish)
+        })?
+        .map_err(&refused)?;
         let shape = StackShape::dense(dims.route.n_experts, dims.n, dims.k);
-        d_weight.change(OP, |d_weight| {
-            let to = StackMut::new(d_weight, shape).map_err(self.refused(OP))?;
-            self.gemm()
-                .grouped_tn(dy, from, offsets, to, (self.precision, Update::Add))
-                .map_err(self.refused(OP))
-        })??;
-        Ok(dx.done())
+        d_weight
+            .change(OP, |d_weight| {
+                let to = StackMut::new(d_weight, shape)?;
+                let update = (self.precision, Update::Add);
+                self.gemm().grouped_tn(back, from, offsets, to, update)
+            })?
+            .map_err(&refused)?;
+        Ok(dx)
+    }
+}
+
+impl TrainBackend for Cpu {
+    fn linear_backward(
+        &self,
+        x: &Tensor,
+        w: Linear<'_, Tensor>,
+        dy: &Tensor,
+        d_weight: &mut Tensor,
+        d_bias: Option<&mut Tensor>,
+    ) -> Result<Tensor> {
+        self.through_linear(None, (x, w), dy, (d_weight, d_bias))
+    }
+
+    fn linear_backward_onto(
+        &self,
+        so_far: Tensor,
+        of: (&Tensor, Linear<'_, Tensor>),
+        dy: &Tensor,
+        to: (&mut Tensor, Option<&mut Tensor>),
+    ) -> Result<Tensor> {
+        self.through_linear(Some(so_far), of, dy, to)
+    }
+
+    fn grouped_linear_backward(
+        &self,
+        xs: &Tensor,
+        weight: &Tensor,
+        route: &Route<Tensor>,
+        dy: &Tensor,
+        d_weight: &mut Tensor,
+    ) -> Result<Tensor> {
+        self.through_experts(None, (xs, weight, route), dy, d_weight)
+    }
+
+    fn rms_norm_to_learn(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+        norm::rms_norm_for_products(self, x, weight, eps)
+    }
+
+    fn feed_forward_saved(&self, of: &FeedForward<'_, Tensor>) -> Result<FeedForwardSaved<Tensor>> {
+        feed_forward::feed_forward_saved(self, of)
+    }
+
+    fn feed_forward_backward(
+        &self,
+        of: &FeedForward<'_, Tensor>,
+        saved: &FeedForwardSaved<Tensor>,
+        dy: &Tensor,
+        to: [&mut Tensor; 3],
+    ) -> Result<Tensor> {
+        feed_forward::feed_forward_backward(self, of, saved, dy, to)
     }
 
     fn gather_backward(&self, ids: &[u32], dy: &Tensor, d_table: &mut Tensor) -> Result<()> {
@@ -109,7 +178,17 @@ impl TrainBackend for Cpu {
         dy: &Tensor,
         d_weight: &mut Tensor,
     ) -> Result<Tensor> {
-        norm::rms_norm_backward(self, (x, weight), eps, dy, d_weight)
+        norm::rms_norm_backward(self, (x, weight, eps), None, dy, d_weight)
+    }
+
+    fn rms_norm_backward_onto(
+        &self,
+        so_far: Tensor,
+        of: (&Tensor, &Tensor, f32),
+        dy: &Tensor,
+        d_weight: &mut Tensor,
+    ) -> Result<Tensor> {
+        norm::rms_norm_backward(self, of, Some(so_far), dy, d_weight)
     }
 
     fn swiglu_backward(&self, gate: &Tensor, up: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -167,6 +246,10 @@ impl TrainBackend for Cpu {
         route::balance_loss(self, (logits, router), route, balance)
     }
 
+    fn dispatch_to_learn(&self, x: &Tensor, route: &Route<Tensor>) -> Result<Tensor> {
+        moe::dispatch_for_products(self, x, route)
+    }
+
     fn dispatch_backward(&self, dxs: &Tensor, route: &Route<Tensor>) -> Result<Tensor> {
         moe::dispatch_backward(self, dxs, route)
     }
@@ -177,7 +260,16 @@ impl TrainBackend for Cpu {
         route: &Route<Tensor>,
         dy: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        moe::combine_backward(self, ys, route, dy)
+        moe::combine_backward(self, (ys, false), route, dy)
+    }
+
+    fn combine_backward_for_products(
+        &self,
+        ys: &Tensor,
+        route: &Route<Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        moe::combine_backward(self, (ys, true), route, dy)
     }
 
     fn log_prob_backward(
@@ -207,7 +299,10 @@ impl TrainBackend for Cpu {
     }
 
     fn clear(&self, x: &mut Tensor) -> Result<()> {
-        x.change("clear", |values| values.fill(0.0))
+        x.change("clear", |values| {
+            self.pool
+                .for_each_chunk(values, CLEARED, |_, values| values.fill(0.0));
+        })
     }
 
     fn norm_squared(&self, tensors: &[&Tensor]) -> Result<f64> {

@@ -139,7 +139,7 @@ impl<'a> Ready<'a> {
         let out = MatMut::dense(logits, rows, self.vocabulary).map_err(&refused)?;
         let hidden = self.hidden(first, rows)?;
         self.weight
-            .nt(self.cpu.gemm(), hidden, out, Finish::SET)
+            .nt(self.cpu.gemm(), hidden.into(), out, Finish::SET)
             .map_err(&refused)
     }
 

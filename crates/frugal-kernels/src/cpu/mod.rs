@@ -36,6 +36,7 @@ mod attention_backward;
 mod attention_tiles;
 mod backend_train;
 mod divergence;
+mod feed_forward;
 mod head;
 mod layout;
 mod memory;

@@ -11,14 +11,17 @@ use frugal_core::ops::check::{self, RouteDims};
 use frugal_core::shape::Shape;
 
 use super::backend::Cpu;
+use super::gemm::Precision;
 use super::layout::copy_rows;
 use super::memory::Block;
 use super::pool::DisjointMut;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, narrow_all, with_wide};
 use super::vector::{WIDTH, add_into, axpy, kernel};
 
 /// Numbers of a piece of moving work.
 const MOVED: usize = 16 * 1024;
+/// Those of a piece that stays in the first-level cache.
+const NEAR: usize = 4 * 1024;
 
 fn rows_of_a_piece(width: usize) -> usize {
     (MOVED / width.max(1)).clamp(1, 1024)
@@ -93,6 +96,29 @@ pub(super) fn dispatch(cpu: &Cpu, x: &Tensor, route: &Route<Tensor>) -> Result<T
     cpu.produce(Shape::matrix(order.len(), dims.width), |y| {
         let from = |slot: usize| order.get(slot).map_or(0, |position| *position as usize / k);
         copy_rows(cpu, values, from, (y, dims.width));
+    })
+}
+
+/// As [`dispatch`], for products to read.
+pub(super) fn dispatch_for_products(
+    cpu: &Cpu,
+    x: &Tensor,
+    route: &Route<Tensor>,
+) -> Result<Tensor> {
+    let dims = check::dispatch(x.shape(), &shapes(route))?;
+    let (order, _) = followed("dispatch", dims.route, route)?;
+    let values = x.floats("dispatch")?;
+    let values: &[f32] = &values;
+    let (k, width) = (dims.route.top_k.max(1), dims.width);
+    let shape = Shape::matrix(order.len(), width);
+    // A piece is in the first-level cache until it is rounded.
+    let piece = (NEAR / width.max(1)).max(1) * width;
+    cpu.produce_for_products(shape, piece, |start, y| {
+        for (r, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
+            let position = order.get(start / width.max(1) + r);
+            let from = position.map_or(0, |position| *position as usize / k) * width;
+            y.copy_from_slice(values.get(from..from + width).unwrap_or(&[]));
+        }
     })
 }
 
@@ -184,9 +210,10 @@ kernel! {
     }
 }
 
+/// d ys is rounded where products read it, `is_for_products`.
 pub(super) fn combine_backward(
     cpu: &Cpu,
-    ys: &Tensor,
+    (ys, is_for_products): (&Tensor, bool),
     route: &Route<Tensor>,
     dy: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
@@ -198,26 +225,43 @@ pub(super) fn combine_backward(
     let (values, weights, dy): (&[f32], &[f32], &[f32]) = (&values, &weights, &dy_values);
     let (k, width) = (dims.route.top_k, dims.width);
     let rows = rows_of_a_piece(width);
-    cpu.produce_pair([ys.shape(), route.weights.shape()], |d_ys, d_weights| {
-        let d_ys = DisjointMut::new(d_ys);
+    let slope = |position: usize, d_y: &mut [f32]| {
+        let slot = slots.get(position).map_or(0, |slot| *slot as usize);
+        let row = position / k * width;
+        let y = values.get(slot * width..(slot + 1) * width).unwrap_or(&[]);
+        let dy = dy.get(row..row + width).unwrap_or(&[]);
+        let weight = weights.get(position).copied().unwrap_or(0.0);
+        slot_backward(cpu.level, y, dy, weight, d_y)
+    };
+    let place = |position: usize| {
+        let slot = slots.get(position).map_or(0, |slot| *slot as usize);
+        slot * width..(slot + 1) * width
+    };
+    let mut d_weights = cpu.blank(route.weights.shape())?;
+    if is_for_products && cpu.precision == Precision::Bf16 {
+        let mut d_ys = cpu.narrow(ys.shape())?;
+        let to = DisjointMut::new(d_ys.values());
         cpu.pool
-            .for_each_chunk(d_weights, rows * k, |i, d_weights| {
-                for (j, d_weight) in d_weights.iter_mut().enumerate() {
-                    let position = i * rows * k + j;
-                    let slot = slots.get(position).map_or(0, |slot| *slot as usize);
-                    let range = slot * width..(slot + 1) * width;
-                    let row = position / k * width;
-                    // SAFETY: slots are a permutation (made by `plan` or checked by `route_plan`), so
-                    // each is met once.
-                    let d_y = unsafe { d_ys.slice(range.clone()) };
-                    *d_weight = slot_backward(
-                        cpu.level,
-                        values.get(range).unwrap_or(&[]),
-                        dy.get(row..row + width).unwrap_or(&[]),
-                        weights.get(position).copied().unwrap_or(0.0),
-                        d_y,
-                    );
-                }
+            .for_each_chunk(d_weights.values(), rows * k, |i, d_weights| {
+                with_wide(width, |wide| {
+                    for (position, d_weight) in (i * rows * k..).zip(d_weights) {
+                        *d_weight = slope(position, wide);
+                        // SAFETY: slots are a permutation (made by `plan` or checked by
+                        // `route_plan`), so each is met once.
+                        narrow_all(cpu.level, wide, unsafe { to.slice(place(position)) });
+                    }
+                });
             });
-    })
+        return Ok((d_ys.done(), d_weights.done()));
+    }
+    let mut d_ys = cpu.blank(ys.shape())?;
+    let to = DisjointMut::new(d_ys.values());
+    cpu.pool
+        .for_each_chunk(d_weights.values(), rows * k, |i, d_weights| {
+            for (position, d_weight) in (i * rows * k..).zip(d_weights) {
+                // SAFETY: as above.
+                *d_weight = slope(position, unsafe { to.slice(place(position)) });
+            }
+        });
+    Ok((d_ys.done(), d_weights.done()))
 }

@@ -58,10 +58,28 @@ pub(super) fn rms_norm_first(cpu: &Cpu, x: &Tensor, weight: &Tensor, eps: f32) -
     })
 }
 
+/// As [`rms_norm`], for products to read.
+pub(super) fn rms_norm_for_products(
+    cpu: &Cpu,
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Result<Tensor> {
+    let dims = check::rms_norm(x.shape(), weight.shape(), eps)?;
+    let (input, weight) = (x.floats("rms_norm")?, weight.floats("rms_norm")?);
+    let (input, weight): (&[f32], &[f32]) = (&input, &weight);
+    let piece = runs_of_a_piece(dims.width) * dims.width;
+    cpu.produce_for_products(x.shape(), piece, |start, y| {
+        let x = input.get(start..start + y.len()).unwrap_or(&[]);
+        norm_runs(cpu.level, x, weight, eps, y);
+    })
+}
+
+/// dx is added to `so_far`, where there is such.
 pub(super) fn rms_norm_backward(
     cpu: &Cpu,
-    (x, weight): (&Tensor, &Tensor),
-    eps: f32,
+    (x, weight, eps): (&Tensor, &Tensor, f32),
+    so_far: Option<Tensor>,
     dy: &Tensor,
     d_weight: &mut Tensor,
 ) -> Result<Tensor> {
@@ -77,7 +95,12 @@ pub(super) fn rms_norm_backward(
         .f32s_mut()
         .get_mut(..pieces * width)
         .unwrap_or_default();
-    let dx = cpu.produce(x.shape(), |dx| {
+    let is_added = so_far.is_some();
+    let mut dx = match so_far {
+        Some(so_far) => so_far,
+        None => cpu.blank(x.shape())?.done(),
+    };
+    dx.change(OP, |dx| {
         let (x, dy, weight): (&[f32], &[f32], &[f32]) = (&x_values, &dy_values, &weight);
         cpu.pool
             .for_each_chunk_pair((dx, piece), (&mut *sums, width), |i, dx, sums| {
@@ -87,6 +110,7 @@ pub(super) fn rms_norm_backward(
                     dy: dy.get(range).unwrap_or(&[]),
                     weight,
                     eps,
+                    is_added,
                 };
                 norm_runs_backward(cpu.level, &given, dx, sums);
             });
@@ -160,6 +184,8 @@ struct Given<'a> {
     dy: &'a [f32],
     weight: &'a [f32],
     eps: f32,
+    /// Whether dx is added to what is there.
+    is_added: bool,
 }
 
 kernel! {
@@ -168,6 +194,7 @@ kernel! {
     fn norm_runs_backward<L>(l, given: &Given<'_>, dx: &mut [f32], sums: &mut [f32]) {
         let width = given.weight.len().max(1);
         let (w_parts, w_tail) = given.weight.as_chunks::<WIDTH>();
+        let is_added = given.is_added;
         sums.fill(0.0);
         let runs = given.x.chunks_exact(width).zip(given.dy.chunks_exact(width));
         for ((x, dy), dx) in runs.zip(dx.chunks_exact_mut(width)) {
@@ -193,13 +220,15 @@ kernel! {
             let inputs = x_parts.iter().zip(dy_parts).zip(w_parts);
             for (((x, dy), w), (dx, sum)) in inputs.zip(dx_parts.iter_mut().zip(sum_parts)) {
                 let (x, scaled) = (l.load(x), l.mul(l.load(dy), r));
-                l.store(l.neg_mul_add(x, pull, l.mul(scaled, l.load(w))), dx);
+                let slope = l.neg_mul_add(x, pull, l.mul(scaled, l.load(w)));
+                l.store(if is_added { l.add(l.load(dx), slope) } else { slope }, dx);
                 l.store(l.mul_add(scaled, x, l.load(sum)), sum);
             }
             if !dx_tail.is_empty() {
                 let (x, scaled) = (l.load_part(x_tail), l.mul(l.load_part(dy_tail), r));
-                let dx = l.neg_mul_add(x, pull, l.mul(scaled, l.load_part(w_tail)));
-                l.store_part(dx, dx_tail);
+                let slope = l.neg_mul_add(x, pull, l.mul(scaled, l.load_part(w_tail)));
+                let slope = if is_added { l.add(l.load_part(dx_tail), slope) } else { slope };
+                l.store_part(slope, dx_tail);
                 l.store_part(l.mul_add(scaled, x, l.load_part(sum_tail)), sum_tail);
             }
         }

@@ -135,6 +135,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// As [`Self::threads`] for calls from here: inside a task there is one.
+    pub fn threads_here(&self) -> usize {
+        if IN_TASK.get() { 1 } else { self.threads() }
+    }
+
     /// Runs `task(i)` once for each `i < count`, in no particular order, and returns when all have
     /// ended. A panic in a task reaches the caller after the others have stopped. A call from
     /// inside a task, or while another thread's call is under way, runs in line.

@@ -6,6 +6,7 @@
 //!
 //! Read next: [`super::backend`].
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,7 +17,7 @@ use frugal_core::shape::Shape;
 use half::bf16;
 
 use super::gemm::{
-    BlockProducts, Finish, Gemm, GemmError, Mat, MatMut, PackedWeight, Precision, Stack,
+    BlockProducts, Factor, Finish, Gemm, GemmError, Mat, MatMut, PackedWeight, Precision, Stack,
     StackShape, StoredFactor,
 };
 use super::memory::{Block, Recycler};
@@ -50,6 +51,50 @@ impl Blank {
     pub(super) fn done(self) -> Tensor {
         Tensor::new(self.shape, DType::F32, self.block)
     }
+}
+
+/// As [`Blank`], of bf16.
+#[derive(Debug)]
+pub(super) struct NarrowBlank {
+    shape: Shape,
+    block: Block,
+}
+
+impl NarrowBlank {
+    /// Memory for a tensor of bf16, with whatever it held last.
+    ///
+    /// # Errors
+    /// If the shape has more elements than can be addressed.
+    pub(super) fn new(home: &Arc<Recycler>, shape: Shape) -> Result<Self> {
+        let block = home.take(shape.checked_elements()?.saturating_mul(size_of::<bf16>()));
+        Ok(Self { shape, block })
+    }
+
+    /// Its numbers.
+    pub(super) fn values(&mut self) -> &mut [bf16] {
+        let len = self.shape.elements();
+        part_mut(self.block.bf16s_mut(), len)
+    }
+
+    /// The tensor.
+    pub(super) fn done(self) -> Tensor {
+        Tensor::new(self.shape, DType::Bf16, self.block)
+    }
+}
+
+thread_local! {
+    /// Numbers before they are rounded.
+    static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's memory for `len` numbers before they are rounded.
+pub(super) fn with_wide(len: usize, f: impl FnOnce(&mut [f32])) {
+    WIDE.with_borrow_mut(|wide| {
+        if wide.len() < len {
+            wide.resize(len, 0.0);
+        }
+        f(part_mut(wide, len));
+    });
 }
 
 /// A handle on numbers: f32, bf16 or indices in memory, or a weight in the form of its file. Cloning
@@ -124,11 +169,19 @@ pub(super) enum Weight<'a> {
 }
 
 impl Weight<'_> {
+    /// The numbers of `x` as products with this weight take them.
+    pub(super) fn reads<'x>(&self, x: &'x Tensor, op: &'static str) -> Result<Numbers<'x>> {
+        match self {
+            Self::Packed(_) => x.numbers(op),
+            Self::Stored(_) => x.floats(op).map(Numbers::Floats),
+        }
+    }
+
     /// `out = a Wᵀ`, finished; see [`Gemm::nt`].
     pub(super) fn nt(
         &self,
         gemm: Gemm<'_>,
-        a: Mat<'_>,
+        a: Factor<'_>,
         out: MatMut<'_>,
         finish: Finish<'_>,
     ) -> std::result::Result<(), GemmError> {
@@ -142,7 +195,7 @@ impl Weight<'_> {
     pub(super) fn grouped_nt(
         &self,
         gemm: Gemm<'_>,
-        (a, offsets): (Mat<'_>, &[u32]),
+        (a, offsets): (Factor<'_>, &[u32]),
         out: MatMut<'_>,
         finish: Finish<'_>,
     ) -> std::result::Result<(), GemmError> {
@@ -174,6 +227,47 @@ pub(super) enum Floats<'a> {
     Own(&'a [f32]),
     /// Decoded; the first `len` of the block.
     Decoded(Block, usize),
+}
+
+/// Numbers of a tensor for a product.
+#[derive(Debug)]
+pub(super) enum Numbers<'a> {
+    /// f32.
+    Floats(Floats<'a>),
+    /// bf16, as stored.
+    Narrow(&'a [bf16]),
+}
+
+impl Numbers<'_> {
+    /// Some rows as a matrix.
+    pub(super) fn rows(
+        &self,
+        rows: Range<usize>,
+        cols: usize,
+    ) -> std::result::Result<Factor<'_>, GemmError> {
+        let range = rows.start * cols..rows.end * cols;
+        match self {
+            Self::Floats(values) => {
+                let values = values.get(range).unwrap_or(&[]);
+                Mat::dense(values, rows.len(), cols).map(Factor::from)
+            }
+            Self::Narrow(values) => {
+                Factor::narrow(values.get(range).unwrap_or(&[]), rows.len(), cols)
+            }
+        }
+    }
+
+    /// The numbers as a matrix.
+    pub(super) fn matrix(
+        &self,
+        rows: usize,
+        cols: usize,
+    ) -> std::result::Result<Factor<'_>, GemmError> {
+        match self {
+            Self::Floats(values) => Mat::dense(values, rows, cols).map(Factor::from),
+            Self::Narrow(values) => Factor::narrow(values, rows, cols),
+        }
+    }
 }
 
 impl std::ops::Deref for Floats<'_> {
@@ -317,6 +411,17 @@ impl Tensor {
             widen_all(self.body.block.home().level(), narrow, wide);
         }
         Ok(Floats::Decoded(block, len))
+    }
+
+    /// Its numbers for a product, which takes bf16 as they are.
+    ///
+    /// # Errors
+    /// If it holds indices.
+    pub(super) fn numbers(&self, op: &'static str) -> Result<Numbers<'_>> {
+        match self.stored_bf16() {
+            Some(narrow) => Ok(Numbers::Narrow(narrow)),
+            None => self.floats(op).map(Numbers::Floats),
+        }
     }
 
     /// The stored numbers, where they are f32.
@@ -530,7 +635,7 @@ pub(super) fn widen(narrow: &[bf16], wide: &mut [f32]) {
 
 kernel! {
     /// As [`widen`], for many numbers.
-    fn widen_all<L>(_l, narrow: &[bf16], wide: &mut [f32]) {
+    pub(super) fn widen_all<L>(_l, narrow: &[bf16], wide: &mut [f32]) {
         widen(narrow, wide);
     }
 }

@@ -8,6 +8,7 @@
 
 mod integer;
 mod laws;
+mod learning;
 mod program;
 
 use frugal_core::conformance::{self, Rounding};

@@ -38,6 +38,7 @@ pub(crate) fn everything<B: TrainBackend>(b: &B) -> Results {
     experts(b, &mut results);
     heads(b, &mut results);
     updates(b, &mut results);
+    crate::learning::learning(b, &mut results);
     results
 }
 

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use frugal_core::backend::{
-    Attention, AttentionSaved, Context, Divergence, Keys, Product, RopeColumns, Route, Router,
+    Attention, AttentionSaved, Context, Divergence, FeedForwardSaved, Keys, Product, RopeColumns,
+    Route, Router,
 };
 use frugal_core::shape::{Rows, Shape};
 
@@ -51,6 +52,7 @@ pub(super) enum Op<T> {
         weight: Var<T>,
         eps: f32,
     },
+    FeedForward(Box<FeedForwardNode<T>>),
     Swiglu {
         gate: Var<T>,
         up: Var<T>,
@@ -99,6 +101,15 @@ pub(super) enum Op<T> {
         temperature: f32,
     },
     Divergence(Box<DivergenceNode<T>>),
+}
+
+#[derive(Debug)]
+pub(super) struct FeedForwardNode<T> {
+    pub(super) x: Var<T>,
+    /// Gate, up, down.
+    pub(super) weights: [Var<T>; 3],
+    pub(super) route: Option<Route<T>>,
+    pub(super) saved: FeedForwardSaved<T>,
 }
 
 #[derive(Debug)]

@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use frugal_core::backend::{
-    Attention, Backend, Context, Divergence, Head, HeadProduct, Keys, Linear, LogProbs, Picked,
-    RopeColumns, Route, Router, Sampling, TrainBackend,
+    Attention, Backend, Context, Divergence, FeedForward, Head, HeadProduct, Keys, Linear,
+    LogProbs, Picked, RopeColumns, Route, Router, Sampling, TrainBackend,
 };
 use frugal_core::dtype::{DType, Data};
 use frugal_core::error::{Error, Result};
 use frugal_core::shape::{Rows, Shape};
 use frugal_core::stored::Stored;
 
-use super::node::{AttentionNode, DivergenceNode, Node, Op, OwnedKeys, Source};
+use super::node::{AttentionNode, DivergenceNode, FeedForwardNode, Node, Op, OwnedKeys, Source};
 use super::{State, Tape, Var};
 
 const fn unsupported(op: &'static str, reason: &'static str) -> Error {
@@ -222,6 +222,48 @@ impl<B: TrainBackend> Backend for Tape<'_, B> {
         )
     }
 
+    fn rms_norm_for_products(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+    ) -> Result<Self::Tensor> {
+        let value = self
+            .backend
+            .rms_norm_to_learn(&x.value, &weight.value, eps)?;
+        Ok(
+            self.note(value, &[x.source, weight.source], |_| Op::RmsNorm {
+                x: x.clone(),
+                weight: weight.clone(),
+                eps,
+            }),
+        )
+    }
+
+    fn feed_forward(&self, of: &FeedForward<'_, Self::Tensor>) -> Result<Self::Tensor> {
+        let route = of.route.map(plain);
+        let below = FeedForward {
+            x: &of.x.value,
+            gate: &of.gate.value,
+            up: &of.up.value,
+            down: &of.down.value,
+            route: route.as_ref(),
+        };
+        let inputs = [of.x.source, of.gate.source, of.up.source, of.down.source];
+        if !is_live(&inputs) {
+            return self.backend.feed_forward(&below).map(constant);
+        }
+        let saved = self.backend.feed_forward_saved(&below)?;
+        let value = saved.output.clone();
+        let node = FeedForwardNode {
+            x: of.x.clone(),
+            weights: [of.gate, of.up, of.down].map(Clone::clone),
+            route,
+            saved,
+        };
+        Ok(self.note(value, &inputs, |_| Op::FeedForward(Box::new(node))))
+    }
+
     fn swiglu(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Result<Self::Tensor> {
         let value = self.backend.swiglu(&gate.value, &up.value)?;
         Ok(self.note(value, &[gate.source, up.source], |_| Op::Swiglu {
@@ -374,7 +416,7 @@ impl<B: TrainBackend> Backend for Tape<'_, B> {
 
     fn dispatch(&self, x: &Self::Tensor, route: &Route<Self::Tensor>) -> Result<Self::Tensor> {
         let route = plain(route);
-        let value = self.backend.dispatch(&x.value, &route)?;
+        let value = self.backend.dispatch_to_learn(&x.value, &route)?;
         Ok(self.note(value, &[x.source], |_| Op::Dispatch { x: x.source, route }))
     }
 

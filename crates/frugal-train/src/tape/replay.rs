@@ -3,11 +3,11 @@
 //! A gradient is moved into its slot when it is the first to arrive and added when it is not, so a
 //! value read once costs no addition and no zeros. A node whose outputs received nothing is skipped.
 
-use frugal_core::backend::{Head, Linear, TrainBackend};
+use frugal_core::backend::{FeedForward, Head, Linear, TrainBackend};
 use frugal_core::error::{Error, Result, expect_shape};
 use frugal_core::shape::Shape;
 
-use super::node::{AttentionNode, DivergenceNode, Node, Op, Source};
+use super::node::{AttentionNode, DivergenceNode, FeedForwardNode, Node, Op, Source};
 use super::{Grads, Var};
 
 /// Replays `nodes` from the seeds; see [`super::Tape::backward`].
@@ -107,6 +107,59 @@ impl<B: TrainBackend> Replay<'_, B> {
         self.deliver(x, dx)
     }
 
+    /// As [`Self::with_weight`], for a backward that adds to the gradient of `x` so far.
+    fn onto_with_weight(
+        &mut self,
+        x: Source,
+        weight: &Var<B::Tensor>,
+        backward: impl FnOnce(&B, Option<B::Tensor>, &mut B::Tensor) -> Result<B::Tensor>,
+    ) -> Result<()> {
+        let Source::Slot(slot) = x else {
+            return self.with_weight(x, weight, |b, d_weight| backward(b, None, d_weight));
+        };
+        let mut d_weight = self.accumulator_of(weight)?;
+        let so_far = self.slot(slot)?.take();
+        let dx = backward(self.backend, so_far, &mut d_weight)?;
+        self.put(weight.source, d_weight)?;
+        self.put(x, dx)
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Var<B::Tensor>,
+        weight: &Var<B::Tensor>,
+        eps: f32,
+        dy: &B::Tensor,
+    ) -> Result<()> {
+        self.onto_with_weight(x.source, weight, |b, so_far, d_weight| match so_far {
+            Some(so_far) => {
+                b.rms_norm_backward_onto(so_far, (&x.value, &weight.value, eps), dy, d_weight)
+            }
+            None => b.rms_norm_backward(&x.value, &weight.value, eps, dy, d_weight),
+        })
+    }
+
+    fn feed_forward(&mut self, node: &FeedForwardNode<B::Tensor>, dy: &B::Tensor) -> Result<()> {
+        let [gate, up, down] = &node.weights;
+        let mut d_gate = self.accumulator_of(gate)?;
+        let mut d_up = self.accumulator_of(up)?;
+        let mut d_down = self.accumulator_of(down)?;
+        let of = FeedForward {
+            x: &node.x.value,
+            gate: &gate.value,
+            up: &up.value,
+            down: &down.value,
+            route: node.route.as_ref(),
+        };
+        let to = [&mut d_gate, &mut d_up, &mut d_down];
+        let b = self.backend;
+        let dx = b.feed_forward_backward(&of, &node.saved, dy, to)?;
+        self.put(gate.source, d_gate)?;
+        self.put(up.source, d_up)?;
+        self.put(down.source, d_down)?;
+        self.deliver(node.x.source, dx)
+    }
+
     fn node(&mut self, node: Node<B::Tensor>) -> Result<()> {
         let Node { op, first } = node;
         if let Op::Split {
@@ -138,13 +191,17 @@ impl<B: TrainBackend> Replay<'_, B> {
                     Some(bias) => Some(self.accumulator_of(bias)?),
                     None => None,
                 };
-                self.with_weight(x.source, &weight, |b, d_weight| {
+                self.onto_with_weight(x.source, &weight, |b, so_far, d_weight| {
                     let w = Linear {
                         weight: &weight.value,
                         bias: bias.as_ref().map(|bias| &bias.value),
                         product,
                     };
-                    b.linear_backward(&x.value, w, &dy, d_weight, d_bias.as_mut())
+                    let (of, d_bias) = ((&x.value, w), d_bias.as_mut());
+                    match so_far {
+                        Some(so_far) => b.linear_backward_onto(so_far, of, &dy, (d_weight, d_bias)),
+                        None => b.linear_backward(of.0, w, &dy, d_weight, d_bias),
+                    }
                 })?;
                 match (bias, d_bias) {
                     (Some(bias), Some(d_bias)) => self.put(bias.source, d_bias),
@@ -161,9 +218,8 @@ impl<B: TrainBackend> Replay<'_, B> {
                 b.gather_backward(&ids, &dy, &mut d_table)?;
                 self.put(table, d_table)
             }
-            Op::RmsNorm { x, weight, eps } => self.with_weight(x.source, &weight, |b, d_weight| {
-                b.rms_norm_backward(&x.value, &weight.value, eps, &dy, d_weight)
-            }),
+            Op::RmsNorm { x, weight, eps } => self.rms_norm(&x, &weight, eps, &dy),
+            Op::FeedForward(node) => self.feed_forward(&node, &dy),
             Op::Swiglu { gate, up } => {
                 let (d_gate, d_up) = b.swiglu_backward(&gate.value, &up.value, &dy)?;
                 self.deliver(gate.source, d_gate)?;
@@ -200,7 +256,7 @@ impl<B: TrainBackend> Replay<'_, B> {
                 self.deliver(x, dx)
             }
             Op::Combine { ys, weights, route } => {
-                let (d_ys, d_weights) = b.combine_backward(&ys.value, &route, &dy)?;
+                let (d_ys, d_weights) = b.combine_backward_for_products(&ys.value, &route, &dy)?;
                 self.deliver(ys.source, d_ys)?;
                 self.deliver(weights, d_weights)
             }

@@ -226,7 +226,7 @@ fn slope_vectors<const N: usize>(
 
 /// Pairs of two queries' numbers.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn across(order: __m512i, first: __m512, second: __m512) -> __m512i {
     _mm512_permutexvar_epi16(order, words(_mm512_cvtne2ps_pbh(second, first)))
 }
@@ -259,7 +259,7 @@ impl Gathered<'_> {
 
 /// Keys to panels of sixteen, pairs along the columns: the columns are the reduction's from step
 /// `first` on of `steps`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn keys_to_panels(
     l: Avx512,
     keys: &Gathered<'_>,
@@ -288,7 +288,7 @@ pub(crate) fn keys_to_panels(
 
 /// Values to panels of sixteen columns, pairs of rows: the rows are the reduction, zeros up to whole
 /// steps; a panel is `panel` words.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn values_to_panels(l: Avx512, values: &Gathered<'_>, panel: usize, out: &mut [u32]) {
     let order = index(&INTERLEAVE);
     for pair in 0..values.starts.len().div_ceil(DEPTH) * LANES {

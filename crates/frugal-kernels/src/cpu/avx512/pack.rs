@@ -6,55 +6,88 @@
 //! "output first". Past the rect's edge pairs are zero.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_cvtne2ps_pbh,
-    _mm512_loadu_epi16, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
-    _mm512_permutex2var_epi16, _mm512_permutexvar_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512bh, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_maskz_loadu_epi16,
+    _mm512_castsi256_si512, _mm512_cvtne2ps_pbh, _mm512_inserti64x4, _mm512_loadu_epi16,
+    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_permutexvar_epi16,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
+use half::bf16;
+
+use crate::cpu::gemm::operands::Element;
 use crate::cpu::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 
-impl Rect<'_> {
-    /// Numbers `col..col + 16` of `row`, zero past the edges.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn vector(&self, row: usize, col: usize) -> __m512 {
-        if row >= self.rows || col >= self.cols {
-            return _mm512_setzero_ps();
+/// Numbers that are packed: f32 are rounded on the way, bf16 go as they are.
+pub(crate) trait Packable: Element {
+    /// Two runs of sixteen numbers as bf16, the first in the lower half; zero where the mask is.
+    ///
+    /// # Safety
+    /// The machine has AVX-512 with bf16, and the numbers that the masks name can be read.
+    unsafe fn halves(first: (*const Self, __mmask16), second: (*const Self, __mmask16)) -> __m512i;
+}
+
+impl Packable for f32 {
+    #[expect(clippy::inline_always, reason = "melts into kernels")]
+    #[inline(always)]
+    unsafe fn halves(first: (*const Self, __mmask16), second: (*const Self, __mmask16)) -> __m512i {
+        // SAFETY: the caller vouches for instructions and memory; the vector types of the result
+        // differ in name only.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(first.1, first.0);
+            let high = _mm512_maskz_loadu_ps(second.1, second.0);
+            transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
         }
-        let left = self.cols - col;
-        let mask: __mmask16 = if left >= LANES { !0 } else { (1 << left) - 1 };
-        // SAFETY: `check` found all rows inside the data; the mask ends at the last column.
-        unsafe { _mm512_maskz_loadu_ps(mask, self.data.as_ptr().add(row * self.stride + col)) }
+    }
+}
+
+impl Packable for bf16 {
+    #[expect(clippy::inline_always, reason = "melts into kernels")]
+    #[inline(always)]
+    unsafe fn halves(first: (*const Self, __mmask16), second: (*const Self, __mmask16)) -> __m512i {
+        // SAFETY: the caller vouches for instructions and memory.
+        unsafe {
+            let low = _mm256_maskz_loadu_epi16(first.1, first.0.cast());
+            let high = _mm256_maskz_loadu_epi16(second.1, second.0.cast());
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+}
+
+impl<T: Packable> Rect<'_, T> {
+    /// Numbers `col..col + 16` of `row`, none past the edges.
+    #[inline]
+    fn run(&self, row: usize, col: usize) -> (*const T, __mmask16) {
+        let start = self.data.as_ptr().wrapping_add(row * self.stride + col);
+        let left = if row < self.rows {
+            self.cols.saturating_sub(col)
+        } else {
+            0
+        };
+        (start, if left >= LANES { !0 } else { (1 << left) - 1 })
     }
 
     /// Sixteen pairs along `row`, from `col` on.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn along(&self, row: usize, col: usize) -> __m512i {
-        let pairs = _mm512_cvtne2ps_pbh(self.vector(row, col + LANES), self.vector(row, col));
-        // SAFETY: both are 512 bits; the vector types differ in name only.
-        unsafe { transmute::<__m512bh, __m512i>(pairs) }
+        // SAFETY: `check` found all rows inside the data; the masks end at the last column.
+        unsafe { T::halves(self.run(row, col), self.run(row, col + LANES)) }
     }
 
     /// Sixteen pairs (row, row + 1) of columns `col..col + 16`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn down(&self, row: usize, col: usize) -> __m512i {
-        let halves = _mm512_cvtne2ps_pbh(self.vector(row + 1, col), self.vector(row, col));
         // SAFETY: as in `along`.
-        _mm512_permutexvar_epi16(index(&INTERLEAVE), unsafe {
-            transmute::<__m512bh, __m512i>(halves)
-        })
+        let halves = unsafe { T::halves(self.run(row, col), self.run(row + 1, col)) };
+        _mm512_permutexvar_epi16(index(&INTERLEAVE), halves)
     }
-}
 
-impl Rect<'_> {
     /// Sixteen pairs of the row at `start` and the next, neither of which ends within sixteen.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn two_rows(&self, order: __m512i, start: usize) -> __m512i {
         let row = |at: usize| self.data[at..].first_chunk::<LANES>();
         match (row(start), row(start + self.stride)) {
@@ -103,8 +136,8 @@ pub(super) fn store(out: &mut [u32], at: usize, vector: __m512i) {
 }
 
 /// Rows to pairs along each row, `cols` padded to whole tiles: vector (row, col / 32).
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) fn rows_to_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) fn rows_to_pairs<T: Packable>(rect: &Rect<'_, T>, place: Place, out: &mut [u32]) {
     rect.check();
     for row in 0..rect.rows {
         let at = (row / LANES) * place.block + (row % LANES) * place.row;
@@ -120,8 +153,8 @@ pub(crate) fn rows_to_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
 }
 
 /// Pairs of rows, column blocks of 16, `rows` padded to whole tiles: vector (row / 2, col / 16).
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) fn row_pairs<T: Packable>(rect: &Rect<'_, T>, place: Place, out: &mut [u32]) {
     rect.check();
     let order = index(&INTERLEAVE);
     for pair in 0..rect.rows.div_ceil(DEPTH) * LANES {
@@ -144,33 +177,25 @@ pub(crate) fn row_pairs(rect: &Rect<'_>, place: Place, out: &mut [u32]) {
 
 /// Sixteen pairs out of 32 neighbours.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) fn pairs_of(numbers: &[f32; DEPTH]) -> __m512i {
-    // SAFETY: the first sixteen of 32 numbers.
-    let low = unsafe { _mm512_loadu_ps(numbers.as_ptr()) };
-    // SAFETY: the other sixteen.
-    let high = unsafe { _mm512_loadu_ps(numbers.as_ptr().add(LANES)) };
-    let pairs = _mm512_cvtne2ps_pbh(high, low);
-    // SAFETY: both are 512 bits; the vector types differ in name only.
-    unsafe { transmute::<__m512bh, __m512i>(pairs) }
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn pairs_of<T: Packable>(numbers: &[T; DEPTH]) -> __m512i {
+    let start = numbers.as_ptr();
+    // SAFETY: twice sixteen numbers.
+    unsafe { T::halves((start, !0), (start.add(LANES), !0)) }
 }
 
 /// Sixteen pairs, one of each row.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn interleaved(order: __m512i, first: &[f32; LANES], second: &[f32; LANES]) -> __m512i {
-    // SAFETY: sixteen numbers.
-    let low = unsafe { _mm512_loadu_ps(first.as_ptr()) };
-    // SAFETY: sixteen numbers.
-    let high = unsafe { _mm512_loadu_ps(second.as_ptr()) };
-    let halves = _mm512_cvtne2ps_pbh(high, low);
-    // SAFETY: both are 512 bits; the vector types differ in name only.
-    _mm512_permutexvar_epi16(order, unsafe { transmute::<__m512bh, __m512i>(halves) })
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn interleaved<T: Packable>(order: __m512i, first: &[T; LANES], second: &[T; LANES]) -> __m512i {
+    // SAFETY: sixteen numbers each.
+    let halves = unsafe { T::halves((first.as_ptr(), !0), (second.as_ptr(), !0)) };
+    _mm512_permutexvar_epi16(order, halves)
 }
 
 /// Rows to panels: for each 16 rows, whole tiles of (pair along the row, row). A panel is
 /// `cols.div_ceil(32) * 256` words.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
     rect.check();
     let steps = rect.cols.div_ceil(DEPTH);
@@ -187,8 +212,8 @@ pub(crate) fn rows_to_panels(rect: &Rect<'_>, out: &mut [u32]) {
 
 /// Columns to left tiles: for each 16 columns, whole tiles of (column, pair down the rows). A block
 /// is `rows.div_ceil(32) * 256` words.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) fn cols_to_tiles(rect: &Rect<'_>, out: &mut [u32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) fn cols_to_tiles<T: Packable>(rect: &Rect<'_, T>, out: &mut [u32]) {
     rect.check();
     let steps = rect.rows.div_ceil(DEPTH);
     let order = index(&INTERLEAVE);
@@ -243,7 +268,7 @@ pub(crate) fn flip_tile(words: &[u32], pair: usize, out_panel: usize, out: &mut 
 
 /// A hint that the number at `at`, if there is one, is read soon.
 #[inline]
-fn expect_read(data: &[f32], at: usize) {
+fn expect_read<T>(data: &[T], at: usize) {
     let address = data.as_ptr().wrapping_add(at);
     // SAFETY: a hint; it reads and writes nothing, whatever the address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };

@@ -14,8 +14,8 @@ use super::aligned::Aligned;
 use super::engine::{Engine, Extent, Session, sweep_into};
 use super::finish::{Block, Output, Update};
 use super::operands::{both_columns, with_scratch};
-use super::tile::{LANES, Rect};
-use super::view::{Layout, Operand, group};
+use super::tile::{LANES, Source};
+use super::view::{Layout, Operand};
 
 /// A product, checked.
 pub(super) struct ColumnProduct<'a> {
@@ -87,7 +87,7 @@ impl ColumnProduct<'_> {
         let threads = if nanoseconds < ALONE_NANOSECONDS {
             1
         } else {
-            self.pool.threads()
+            self.pool.threads_here()
         };
         plan.fill(rows, (n, k), (threads, self.update));
         let sums = Sums {
@@ -219,21 +219,22 @@ impl Sums<'_> {
     fn add_rows(
         &self,
         session: &Session,
-        (left, right): (Rect<'_>, Rect<'_>),
+        (left, right): (Source<'_>, Source<'_>),
         (target, base): (&Output<'_>, usize),
         update: Update,
     ) {
         with_scratch(|scratch| {
             let choice = (self.engine, self.features);
             let (operands, sums) = both_columns(choice, left, right, scratch);
+            let (width, (depth, rows)) = (right.size().1, left.size());
             let extent = Extent {
-                rows: left.cols,
-                panels: 0..right.cols.div_ceil(LANES),
-                depth: left.rows,
+                rows,
+                panels: 0..width.div_ceil(LANES),
+                depth,
             };
             sweep_into(session, &operands, &extent, sums, |done| {
                 let col = done.panel * LANES;
-                let cols = (done.panels * LANES).min(right.cols - col);
+                let cols = (done.panels * LANES).min(width - col);
                 let at = base + done.row * target.stride + col;
                 if done.sums.is_empty() {
                     // SAFETY: as for the write below.
@@ -262,9 +263,9 @@ fn operand<'a>(
     index: usize,
     rows: (usize, usize),
     cols: &Range<usize>,
-) -> Rect<'a> {
+) -> Source<'a> {
     let source = if layout.groups == 1 { 0 } else { index };
-    group(data, layout, source).part(rows, (cols.start, cols.len()))
+    data.part((layout, source), rows, (cols.start, cols.len()))
 }
 
 /// Adds the later pieces to the output, in their order.

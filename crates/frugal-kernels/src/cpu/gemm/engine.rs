@@ -7,9 +7,9 @@ use crate::cpu::detect::{CpuFeatures, Isa};
 use super::Precision;
 use super::aligned::Aligned;
 use super::finish::Destination;
-#[cfg(target_arch = "x86_64")]
-use super::operands::pair_panel;
 use super::operands::{Left, Operands};
+#[cfg(target_arch = "x86_64")]
+use super::operands::{LeftWords, pair_panel};
 #[cfg(target_arch = "x86_64")]
 use super::tile::DEPTH;
 use super::tile::{LANES, Tile};
@@ -247,7 +247,7 @@ pub(crate) fn sweep_into(
 #[cfg(target_arch = "x86_64")]
 fn sweep_tiles(
     session: &Session,
-    (a, b): (&[u32], &[u32]),
+    (a, b): (&LeftWords<'_>, &[u32]),
     extent: &Extent,
     (sums, mut done): (
         &mut Aligned<f32>,
@@ -272,8 +272,10 @@ fn sweep_tiles(
     blocks(extent, most, |block| {
         let to = done(block);
         let tile = TileBlock {
-            a: &a[block.row / LANES * words..],
-            a_block: words,
+            a: &a.words[block.row / LANES * a.block..],
+            a_block: a.block,
+            a_row: a.row,
+            a_step: a.step,
             row_tiles: block.rows.div_ceil(LANES),
             b: &b[block.panel * words..],
             b_panel: words,

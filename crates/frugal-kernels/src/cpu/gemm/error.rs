@@ -44,6 +44,12 @@ pub enum GemmError {
         /// The offset that is smaller.
         got: u32,
     },
+    /// The left operand of a weight in the form of its file is bf16.
+    #[error("{op}: expected f32 for a weight in the form of its file, got bf16")]
+    Narrow {
+        /// The product.
+        op: &'static str,
+    },
     /// The weight was packed for other kernels.
     #[error(
         "{op}: expected a weight packed by this back-end, got one packed for another in {got:?}"

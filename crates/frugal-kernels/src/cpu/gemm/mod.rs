@@ -44,7 +44,7 @@ use std::ops::Range;
 pub use error::GemmError;
 pub use finish::{Finish, Update};
 pub use peak::measure_peak;
-pub use view::{HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Stack, StackMut, StackShape};
+pub use view::{Factor, HeadMat, HeadMatMut, HeadShape, Mat, MatMut, Stack, StackMut, StackShape};
 pub use weight::PackedWeight;
 
 use self::columns::ColumnProduct;
@@ -54,7 +54,7 @@ use self::finish::Output;
 use self::integer::IntegerProduct;
 use self::rows::RowProduct;
 use self::stored::StoredProduct;
-use self::view::{Layout, Operand};
+use self::view::{Layout, Numbers, Operand};
 use self::weight::Panels;
 use super::detect::CpuFeatures;
 use super::pool::Pool;
@@ -134,9 +134,9 @@ impl<'p> Gemm<'p> {
     ///
     /// # Errors
     /// If shapes disagree or the weight was packed for other kernels.
-    pub fn nt(
+    pub fn nt<'a>(
         &self,
-        a: Mat<'_>,
+        a: impl Into<Factor<'a>>,
         weight: &PackedWeight,
         out: MatMut<'_>,
         finish: Finish<'_>,
@@ -144,7 +144,7 @@ impl<'p> Gemm<'p> {
         let op = "nt";
         self.check_weight(op, weight)?;
         self.dense_rows(
-            Rows::of_matrices(op, a, out, finish),
+            Rows::of_matrices(op, a.into(), out, finish),
             weight.forward(),
             weight,
         )
@@ -153,7 +153,7 @@ impl<'p> Gemm<'p> {
     /// As [`Self::nt`] with a weight in the form of its file.
     pub(super) fn stored_nt(
         &self,
-        a: Mat<'_>,
+        a: Factor<'_>,
         factor: StoredFactor<'_>,
         out: MatMut<'_>,
         finish: Finish<'_>,
@@ -171,7 +171,7 @@ impl<'p> Gemm<'p> {
     /// As [`Self::grouped_nt`] with weights in the form of their file.
     pub(super) fn stored_grouped_nt(
         &self,
-        x: Mat<'_>,
+        x: Factor<'_>,
         offsets: &[u32],
         factor: StoredFactor<'_>,
         out: MatMut<'_>,
@@ -190,9 +190,9 @@ impl<'p> Gemm<'p> {
     ///
     /// # Errors
     /// If shapes disagree or the weight was packed for other kernels.
-    pub fn nn(
+    pub fn nn<'a>(
         &self,
-        dy: Mat<'_>,
+        dy: impl Into<Factor<'a>>,
         weight: &PackedWeight,
         out: MatMut<'_>,
         finish: Finish<'_>,
@@ -200,22 +200,24 @@ impl<'p> Gemm<'p> {
         let op = "nn";
         self.check_weight(op, weight)?;
         let panels = weight.backward(self.pool, self.features);
-        self.dense_rows(Rows::of_matrices(op, dy, out, finish), panels, weight)
+        let rows = Rows::of_matrices(op, dy.into(), out, finish);
+        self.dense_rows(rows, panels, weight)
     }
 
     /// `dw [N, K] (=|+=) dy [M, N]ᵀ · x [M, K]`.
     ///
     /// # Errors
     /// If shapes disagree.
-    pub fn tn(
+    pub fn tn<'a>(
         &self,
-        dy: Mat<'_>,
-        x: Mat<'_>,
+        dy: impl Into<Factor<'a>>,
+        x: impl Into<Factor<'a>>,
         dw: MatMut<'_>,
         (precision, update): (Precision, Update),
     ) -> Result<(), GemmError> {
+        let (dy, x) = (dy.into(), x.into());
         let rows = 0..dy.layout.rows;
-        let (left, right) = ((dy.data, dy.layout), (x.data, x.layout));
+        let (left, right) = ((dy.numbers, dy.layout), (x.numbers, x.layout));
         let product = self.column_product(
             "tn",
             (left, right),
@@ -232,9 +234,9 @@ impl<'p> Gemm<'p> {
     /// # Errors
     /// If shapes disagree, offsets descend or leave the rows, or the weight was packed for other
     /// kernels.
-    pub fn grouped_nt(
+    pub fn grouped_nt<'a>(
         &self,
-        x: Mat<'_>,
+        x: impl Into<Factor<'a>>,
         offsets: &[u32],
         weight: &PackedWeight,
         out: MatMut<'_>,
@@ -242,7 +244,7 @@ impl<'p> Gemm<'p> {
     ) -> Result<(), GemmError> {
         let op = "grouped_nt";
         self.check_weight(op, weight)?;
-        let rows = Rows::of_matrices(op, x, out, finish);
+        let rows = Rows::of_matrices(op, x.into(), out, finish);
         self.grouped_rows(rows, offsets, weight.forward(), weight)
     }
 
@@ -250,9 +252,9 @@ impl<'p> Gemm<'p> {
     ///
     /// # Errors
     /// As [`Self::grouped_nt`].
-    pub fn grouped_nn(
+    pub fn grouped_nn<'a>(
         &self,
-        dy: Mat<'_>,
+        dy: impl Into<Factor<'a>>,
         offsets: &[u32],
         weight: &PackedWeight,
         out: MatMut<'_>,
@@ -261,7 +263,7 @@ impl<'p> Gemm<'p> {
         let op = "grouped_nn";
         self.check_weight(op, weight)?;
         let panels = weight.backward(self.pool, self.features);
-        let rows = Rows::of_matrices(op, dy, out, finish);
+        let rows = Rows::of_matrices(op, dy.into(), out, finish);
         self.grouped_rows(rows, offsets, panels, weight)
     }
 
@@ -270,17 +272,18 @@ impl<'p> Gemm<'p> {
     ///
     /// # Errors
     /// If shapes disagree, or offsets descend or leave the rows.
-    pub fn grouped_tn(
+    pub fn grouped_tn<'a>(
         &self,
-        dy: Mat<'_>,
-        x: Mat<'_>,
+        dy: impl Into<Factor<'a>>,
+        x: impl Into<Factor<'a>>,
         offsets: &[u32],
         dw: StackMut<'_>,
         (precision, update): (Precision, Update),
     ) -> Result<(), GemmError> {
         let op = "grouped_tn";
+        let (dy, x) = (dy.into(), x.into());
         check_offsets(op, offsets, dw.layout.groups, dy.layout.rows)?;
-        let (left, right) = ((dy.data, dy.layout), (x.data, x.layout));
+        let (left, right) = ((dy.numbers, dy.layout), (x.numbers, x.layout));
         let product =
             self.column_product(op, (left, right), (dw.data, dw.layout), (precision, update))?;
         product.run(group_rows(offsets));
@@ -336,7 +339,8 @@ impl<'p> Gemm<'p> {
         expect(op, "heads of dy", dw.layout.groups, dy.layout.groups)?;
         expect(op, "heads of x", dw.layout.groups, x.layout.groups)?;
         let rows = std::iter::repeat_n(0..dy.layout.rows, dy.layout.groups);
-        let (left, right) = ((dy.data, dy.layout), (x.data, x.layout));
+        let left = (Numbers::Single(dy.data), dy.layout);
+        let right = (Numbers::Single(x.data), x.layout);
         let product =
             self.column_product(op, (left, right), (dw.data, dw.layout), (precision, update))?;
         product.run(rows);
@@ -436,15 +440,17 @@ impl<'p> Gemm<'p> {
         let right = factor.weight;
         rows.expect_weight(right.stacked(), right.rows(), right.cols())?;
         let Rows {
-            left,
+            op,
+            left: (left, left_layout),
             output,
             finish,
-            ..
         } = rows;
+        let Numbers::Single(left) = left else {
+            return Err(GemmError::Narrow { op });
+        };
         let (pool, features, update) = (self.pool, self.features, finish.update);
         let scale = (finish.scale, finish.bias);
         let output = Output::new(output.0, output.1.row_stride, scale, features);
-        let (left, left_layout) = left;
         if factor.is_integer && right.block_format().is_some() {
             let product = IntegerProduct {
                 pool,
@@ -514,13 +520,13 @@ impl<'a> Rows<'a> {
 
     const fn of_matrices(
         op: &'static str,
-        a: Mat<'a>,
+        a: Factor<'a>,
         out: MatMut<'a>,
         finish: Finish<'a>,
     ) -> Self {
         Self {
             op,
-            left: (a.data, a.layout),
+            left: (a.numbers, a.layout),
             output: (out.data, out.layout),
             finish,
         }
@@ -534,7 +540,7 @@ impl<'a> Rows<'a> {
     ) -> Self {
         Self {
             op,
-            left: (x.data, x.layout),
+            left: (Numbers::Single(x.data), x.layout),
             output: (out.data, out.layout),
             finish,
         }

@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 
+use half::bf16;
+
 use crate::cpu::detect::CpuFeatures;
 
 use super::aligned::Aligned;
 use super::engine::Engine;
 #[cfg(target_arch = "x86_64")]
 use super::tile::Place;
-use super::tile::{DEPTH, LANES, Rect, TILE_WORDS};
+use super::tile::{DEPTH, LANES, Rect, Source, TILE_WORDS};
 
 /// Working memory of one thread.
 #[derive(Debug)]
@@ -53,9 +55,80 @@ pub(crate) enum Operands<'a> {
     /// bf16 pairs.
     #[cfg(target_arch = "x86_64")]
     Pairs(Left<'a, u32>, &'a [u32]),
-    /// bf16 tiles; left, sixteen rows after another.
+    /// bf16 tiles.
     #[cfg(target_arch = "x86_64")]
-    Tiles(&'a [u32], &'a [u32]),
+    Tiles(LeftWords<'a>, &'a [u32]),
+}
+
+/// Left tiles, packed or rows of bf16 as they lie in memory; distances in words.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftWords<'a> {
+    pub(crate) words: &'a [u32],
+    /// From sixteen rows to the next.
+    pub(crate) block: usize,
+    /// From row to row.
+    pub(crate) row: usize,
+    /// From tile to tile along the reduction.
+    pub(crate) step: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> LeftWords<'a> {
+    /// Tiles one after another, `block` words for sixteen rows.
+    pub(crate) const fn packed(words: &'a [u32], block: usize) -> Self {
+        Self {
+            words,
+            block,
+            row: LANES,
+            step: TILE_WORDS,
+        }
+    }
+
+    /// Rows of bf16 from where they are, if they can be loaded as whole tiles. Where rows are no
+    /// multiple of sixteen the last tile has more rows of the same memory, whose sums go nowhere.
+    fn of(rect: &Rect<'a, bf16>) -> Option<Self> {
+        let last = rect.rows.checked_next_multiple_of(LANES)?.checked_sub(1)?;
+        let is_whole = rect.cols.is_multiple_of(DEPTH)
+            && rect.stride.is_multiple_of(2)
+            && last * rect.stride + rect.cols <= rect.data.len();
+        // SAFETY: two bf16 are four bytes, every pattern of which is a word.
+        let (before, words, _) = unsafe { rect.data.align_to::<u32>() };
+        (is_whole && before.is_empty()).then_some(Self {
+            words,
+            block: LANES * rect.stride / 2,
+            row: rect.stride / 2,
+            step: LANES,
+        })
+    }
+}
+
+/// Numbers that operands are made of.
+pub(crate) trait Element: Copy {
+    /// As f32.
+    fn wide(self) -> f32;
+}
+
+impl Element for f32 {
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Runs the same code on either kind of rectangle.
+macro_rules! either {
+    ($source:expr, $rect:ident => $body:expr) => {
+        match $source {
+            Source::Single($rect) => $body,
+            Source::Narrow($rect) => $body,
+        }
+    };
 }
 
 /// Words of a panel or of sixteen left rows of bf16 pairs, `depth` deep.
@@ -63,37 +136,33 @@ pub(crate) const fn pair_panel(depth: usize) -> usize {
     depth.div_ceil(DEPTH) * TILE_WORDS
 }
 
-/// The left operand of `rect · bᵀ`: its rows are the product's.
+/// The left operand of `source · bᵀ`: its rows are the product's.
 pub(crate) fn left_rows<'a>(
     (engine, features): (Engine, CpuFeatures),
-    rect: Rect<'a>,
+    source: Source<'a>,
     single: &'a mut Aligned<f32>,
     pairs: &'a mut Aligned<u32>,
     right: Right<'a>,
 ) -> Operands<'a> {
+    let (rows, cols) = source.size();
     match engine {
-        Engine::Single => {
-            let left = Left {
-                words: rect.data,
-                row: rect.stride,
-                step: 1,
+        Engine::Single | Engine::Rounded => {
+            let (words, row) = match source {
+                Source::Single(rect) if engine == Engine::Single => (rect.data, rect.stride),
+                _ => (either!(source, rect => round_rows(&rect, single)), cols),
             };
-            Operands::Single(left, right.single())
-        }
-        Engine::Rounded => {
-            round_rows(&rect, single);
             let left = Left {
-                words: single.as_slice(),
-                row: rect.cols,
+                words,
+                row,
                 step: 1,
             };
             Operands::Single(left, right.single())
         }
         #[cfg(target_arch = "x86_64")]
         Engine::Pairs => {
-            let words = rect.cols.div_ceil(DEPTH) * LANES;
-            let out = pairs.set_len(rect.rows * words);
-            wide::rows_to_pairs(features, &rect, Place::rows(words), out);
+            let words = cols.div_ceil(DEPTH) * LANES;
+            let out = pairs.set_len(rows * words);
+            either!(source, rect => wide::rows_to_pairs(features, &rect, Place::rows(words), out));
             let left = Left {
                 words: out,
                 row: words,
@@ -103,10 +172,16 @@ pub(crate) fn left_rows<'a>(
         }
         #[cfg(target_arch = "x86_64")]
         Engine::Tiles => {
-            let words = pair_panel(rect.cols);
-            let out = pairs.set_len(rect.rows.div_ceil(LANES) * words);
-            wide::rows_to_pairs(features, &rect, Place::left_tiles(words), out);
-            Operands::Tiles(out, right.pairs())
+            if let Source::Narrow(rect) = &source
+                && let Some(left) = LeftWords::of(rect)
+            {
+                return Operands::Tiles(left, right.pairs());
+            }
+            let words = pair_panel(cols);
+            let out = pairs.set_len(rows.div_ceil(LANES) * words);
+            let place = Place::left_tiles(words);
+            either!(source, rect => wide::rows_to_pairs(features, &rect, place, out));
+            Operands::Tiles(LeftWords::packed(out, words), right.pairs())
         }
     }
 }
@@ -114,8 +189,8 @@ pub(crate) fn left_rows<'a>(
 /// Both operands of `leftᵀ · right`: the rows of both are the reduction.
 pub(crate) fn both_columns<'a>(
     (engine, features): (Engine, CpuFeatures),
-    left: Rect<'a>,
-    right: Rect<'a>,
+    left: Source<'a>,
+    right: Source<'a>,
     scratch: &'a mut Scratch,
 ) -> (Operands<'a>, &'a mut Aligned<f32>) {
     let Scratch {
@@ -125,30 +200,34 @@ pub(crate) fn both_columns<'a>(
         right_pairs,
         sums,
     } = scratch;
+    let (rows, left_cols) = left.size();
+    let right_panels = right.size().1.div_ceil(LANES);
     let operands = match engine {
         Engine::Single | Engine::Rounded => {
-            pack_columns(&right, right_single, engine == Engine::Rounded);
-            let (a, a_step) = if engine == Engine::Rounded {
-                round_rows(&left, left_single);
-                (left_single.as_slice(), left.cols)
-            } else {
-                (left.data, left.stride)
+            let is_rounded = engine == Engine::Rounded;
+            either!(right, rect => pack_columns(&rect, right_single, is_rounded));
+            let (words, step) = match left {
+                Source::Single(rect) if !is_rounded => (rect.data, rect.stride),
+                _ => (
+                    either!(left, rect => round_rows(&rect, left_single)),
+                    left_cols,
+                ),
             };
             let left = Left {
-                words: a,
+                words,
                 row: 1,
-                step: a_step,
+                step,
             };
             Operands::Single(left, right_single.as_slice())
         }
         #[cfg(target_arch = "x86_64")]
         Engine::Pairs => {
-            let panel = pair_panel(right.rows);
-            let b = right_pairs.set_len(right.cols.div_ceil(LANES) * panel);
-            wide::row_pairs(features, &right, Place::panels(panel), b);
-            let words = left.cols.next_multiple_of(LANES);
-            let a = left_pairs.set_len(left.rows.div_ceil(DEPTH) * LANES * words);
-            wide::row_pairs(features, &left, Place::rows(words), a);
+            let panel = pair_panel(rows);
+            let b = right_pairs.set_len(right_panels * panel);
+            either!(right, rect => wide::row_pairs(features, &rect, Place::panels(panel), b));
+            let words = left_cols.next_multiple_of(LANES);
+            let a = left_pairs.set_len(rows.div_ceil(DEPTH) * LANES * words);
+            either!(left, rect => wide::row_pairs(features, &rect, Place::rows(words), a));
             let left = Left {
                 words: a,
                 row: 1,
@@ -158,12 +237,12 @@ pub(crate) fn both_columns<'a>(
         }
         #[cfg(target_arch = "x86_64")]
         Engine::Tiles => {
-            let panel = pair_panel(right.rows);
-            let b = right_pairs.set_len(right.cols.div_ceil(LANES) * panel);
-            wide::row_pairs(features, &right, Place::panels(panel), b);
-            let a = left_pairs.set_len(left.cols.div_ceil(LANES) * pair_panel(left.rows));
-            wide::cols_to_tiles(features, &left, a);
-            Operands::Tiles(a, b)
+            let panel = pair_panel(rows);
+            let b = right_pairs.set_len(right_panels * panel);
+            either!(right, rect => wide::row_pairs(features, &rect, Place::panels(panel), b));
+            let a = left_pairs.set_len(left_cols.div_ceil(LANES) * panel);
+            either!(left, rect => wide::cols_to_tiles(features, &rect, a));
+            Operands::Tiles(LeftWords::packed(a, panel), b)
         }
     };
     (operands, sums)
@@ -203,24 +282,27 @@ pub(crate) fn round_bf16(x: f32) -> f32 {
     if x.is_nan() { x } else { rounded }
 }
 
-fn round_rows(rect: &Rect<'_>, out: &mut Aligned<f32>) {
+fn round_rows<'o, T: Element>(rect: &Rect<'_, T>, out: &'o mut Aligned<f32>) -> &'o [f32] {
     let out = out.set_len(rect.rows * rect.cols);
     for (row, out) in out.chunks_exact_mut(rect.cols.max(1)).enumerate() {
         for (place, &x) in out.iter_mut().zip(rect.row(row)) {
-            *place = round_bf16(x);
+            *place = round_bf16(x.wide());
         }
     }
+    out
 }
 
 /// Panels of 16 columns, the rows one after another, zero past the right edge.
-fn pack_columns(rect: &Rect<'_>, out: &mut Aligned<f32>, is_rounded: bool) {
+fn pack_columns<T: Element>(rect: &Rect<'_, T>, out: &mut Aligned<f32>, is_rounded: bool) {
     let out = out.set_len(rect.cols.div_ceil(LANES) * rect.rows * LANES);
     for (panel, out) in out.chunks_exact_mut((rect.rows * LANES).max(1)).enumerate() {
         let first = panel * LANES;
         let width = LANES.min(rect.cols - first);
         for (row, out) in out.chunks_exact_mut(LANES).enumerate() {
             let source = &rect.row(row)[first..first + width];
-            out[..width].copy_from_slice(source);
+            for (place, x) in out.iter_mut().zip(source) {
+                *place = x.wide();
+            }
             out[width..].fill(0.0);
             if is_rounded {
                 for x in out {
@@ -234,14 +316,14 @@ fn pack_columns(rect: &Rect<'_>, out: &mut Aligned<f32>, is_rounded: bool) {
 /// The packing kernels behind a check of the features.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod wide {
-    use crate::cpu::avx512::pack;
+    use crate::cpu::avx512::pack::{self, Packable};
     use crate::cpu::detect::{CpuFeatures, Isa};
 
     use super::{Place, Rect};
 
-    pub(crate) fn rows_to_pairs(
+    pub(crate) fn rows_to_pairs<T: Packable>(
         features: CpuFeatures,
-        rect: &Rect<'_>,
+        rect: &Rect<'_, T>,
         place: Place,
         out: &mut [u32],
     ) {
@@ -250,7 +332,12 @@ pub(crate) mod wide {
         unsafe { pack::rows_to_pairs(rect, place, out) };
     }
 
-    pub(crate) fn row_pairs(features: CpuFeatures, rect: &Rect<'_>, place: Place, out: &mut [u32]) {
+    pub(crate) fn row_pairs<T: Packable>(
+        features: CpuFeatures,
+        rect: &Rect<'_, T>,
+        place: Place,
+        out: &mut [u32],
+    ) {
         assert!(features.supports(Isa::Avx512Bf16));
         // SAFETY: the features name the instructions.
         unsafe { pack::row_pairs(rect, place, out) };
@@ -262,7 +349,11 @@ pub(crate) mod wide {
         unsafe { pack::rows_to_panels(rect, out) };
     }
 
-    pub(crate) fn cols_to_tiles(features: CpuFeatures, rect: &Rect<'_>, out: &mut [u32]) {
+    pub(crate) fn cols_to_tiles<T: Packable>(
+        features: CpuFeatures,
+        rect: &Rect<'_, T>,
+        out: &mut [u32],
+    ) {
         assert!(features.supports(Isa::Avx512Bf16));
         // SAFETY: the features name the instructions.
         unsafe { pack::cols_to_tiles(rect, out) };

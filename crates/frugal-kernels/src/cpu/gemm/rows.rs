@@ -14,7 +14,7 @@ use super::engine::{Engine, Extent, Session, sweep_into};
 use super::finish::{Block, Output, Update};
 use super::operands::{Scratch, left_rows, with_scratch};
 use super::tile::LANES;
-use super::view::{Layout, group};
+use super::view::{Layout, Numbers};
 use super::weight::Panels;
 
 /// A product, checked.
@@ -22,7 +22,7 @@ pub(super) struct RowProduct<'a> {
     pub(super) pool: &'a Pool,
     pub(super) features: CpuFeatures,
     pub(super) engine: Engine,
-    pub(super) left: &'a [f32],
+    pub(super) left: Numbers<'a>,
     /// One group a head; or one in all, whose rows the groups share out.
     pub(super) left_layout: Layout,
     pub(super) right: &'a Panels,
@@ -70,7 +70,7 @@ impl RowProduct<'_> {
         let threads = if nanoseconds < ALONE_NANOSECONDS {
             1
         } else {
-            self.pool.threads()
+            self.pool.threads_here()
         };
         self.cut(rows, threads, &mut items);
         if threads == 1 {
@@ -129,8 +129,8 @@ impl RowProduct<'_> {
     fn run_item(&self, item: &Item, session: &Session, scratch: &mut Scratch) {
         let layout = self.left_layout;
         let source = if layout.groups == 1 { 0 } else { item.group };
-        let rect = group(self.left, layout, source)
-            .part((item.rows.start, item.rows.len()), (0, layout.cols));
+        let rows = (item.rows.start, item.rows.len());
+        let part = self.left.part((layout, source), rows, (0, layout.cols));
         let Scratch {
             left_single,
             left_pairs,
@@ -139,13 +139,13 @@ impl RowProduct<'_> {
         } = scratch;
         let operands = left_rows(
             (self.engine, self.features),
-            rect,
+            part,
             left_single,
             left_pairs,
             self.right.group(item.group),
         );
         let extent = Extent {
-            rows: rect.rows,
+            rows: rows.1,
             panels: item.panels.clone(),
             depth: self.right.depth,
         };

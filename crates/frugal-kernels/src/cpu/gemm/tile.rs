@@ -5,6 +5,8 @@
 //! Sums run over the steps in order, one sum an output, whatever the block's size: that is why a
 //! row's result does not depend on its neighbours.
 
+use half::bf16;
+
 /// Columns of a panel: one 512-bit vector of f32.
 pub(crate) const LANES: usize = 16;
 /// Reduction steps, in single numbers, to which bf16 operands are padded: the depth of a tile.
@@ -63,11 +65,11 @@ impl<T> Tile<'_, T> {
     }
 }
 
-/// A rectangle of f32 in memory.
+/// A rectangle of f32 (or bf16) in memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rect<'a> {
+pub(crate) struct Rect<'a, T = f32> {
     /// From the first number on.
-    pub(crate) data: &'a [f32],
+    pub(crate) data: &'a [T],
     /// Numbers from row to row.
     pub(crate) stride: usize,
     /// Rows.
@@ -76,7 +78,7 @@ pub(crate) struct Rect<'a> {
     pub(crate) cols: usize,
 }
 
-impl<'a> Rect<'a> {
+impl<'a, T> Rect<'a, T> {
     /// Refuses a rectangle that leaves its data; packing relies on this.
     ///
     /// # Panics
@@ -90,7 +92,7 @@ impl<'a> Rect<'a> {
     }
 
     /// One row.
-    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
         &self.data[row * self.stride..][..self.cols]
     }
 
@@ -101,6 +103,25 @@ impl<'a> Rect<'a> {
             stride: self.stride,
             rows,
             cols,
+        }
+    }
+}
+
+/// A rectangle of either kind of numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// f32.
+    Single(Rect<'a>),
+    /// bf16: rounded already.
+    Narrow(Rect<'a, bf16>),
+}
+
+impl Source<'_> {
+    /// (rows, columns).
+    pub(crate) const fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Single(rect) => (rect.rows, rect.cols),
+            Self::Narrow(rect) => (rect.rows, rect.cols),
         }
     }
 }

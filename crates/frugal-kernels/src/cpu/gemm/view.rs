@@ -1,7 +1,9 @@
 //! Operands: slices with a checked geometry.
 
+use half::bf16;
+
 use super::error::GemmError;
-use super::tile::Rect;
+use super::tile::{Rect, Source};
 
 /// Geometry of a view: `groups` matrices of `rows` by `cols`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +65,61 @@ impl Layout {
     }
 }
 
+/// The numbers of an operand.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Numbers<'a> {
+    Single(&'a [f32]),
+    Narrow(&'a [bf16]),
+}
+
+impl<'a> Numbers<'a> {
+    /// Some rows and columns of group g.
+    pub(super) fn part(
+        self,
+        (layout, g): (Layout, usize),
+        rows: (usize, usize),
+        cols: (usize, usize),
+    ) -> Source<'a> {
+        match self {
+            Self::Single(data) => Source::Single(group(data, layout, g).part(rows, cols)),
+            Self::Narrow(data) => Source::Narrow(group(data, layout, g).part(rows, cols)),
+        }
+    }
+}
+
 /// Numbers with their geometry.
-pub(super) type Operand<'a> = (&'a [f32], Layout);
+pub(super) type Operand<'a> = (Numbers<'a>, Layout);
+
+/// A matrix to be multiplied: of f32, or of bf16, which products in bf16 need not round again.
+#[derive(Debug, Clone, Copy)]
+pub struct Factor<'a> {
+    pub(super) numbers: Numbers<'a>,
+    pub(super) layout: Layout,
+}
+
+impl<'a> Factor<'a> {
+    /// Rows of bf16 one after another.
+    ///
+    /// # Errors
+    /// If they leave `data`.
+    pub fn narrow(data: &'a [bf16], rows: usize, cols: usize) -> Result<Self, GemmError> {
+        let layout = matrix(rows, cols, cols).within(data.len())?;
+        let numbers = Numbers::Narrow(data);
+        Ok(Self { numbers, layout })
+    }
+}
+
+impl<'a> From<Mat<'a>> for Factor<'a> {
+    fn from(mat: Mat<'a>) -> Self {
+        Self {
+            numbers: Numbers::Single(mat.data),
+            layout: mat.layout,
+        }
+    }
+}
 
 /// Group g of a layout over `data`.
-pub(super) fn group(data: &[f32], layout: Layout, g: usize) -> Rect<'_> {
+pub(super) fn group<T>(data: &[T], layout: Layout, g: usize) -> Rect<'_, T> {
     Rect {
         data: data.get(g * layout.group_stride..).unwrap_or(&[]),
         stride: layout.row_stride,

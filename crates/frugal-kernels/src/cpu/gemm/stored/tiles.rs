@@ -20,7 +20,7 @@ use crate::cpu::vector::{Avx512, Level, kernel};
 use super::super::aligned::Aligned;
 use super::super::engine::{Done, Engine, Extent, Session, sweep};
 use super::super::finish::PanelSums;
-use super::super::operands::{Operands, pair_panel, with_scratch};
+use super::super::operands::{LeftWords, Operands, pair_panel, with_scratch};
 use super::super::tile::{DEPTH, LANES, TILE_WORDS};
 use super::super::view::group;
 use super::super::weight::pack_pairs;
@@ -244,7 +244,7 @@ impl StoredProduct<'_> {
             };
             sweep(
                 session,
-                &Operands::Tiles(spread, right),
+                &Operands::Tiles(LeftWords::packed(spread, words), right),
                 &extent,
                 &mut scratch.sums,
                 |done| {
