@@ -51,6 +51,7 @@ fn products_have_a_row_for_each_form_and_direction() {
         "fp8",
         "Q8_0",
         "Q4_K",
+        "Q4_K answers",
     ] {
         assert!(has("format", format), "{format}");
     }
@@ -61,7 +62,8 @@ fn products_have_a_row_for_each_form_and_direction() {
         rows.iter()
             .all(|row| row["rows"] == 3 && row["size"] == "32x256")
     );
-    assert_eq!(rows.len(), 2 + 2 + 7);
+    // Packed, backward, stored, and blocks for answers.
+    assert_eq!(rows.len(), 2 + 2 + 7 + 5);
 }
 
 #[test]
