@@ -148,7 +148,7 @@ impl<T: Clone + Debug> Generator<T> {
         self.check(b, model, batch)?;
         self.cache.clear();
         let answering = model.for_answers(b);
-        let mut run = Run::new(b, [model, &answering], batch, self.settings.drafting);
+        let mut run = Run::new(b, [model, &answering], batch, self.settings.drafting)?;
         run.texts = &self.texts;
         let mut tokens = 0;
         while run.begun < batch.requests.len() || !run.live.is_empty() {

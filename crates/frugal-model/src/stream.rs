@@ -11,7 +11,7 @@ use frugal_core::shape::Rows;
 use crate::cache::{Cache, CacheSettings};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
-use crate::generate::engine::{Engine, row_number};
+use crate::generate::engine::{Engine, row_number, share_of_choice};
 use crate::generate::{Drafted, Drafting, Track};
 use crate::transformer::Model;
 
@@ -44,6 +44,8 @@ pub struct Stream<T> {
     track: Track,
     /// Tokens of the context that was last read as a prompt: those after it were drawn.
     n_prompt: usize,
+    /// Of [`share_of_choice`].
+    chosen: f32,
     settings: StreamSettings,
     drafted: Drafted,
 }
@@ -64,6 +66,7 @@ impl<T: Clone + Debug> Stream<T> {
             cache,
             track,
             n_prompt: 0,
+            chosen: share_of_choice(config)?,
             settings,
             drafted: Drafted::default(),
         })
@@ -121,6 +124,7 @@ impl<T: Clone + Debug> Stream<T> {
             model: answering.as_ref().unwrap_or(model),
             sampling: drawing.sampling,
             drafting: self.settings.drafting,
+            chosen: self.chosen,
             stop: drawing.stop,
         };
         self.turn_to(context)?;

@@ -1,10 +1,5 @@
 //! Inner product kernel for 64-bit ARM.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "block kernels: sizes are checked once a block, before the loops"
-)]
-
 use std::arch::aarch64::{vdupq_n_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32};
 
 use crate::cpu::gemm::tile::{LANES, Tile};

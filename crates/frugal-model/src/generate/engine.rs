@@ -8,8 +8,10 @@ use frugal_core::shape::Rows;
 use super::draft::{Drafted, Drafting, Track};
 use super::ngram::look_up;
 use crate::cache::{Cache, Cached, SequenceId};
+use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::mtp;
+use crate::params::{Params, Spec};
 use crate::transformer::{self, Model, Step};
 
 /// So many rows cost about as much on top of a step as a step of one row: fewer where the weights are
@@ -24,7 +26,15 @@ pub(crate) struct Engine<'a, B: Backend> {
     pub(crate) model: &'a Model<B::Tensor>,
     pub(crate) sampling: Sampling,
     pub(crate) drafting: Drafting,
+    /// Of [`share_of_choice`].
+    pub(crate) chosen: f32,
     pub(crate) stop: &'a [u32],
+}
+
+/// The share of a token's weights that are of experts it chose: other rows of its step choose others.
+pub(crate) fn share_of_choice(config: &ModelConfig) -> Result<f32> {
+    let count = Params::<Spec>::spec(config)?.count(config);
+    Ok(count.chosen as f32 / count.active.max(1) as f32)
 }
 
 /// The rows of a step, gathered track by track.
@@ -69,7 +79,7 @@ impl<B: Backend> Engine<'_, B> {
         let Drafting::Lookup(rule) = self.drafting else {
             return;
         };
-        let price = price_of_a_row(tracks.len());
+        let price = price_of_a_row(tracks.len(), self.chosen);
         for track in tracks {
             let most = track.reach(rule.most, price);
             if most > 0 {
@@ -207,7 +217,7 @@ impl<B: Backend> Engine<'_, B> {
     ) -> Result<()> {
         // Each guess is a layer's work and the head's.
         let own = 1.0 / self.model.config.num_hidden_layers.max(1) as f32;
-        let price = price_of_a_row(tracks.len()) + own;
+        let price = price_of_a_row(tracks.len(), self.chosen) + own;
         let most = self.drafting.most();
         let mut live: Vec<(usize, &mut Track)> = (tracks.iter_mut())
             .map(|track| (track.reach(most, price), track))
@@ -266,11 +276,11 @@ impl<B: Backend> Engine<'_, B> {
     }
 }
 
-/// What a drafted row must bring, in tokens, where so many sequences are continued together: its share
-/// of the step.
-fn price_of_a_row(n_tracks: usize) -> f32 {
-    let n = n_tracks as f32;
-    n / (n + ROWS_OF_A_STEP)
+/// What a drafted row must bring, in tokens, where so many sequences are continued together: its cost
+/// over what a token of theirs costs.
+fn price_of_a_row(n_tracks: usize, chosen: f32) -> f32 {
+    let (n, row) = (n_tracks as f32, 1.0 / ROWS_OF_A_STEP);
+    n * (row + chosen) / (1.0 + n * row + (n - 1.0) * chosen)
 }
 
 /// The rows of a step, of which each track keeps in mind its own.

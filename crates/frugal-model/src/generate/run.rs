@@ -8,7 +8,7 @@ use frugal_core::rng::key;
 use frugal_core::shape::Rows;
 
 use super::draft::{Drafted, Drafting, Track};
-use super::engine::{Engine, row_number};
+use super::engine::{Engine, row_number, share_of_choice};
 use super::{Batch, Request, Sample};
 use crate::cache::Cache;
 use crate::error::Result;
@@ -39,16 +39,18 @@ impl<'a, B: Backend> Run<'a, B> {
         [prompts, answers]: [&'a Model<B::Tensor>; 2],
         batch: &'a Batch<'a>,
         drafting: Drafting,
-    ) -> Self {
+    ) -> Result<Self> {
         let n_samples = batch.requests.iter().map(|request| request.n_samples).sum();
+        let chosen = share_of_choice(&prompts.config)?;
         let engine = |model| Engine {
             b,
             model,
             sampling: batch.sampling,
             drafting,
+            chosen,
             stop: batch.stop,
         };
-        Self {
+        Ok(Self {
             engine: engine(prompts),
             answering: engine(answers),
             batch,
@@ -58,7 +60,7 @@ impl<'a, B: Backend> Run<'a, B> {
             n_tracks: 0,
             drafted: Drafted::default(),
             texts: &[],
-        }
+        })
     }
 
     /// The samples of each request.

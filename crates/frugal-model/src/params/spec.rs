@@ -69,6 +69,8 @@ pub struct Count {
     pub total: u64,
     /// Those one token meets, embedding and head counted whole.
     pub active: u64,
+    /// Those of the active ones that are of experts the token chose.
+    pub chosen: u64,
     /// Those of the extra prediction layer, which shares embedding and head.
     pub mtp: u64,
 }
@@ -115,6 +117,7 @@ impl Params<Spec> {
         let mut count = Count {
             total: 0,
             active: 0,
+            chosen: 0,
             mtp: 0,
         };
         for leaf in self.leaves() {
@@ -124,11 +127,13 @@ impl Params<Spec> {
                 continue;
             }
             count.total += elements;
-            count.active += match leaf.role {
-                Role::Experts => elements / experts * top_k,
-                _ => elements,
-            };
+            if leaf.role == Role::Experts {
+                count.chosen += elements / experts * top_k;
+            } else {
+                count.active += elements;
+            }
         }
+        count.active += count.chosen;
         count
     }
 }
