@@ -122,6 +122,36 @@ fn generation_is_measured_on_files_and_on_shapes_in_any_form() {
 }
 
 #[test]
+fn a_text_is_followed_with_drafts_and_without() {
+    let place = Place::new();
+    let ids: Vec<u32> = (0..60).map(|i| 5 + i % 4).collect();
+    std::fs::write(
+        place.path("text.json"),
+        serde_json::to_string(&ids).unwrap(),
+    )
+    .unwrap();
+    let rows = rows(
+        &place,
+        "tokens_per_second",
+        &[
+            "decode",
+            "--shape=r1-tiny",
+            "--text=text.json",
+            "--draft=lookup",
+            "--prompt=20",
+            "--tokens=30",
+        ],
+    );
+    let a_step = |draft: &str| {
+        let row = rows.iter().find(|row| row["draft"] == draft).unwrap();
+        row["tokens_per_step"].as_f64().unwrap()
+    };
+    // The model never says this text by itself: what is counted are the text's own repeats.
+    assert!((a_step("none") - 1.0).abs() < 1e-9);
+    assert!(a_step("lookup") > 2.0, "{}", a_step("lookup"));
+}
+
+#[test]
 fn a_written_shape_is_the_shape_again() {
     let place = Place::new();
     for (out, format) in [("tiny.gguf", "q8_0"), ("tiny", "f32")] {
