@@ -125,6 +125,9 @@ impl ByteTiles {
 
     /// Adds all of sixteen stored rows from where they lie, where that is known for their format;
     /// says whether it is.
+    ///
+    /// # Panics
+    /// If the tiles are configured for groups of another form.
     pub(crate) fn multiply_stored(
         &mut self,
         (format, rows): (BlockFormat, SixteenRows<'_>),
@@ -136,7 +139,8 @@ impl ByteTiles {
         if !cols.is_multiple_of(2 * GROUP) {
             return false;
         }
-        // SAFETY: as above; the rows have all their blocks.
+        assert_eq!(self.form, Form::of(format));
+        // SAFETY: as above, the form being the format's; the rows have all their blocks.
         unsafe {
             match format {
                 BlockFormat::Q8_0 => self.add::<_, true>(Q8::of(rows), cols, x, totals),

@@ -81,17 +81,18 @@ fn texts_of(file: &Path, opened: &Opened, of: Streams) -> anyhow::Result<Vec<Vec
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let ids: Vec<u32> = if text.starts_with('[') {
-        serde_json::from_str(&text)?
+        serde_json::from_str(&text)
+            .with_context(|| format!("expected a JSON list of token ids in {}", file.display()))?
     } else {
         opened.text()?.tokenizer.encode(&text)?
     };
     let (each, vocabulary) = (positions(of), opened.config.vocab_size);
-    let is_known = ids.iter().all(|id| (*id as usize) < vocabulary);
-    anyhow::ensure!(
-        is_known,
-        "expected ids below {vocabulary} in {}",
-        file.display()
-    );
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+        anyhow::bail!(
+            "expected ids below {vocabulary} in {}, got {id}",
+            file.display()
+        );
+    }
     let texts: Vec<Vec<u32>> = ids
         .chunks_exact(each)
         .take(of.n)

@@ -28,7 +28,7 @@ use self::left::RowRun;
 use self::meet::{Direct, Kernels, MOST, Sums};
 use self::panel::{Form, PanelRun, STRETCH};
 use super::finish::{Output, PanelSums, Update};
-use super::stored::stretches;
+use super::stored::{run_all, stretches};
 use super::tile::LANES;
 use super::view::{Layout, group};
 
@@ -98,15 +98,8 @@ impl IntegerProduct<'_> {
             });
         };
         let panels: usize = items.iter().map(|item| item.panels.len()).sum();
-        if panels * LANES * self.right.cols() < ALONE_NUMBERS {
-            items.iter().for_each(work);
-        } else {
-            self.pool.run(items.len(), |i| {
-                if let Some(item) = items.get(i) {
-                    work(item);
-                }
-            });
-        }
+        let numbers = panels * LANES * self.right.cols();
+        run_all(self.pool, (numbers, ALONE_NUMBERS), &items, work);
         ROUNDED.set(rounded);
     }
 
@@ -146,15 +139,7 @@ impl IntegerProduct<'_> {
                     return;
                 };
                 let sums = direct.meet_one(form, sixteen, row);
-                let sums = PanelSums {
-                    acc: sums.0.as_flattened(),
-                    rows: rows.clone(),
-                    panel: (group, col / LANES),
-                    outputs,
-                    update: self.update,
-                };
-                // SAFETY: nobody else writes; this thread forms the product alone.
-                unsafe { self.output.write_panel(&sums) };
+                self.write((group, col / LANES), rows.clone(), &sums.0);
             }
         }
     }
@@ -245,7 +230,7 @@ impl IntegerProduct<'_> {
         for panel in item.panels.clone() {
             let stored = self.stored(item, panel);
             if let Some(sums) = direct.and_then(|direct| direct.meet(form, stored, &whole)) {
-                self.write(item, panel, item.rows.clone(), &sums.0);
+                self.write((item.group, panel), item.rows.clone(), &sums.0);
                 continue;
             }
             let mut sums = Sums::ZERO;
@@ -262,7 +247,7 @@ impl IntegerProduct<'_> {
                     );
                 }
             }
-            self.write(item, panel, item.rows.clone(), &sums.0);
+            self.write((item.group, panel), item.rows.clone(), &sums.0);
         }
     }
 
@@ -288,22 +273,22 @@ impl IntegerProduct<'_> {
                     let of_run = rows_of(rounded, (runs, run), &rows);
                     kernels.meet(is_turned, (form, opened), &of_run[..rows.len()], &mut sums);
                 }
-                self.write(item, panel, rows.clone(), &sums.0);
+                self.write((item.group, panel), rows.clone(), &sums.0);
             }
         }
     }
 
-    /// Writes the sums of some rows with one panel.
-    fn write(&self, item: &Item, panel: usize, rows: Range<usize>, sums: &[[f32; LANES]]) {
+    /// Writes the sums of some rows with one panel: group, and number in it.
+    fn write(&self, panel: (usize, usize), rows: Range<usize>, sums: &[[f32; LANES]]) {
         let sums = PanelSums {
             acc: sums.as_flattened(),
             rows,
-            panel: (item.group, panel),
+            panel,
             outputs: self.right.rows(),
             update: self.update,
         };
         // SAFETY: items share out the columns of a group, and groups have rows of their own (views
-        // and offsets were checked): no two blocks overlap.
+        // and offsets were checked): no two panels overlap. One thread alone shares with nobody.
         unsafe { self.output.write_panel(&sums) };
     }
 }

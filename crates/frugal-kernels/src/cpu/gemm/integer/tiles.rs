@@ -85,13 +85,12 @@ impl IntegerProduct<'_> {
         for panel in item.panels.clone() {
             let stored = self.stored(item, panel);
             totals.fill(Totals::ZERO);
-            let mut sixteens = totals.iter_mut().zip(tiles.chunks_exact(runs));
-            let mut is_done = false;
-            if let Some(rows) = stored.sixteen() {
-                is_done =
-                    sixteens.all(|(totals, x)| session.multiply_stored((format, rows), x, totals));
-            }
-            for first in (0..if is_done { 0 } else { runs }).step_by(STRETCH) {
+            let is_met = stored.sixteen().is_some_and(|rows| {
+                let mut sixteens = totals.iter_mut().zip(tiles.chunks_exact(runs));
+                sixteens.all(|(totals, x)| session.multiply_stored((format, rows), x, totals))
+            });
+            let rest = if is_met { 0..0 } else { 0..runs };
+            for first in rest.step_by(STRETCH) {
                 opened.resize(STRETCH.min(runs - first), PanelRun::EMPTY);
                 panel::open(level, format, stored, first, opened);
                 for (totals, x) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
@@ -109,6 +108,6 @@ impl IntegerProduct<'_> {
         turn(level, (totals.0.as_flattened(), LANES), &mut turned.0);
         let first = item.rows.start + nth * LANES;
         let rows = first..(first + LANES).min(item.rows.end);
-        self.write(item, panel, rows, &turned.0);
+        self.write((item.group, panel), rows, &turned.0);
     }
 }

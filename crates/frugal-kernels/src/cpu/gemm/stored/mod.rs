@@ -64,6 +64,24 @@ pub(super) fn stretches(
     })
 }
 
+/// Does all items of a weight of so many numbers: with one thread where those are fewer than `few`.
+pub(super) fn run_all<T: Sync>(
+    pool: &Pool,
+    (numbers, few): (usize, usize),
+    items: &[T],
+    work: impl Fn(&T) + Sync,
+) {
+    if numbers < few {
+        items.iter().for_each(work);
+        return;
+    }
+    pool.run(items.len(), |i| {
+        if let Some(item) = items.get(i) {
+            work(item);
+        }
+    });
+}
+
 /// Rows in sixteens, the last perhaps fewer.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn sixteens(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {

@@ -81,15 +81,8 @@ impl StoredProduct<'_> {
             let session = Session::begin(engine, self.features);
             with_scratch(|scratch| self.run_item(engine, item, &prepared, (&session, scratch)));
         };
-        if items.len() * PANELS * LANES * depth < ALONE_NUMBERS {
-            items.iter().for_each(work);
-        } else {
-            self.pool.run(items.len(), |i| {
-                if let Some(item) = items.get(i) {
-                    work(item);
-                }
-            });
-        }
+        let numbers = items.len() * PANELS * LANES * depth;
+        super::run_all(self.pool, (numbers, ALONE_NUMBERS), &items, work);
         PREPARED.set(Some(prepared));
     }
 

@@ -82,16 +82,9 @@ impl StoredProduct<'_> {
                 self.many(&session, item, right);
             }
         };
-        let numbers: usize = items.iter().map(|item| item.panels.len()).sum();
-        if numbers * LANES * self.right.cols() < ALONE_NUMBERS {
-            items.iter().for_each(work);
-        } else {
-            self.pool.run(items.len(), |i| {
-                if let Some(item) = items.get(i) {
-                    work(item);
-                }
-            });
-        }
+        let panels: usize = items.iter().map(|item| item.panels.len()).sum();
+        let numbers = panels * LANES * self.right.cols();
+        super::run_all(self.pool, (numbers, ALONE_NUMBERS), &items, work);
         PACKED.set(packed);
     }
 
