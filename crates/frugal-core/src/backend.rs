@@ -359,6 +359,11 @@ pub trait Backend {
     fn get_indices(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
     /// A tensor of zeros.
     fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
+    /// Zeros that keys and values will be written to: in fewer bits than others where attention reads
+    /// no more, so that its results are the same.
+    fn key_store(&self, shape: Shape) -> Result<Self::Tensor> {
+        self.zeros(shape)
+    }
     /// The shape of a tensor.
     fn shape(&self, x: &Self::Tensor) -> Shape;
     /// The same numbers in another stored format (f32 or bf16).

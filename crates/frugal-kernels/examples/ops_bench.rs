@@ -94,6 +94,7 @@ fn main() {
     rowwise(&bench);
     attention(&bench);
     decode(&bench);
+    decode_tiny(&bench);
     experts(&bench);
     heads(&bench);
     updates(&bench);
@@ -312,6 +313,53 @@ fn decode(b: &Bench) {
     b.line("decode latent", pairs, pairs / 4 * 64, || {
         cpu.attention(&q, keys, &attention).unwrap();
     });
+}
+
+/// Short answers of a tiny model: sequences that fit the second cache, and many.
+fn decode_tiny(b: &Bench) {
+    let cpu = &b.cpu;
+    for n in [8_u32, 128] {
+        let lengths: Vec<u32> = (0..n).map(|i| 40 + i * 197 % 200).collect();
+        let pages: Vec<u32> = lengths.iter().map(|l| l.div_ceil(16)).collect();
+        let mut next = 0;
+        let tables = pages
+            .iter()
+            .map(|count| {
+                next += count;
+                (next - count..next).collect()
+            })
+            .collect();
+        let ones = vec![1; n as usize];
+        let starts: Vec<u32> = lengths.iter().map(|l| l - 1).collect();
+        let rows = Rows::new(&ones, &starts).unwrap();
+        let pages = Pages {
+            page_rows: 16,
+            tables,
+            lengths,
+        };
+        let attention = Attention {
+            n_heads: 4,
+            scale: 0.15,
+            rows: &rows,
+            context: Context::Paged(&pages),
+        };
+        let pairs = 4 * pages.lengths.iter().sum::<u32>() as usize;
+        let store = |width| {
+            let x = b.tensor(next as usize * 16, width);
+            cpu.cast(&x, DType::Bf16).unwrap()
+        };
+        let q = b.tensor(n as usize, 4 * 32);
+        let (kv, k_rope) = (store(4 * 32), store(16));
+        let keys = Keys::Expanded {
+            kv: &kv,
+            k_rope: &k_rope,
+            nope: 16,
+        };
+        let name = format!("decode tiny {n}");
+        b.line(&name, pairs, pairs * 18, || {
+            cpu.attention(&q, keys, &attention).unwrap();
+        });
+    }
 }
 
 fn experts(b: &Bench) {

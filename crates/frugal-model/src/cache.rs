@@ -149,10 +149,10 @@ impl<T: Clone> Cache<T> {
         }
         let mut layers = Vec::with_capacity(n_layers);
         for _ in 0..n_layers {
-            let zeros = |width| b.zeros(Shape::matrix(0, width));
+            let empty = |width| b.key_store(Shape::matrix(0, width));
             layers.push(Store {
-                first: zeros(widths.0)?,
-                second: widths.1.map(zeros).transpose()?,
+                first: empty(widths.0)?,
+                second: widths.1.map(empty).transpose()?,
             });
         }
         Ok(Self {
@@ -385,7 +385,7 @@ impl<T: Clone> Cache<T> {
             (0..u32::try_from(old * self.settings.page_rows).unwrap_or(0)).collect();
         let n_rows = new * self.settings.page_rows;
         let larger = |store: &T, width: usize| -> Result<T> {
-            let mut grown = b.zeros(Shape::matrix(n_rows, width))?;
+            let mut grown = b.key_store(Shape::matrix(n_rows, width))?;
             b.append(&mut grown, &b.gather(store, &kept)?, &kept)?;
             Ok(grown)
         };

@@ -31,8 +31,8 @@ use super::amx::Tiles;
 #[cfg(target_arch = "x86_64")]
 use super::attention_amx;
 use super::attention_tiles::{
-    Operands, PaddedRows, ROWS, RowsAt, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
-    prefetch_unit, products, tensors, transpose_part, weighted_rows,
+    Operands, PaddedRows, ROWS, Reach, RowsAt, Source, TILE, Tile, Unit, carve, copy_part,
+    padded_starts, products, tensors, transpose_part, weighted_rows,
 };
 use super::backend::Cpu;
 use super::pool::DisjointMut;
@@ -44,6 +44,8 @@ const MOST_TASKS: usize = 64;
 /// Query rows of a sequence from which on heads with common keys are separate units: the
 /// transposition is then cheap beside the products, and the state of a unit stays small.
 const SEPARATE_ROWS: usize = 16;
+/// Short sequences for each thread from which on there is work enough without cutting them by heads.
+const SEQUENCES_A_THREAD: usize = 4;
 
 /// What a unit's queries have made of the keys so far.
 pub(super) struct State<'a> {
@@ -269,32 +271,33 @@ kernel! {
                 index += 1;
             }
         }
-        finish(level, operands, unit, &desk.state, results);
+        finish(level, operands, unit, (&desk.state, 0), results);
     }
 }
 
 kernel! {
-    /// Divides by the totals and writes the rows out.
-    pub(super) fn finish<L>(l, operands: &Operands<'_>, unit: &Unit<'_>, state: &State<'_>, results: &Results<'_>) {
+    /// Divides by the totals and writes the rows out; the state's queries begin at its number.
+    pub(super) fn finish<L>(l, operands: &Operands<'_>, unit: &Unit<'_>, state: (&State<'_>, usize), results: &Results<'_>) {
+        let (state, base) = state;
         let AttentionDims { n_heads, value_width, .. } = operands.dims;
         let padded = operands.value_padded();
         for index in 0..unit.n_queries() {
             let (row, head) = unit.query(index);
-            let total = state.totals[index];
+            let total = state.totals[base + index];
             let slot = row * n_heads + head;
             let range = slot * value_width..(slot + 1) * value_width;
             // SAFETY: units share no pair of row and head, and a pair's results are its own.
             let output = unsafe { results.output.slice(range) };
             // No key: the sums are zeros, and so is the result.
             let inverse = l.splat(if total == 0.0 { 0.0 } else { 1.0 / total });
-            let sums = &state.sums[index * padded..(index + 1) * padded];
+            let sums = &state.sums[(base + index) * padded..][..padded];
             for (to, from) in output.chunks_mut(WIDTH).zip(sums.chunks_exact(WIDTH)) {
                 l.store_part(l.mul(l.load_part(from), inverse), to);
             }
             if let Some(log_sum) = &results.log_sum {
                 // SAFETY: as above.
                 let place = unsafe { log_sum.slice(slot..slot + 1) };
-                place.fill(state.largest[index] + total.ln());
+                place.fill(state.largest[base + index] + total.ln());
             }
         }
     }
@@ -323,26 +326,37 @@ fn run(cpu: &Cpu, operands: &Operands<'_>, attention: &Attention<'_>, results: &
     let longest = sequences.iter().map(Range::len).max().unwrap_or(0);
     let heads = heads_of_a_unit(&operands.dims, longest);
     let groups = operands.dims.n_heads / heads.max(1);
+    // A sequence's keys are fetched once where one thread serves all its heads.
+    let is_short = longest < SEPARATE_ROWS;
+    let together = if is_short && sequences.len() >= SEQUENCES_A_THREAD * cpu.threads() {
+        groups
+    } else {
+        1
+    };
     let kind = Kind::of(cpu);
-    let needed = kind.needed(operands, longest * heads);
-    deal(cpu, sequences.len() * groups, |units| {
+    let needed = kind.needed(operands, longest * heads, together);
+    let parts = groups / together.max(1);
+    deal(cpu, sequences.len() * parts, |items| {
         let [mut words, mut numbers] = needed.map(|len| cpu.memory.take_f32(len));
-        let unit = |index: usize| {
-            let (sequence, group) = (index / groups, index % groups);
+        let session = kind.begin(longest * heads);
+        let unit = |item: usize, group: usize| {
+            let (sequence, part) = (item / parts, item % parts);
             let rows = sequences[sequence].clone();
+            let group = part * together + group;
             let heads = group * heads..(group + 1) * heads;
             match attention.context {
                 Context::Packed => Unit::packed(rows, heads),
                 Context::Paged(pages) => Unit::paged(rows, heads, pages, sequence),
             }
         };
-        let session = kind.begin(longest * heads);
-        for index in units.clone() {
-            if longest < SEPARATE_ROWS && index + 1 < units.end {
-                prefetch_unit(operands, &unit(index + 1));
-            }
-            let at = (operands, &unit(index));
+        let mut units = Vec::with_capacity(together);
+        for item in items.clone() {
+            units.clear();
+            units.extend((0..together).map(|group| unit(item, group)));
+            let is_next_near = is_short && item + 1 < items.end;
+            let following = is_next_near.then(|| unit(item + 1, 0));
             let memory = (words.u32s_mut(), numbers.f32s_mut());
+            let at = (operands, &*units, following.as_ref());
             session.attend(cpu.level, at, memory, results);
         }
     });
@@ -366,15 +380,15 @@ impl Kind {
         Self::Vectors
     }
 
-    /// Memory of a unit: words and numbers.
-    fn needed(self, operands: &Operands<'_>, n_queries: usize) -> [usize; 2] {
+    /// Memory of units that go together: words and numbers.
+    fn needed(self, operands: &Operands<'_>, n_queries: usize, n_units: usize) -> [usize; 2] {
         match self {
             Self::Vectors => {
                 let desk = Desk::sizes(operands, n_queries).iter().sum::<usize>();
                 [0, operands.value_padded() * TILE + desk]
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Tiles(_) => attention_amx::needed(operands, n_queries),
+            Self::Tiles(_) => attention_amx::needed(operands, n_queries, n_units),
         }
     }
 
@@ -401,19 +415,33 @@ impl Session {
     fn attend(
         &self,
         level: Level,
-        (operands, unit): (&Operands<'_>, &Unit<'_>),
+        (operands, units, following): (&Operands<'_>, &[Unit<'_>], Option<&Unit<'_>>),
         (words, numbers): (&mut [u32], &mut [f32]),
         results: &Results<'_>,
     ) {
         match self {
-            Self::Vectors => attend(level, operands, unit, numbers, results),
+            Self::Vectors => {
+                for (i, unit) in units.iter().enumerate() {
+                    if let Some(next) = units.get(i + 1).or(following) {
+                        let reach = Reach::new(operands, next.heads.clone());
+                        next.tiles().for_each(|tile| reach.prefetch(&tile, (0, 1)));
+                    }
+                    attend(level, operands, unit, numbers, results);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Tiles(machine, tiles) => {
                 let memory = (words, numbers);
-                attention_amx::attend((*machine, tiles), (operands, unit), memory, results);
+                let at = (operands, units, following);
+                attention_amx::attend((*machine, tiles), at, memory, results);
             }
         }
     }
+}
+
+/// Whether keys and values are rounded to bf16 before they are multiplied.
+pub(super) fn rounds_keys(cpu: &Cpu) -> bool {
+    !matches!(Kind::of(cpu), Kind::Vectors)
 }
 
 pub(super) fn attention(

@@ -12,21 +12,26 @@
     reason = "the desk is carved for the unit; `check::attention` holds every part inside its row"
 )]
 
+use std::ops::Range;
+
 use frugal_core::ops::check::KeyPart;
+use half::bf16;
 
 use super::amx::{PANELS_OF_FEW, TileBlock, Tiles};
 use super::attention::{Results, State, finish};
 use super::attention_tiles::{
-    Operands, PaddedRows, Source, TILE, Tile, Unit, carve, copy_part, padded_starts,
+    IN_ORDER, Operands, PaddedRows, Reach, Source, TILE, Tile, Unit, carve, copy_part,
 };
 use super::avx512::attention::{
-    Gathered, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, values_to_panels, weigh,
+    Gathered, KeyRows, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, values_to_panels,
+    weigh,
 };
+use super::avx512::pack::Packable;
 use super::backend::Cpu;
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::Precision;
 use super::gemm::operands::{pair_panel, wide};
-use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
+use super::gemm::tile::{LANES, Place, Rect, TILE_WORDS};
 use super::vector::{Level, WIDTH, kernel};
 use super::vector_x86::Avx512;
 
@@ -88,51 +93,77 @@ pub(super) const fn padded_queries(n_queries: usize) -> usize {
     n_queries.next_multiple_of(LANES)
 }
 
-/// Memory of a unit.
+/// Units of one block that meet a tile step by step together: each step waits for the one before, but
+/// not for that of another unit.
+const SLOTS: usize = 4;
+
+const fn slots_of(n_queries: usize, n_units: usize) -> usize {
+    match (n_queries <= LANES, n_units < SLOTS) {
+        (true, true) => n_units,
+        (true, false) => SLOTS,
+        (false, _) => 1,
+    }
+}
+
+/// Words and numbers of a slot's operands.
+#[derive(Clone, Copy)]
+struct Slot {
+    keys: usize,
+    values: usize,
+}
+
+impl Slot {
+    const fn of(widths: Widths) -> Self {
+        Self {
+            keys: TILE / LANES * widths.key,
+            values: widths.value_panels * KEYS_PANEL,
+        }
+    }
+}
+
+/// Memory of some units, whose queries follow one another in whole blocks.
 struct Desk<'a> {
     /// All queries as left tiles.
     queries: &'a mut [u32],
-    /// A tile's keys in panels of sixteen keys.
+    /// For each slot a tile's keys in panels of sixteen keys.
     keys: &'a mut [u32],
     /// Its values in panels of sixteen columns.
     values: &'a mut [u32],
     /// A block's weights as left tiles.
     weights: &'a mut [u32],
-    /// Keys and values of a tile as they are stored, in padded rows.
-    key_rows: &'a mut [f32],
-    value_rows: &'a mut [f32],
     /// Products of a block.
     products: &'a mut [f32],
+    /// Keys of a tile in padded rows, where they cannot be packed from where they are stored.
+    key_rows: &'a mut [f32],
     state: State<'a>,
-    /// Whether a tile's values are all numbers that bf16 holds, once known.
-    has_numbers: Option<bool>,
+    /// Whether the tile's values are all numbers that bf16 holds, once known.
+    has_numbers: [Option<bool>; SLOTS],
 }
 
-/// (words, numbers) a unit needs.
-fn sizes(operands: &Operands<'_>, n_queries: usize) -> ([usize; 4], [usize; 6]) {
+/// (words, numbers) that `n_units` of up to `n_queries` need.
+fn sizes(operands: &Operands<'_>, n_queries: usize, n_units: usize) -> ([usize; 4], [usize; 5]) {
     let widths = Widths::of(operands);
-    let room = padded_queries(n_queries);
+    let room = n_units * padded_queries(n_queries);
+    let (slots, slot) = (slots_of(n_queries, n_units), Slot::of(widths));
     let words = [
         room / LANES * widths.key,
-        TILE / LANES * widths.key,
-        widths.value_panels * KEYS_PANEL,
-        WEIGHT_WORDS,
+        slots * slot.keys,
+        slots * slot.values,
+        slots * WEIGHT_WORDS,
     ];
-    let padded = operands.value_padded();
     let numbers = [
+        slots * LANES * TILE,
         TILE * operands.dims.q_width.next_multiple_of(WIDTH),
-        TILE * padded,
-        LANES * TILE,
-        room * padded,
+        room * operands.value_padded(),
         room,
         room,
     ];
     (words, numbers)
 }
 
-/// Memory that any unit of up to `n_queries` needs, in words of four bytes.
-pub(super) fn needed(operands: &Operands<'_>, n_queries: usize) -> [usize; 2] {
-    let (words, numbers) = sizes(operands, n_queries);
+/// Memory that any `n_units` of up to `n_queries` need, in words of four bytes.
+pub(super) fn needed(operands: &Operands<'_>, n_queries: usize, n_units: usize) -> [usize; 2] {
+    let (words, numbers) = sizes(operands, n_queries, n_units);
     [words.iter().sum(), numbers.iter().sum()]
 }
 
@@ -140,30 +171,34 @@ impl<'a> Desk<'a> {
     fn new(
         (words, numbers): (&'a mut [u32], &'a mut [f32]),
         operands: &Operands<'_>,
-        n_queries: usize,
+        (n_queries, n_units): (usize, usize),
     ) -> Self {
-        let lengths = sizes(operands, n_queries);
+        let lengths = sizes(operands, n_queries, n_units);
         let [queries, keys, values, weights] = carve(words, lengths.0);
-        let [key_rows, value_rows, products, sums, largest, totals] = carve(numbers, lengths.1);
+        let [products, key_rows, sums, largest, totals] = carve(numbers, lengths.1);
         Self {
             queries,
             keys,
             values,
             weights,
-            key_rows,
-            value_rows,
             products,
+            key_rows,
             state: State::begin(sums, largest, totals),
-            has_numbers: None,
+            has_numbers: [None; SLOTS],
         }
     }
 }
 
+#[derive(Clone, Copy)]
 struct At<'a> {
     machine: Machine,
     tiles: &'a Tiles,
     operands: &'a Operands<'a>,
     unit: &'a Unit<'a>,
+    /// Where its queries begin on the desk.
+    base: usize,
+    /// Its place among the units that meet a tile together.
+    slot: usize,
     widths: Widths,
 }
 
@@ -178,40 +213,66 @@ impl<'a> At<'a> {
     }
 }
 
-/// Attention of a unit.
+/// Attention of units of one sequence, which are equal but for their heads: a tile is used by all of
+/// them while it is near. Tiles are asked for while the one before is computed, the first of the
+/// `following` units too.
 pub(super) fn attend(
     (machine, tiles): (Machine, &Tiles),
-    (operands, unit): (&Operands<'_>, &Unit<'_>),
+    (operands, units, following): (&Operands<'_>, &[Unit<'_>], Option<&Unit<'_>>),
     memory: (&mut [u32], &mut [f32]),
     results: &Results<'_>,
 ) {
-    let n_queries = unit.n_queries();
-    let mut desk = Desk::new(memory, operands, n_queries);
-    let widths = Widths::of(operands);
-    let at = At {
+    let Some(first) = units.first() else {
+        return;
+    };
+    let n_queries = first.n_queries();
+    let mut desk = Desk::new(memory, operands, (n_queries, units.len()));
+    let (widths, slots) = (Widths::of(operands), slots_of(n_queries, units.len()));
+    let at = |number: usize| At {
         machine,
         tiles,
         operands,
-        unit,
+        unit: &units[number],
+        base: number * padded_queries(n_queries),
+        slot: number % slots,
         widths,
     };
-    for index in 0..n_queries {
-        let (row, head) = unit.query(index);
-        let query = one_row(operands.query(row, head));
-        let start = index / LANES * widths.key + index % LANES * LANES;
-        let place = Place::left_tiles(widths.key);
-        let to = &mut desk.queries[start..];
-        wide::rows_to_pairs(machine.features, &query, place, to);
+    for number in 0..units.len() {
+        pack_queries(&at(number), &mut desk);
     }
-    for tile in unit.tiles() {
-        pack(&at, &tile, &mut desk);
-        let mut first = tile.first_query / LANES * LANES;
-        while first < n_queries {
-            meet(&at, &tile, first, &mut desk);
-            first += LANES;
+    let reach = Reach::new(operands, first.heads.start..units[units.len() - 1].heads.end);
+    let following = following.and_then(|unit| unit.tiles().next());
+    let mut tiles_ahead = first.tiles().skip(1).chain(following);
+    for tile in first.tiles() {
+        let ahead = tiles_ahead.next();
+        for begin in (0..units.len()).step_by(slots) {
+            let together = begin..(begin + slots).min(units.len());
+            for number in together.clone() {
+                if let Some(ahead) = &ahead {
+                    reach.prefetch(ahead, (number, units.len()));
+                }
+                pack(&at(number), &tile, &mut desk);
+            }
+            for block in (tile.first_query / LANES * LANES..n_queries).step_by(LANES) {
+                meet(&at, together.clone(), &Meeting::new(first, &tile, block), &mut desk);
+            }
         }
     }
-    finish(machine.level(), operands, unit, &desk.state, results);
+    for number in 0..units.len() {
+        let At { unit, base, .. } = at(number);
+        finish(machine.level(), operands, unit, (&desk.state, base), results);
+    }
+}
+
+fn pack_queries(at: &At<'_>, desk: &mut Desk<'_>) {
+    for index in 0..at.unit.n_queries() {
+        let (row, head) = at.unit.query(index);
+        let query = one_row(at.operands.query(row, head));
+        let start = (at.base + index) / LANES * at.widths.key + index % LANES * LANES;
+        let place = Place::left_tiles(at.widths.key);
+        let to = &mut desk.queries[start..];
+        wide::rows_to_pairs(at.machine.features, &query, place, to);
+    }
 }
 
 /// A row as a matrix.
@@ -232,119 +293,128 @@ pub(super) struct Stored<'a> {
     pub(super) head: usize,
 }
 
+/// Rows of numbers in the form they are stored in.
+pub(super) enum Rows<Single, Narrow> {
+    Single(Single),
+    Narrow(Narrow),
+}
+
+/// A tile's keys, and its values.
+pub(super) type TileKeys<'a> = Rows<KeyRows<'a, f32>, KeyRows<'a, bf16>>;
+pub(super) type TileValues<'a> = Rows<Gathered<'a, f32>, Gathered<'a, bf16>>;
+
+/// Evaluates a body for rows of either form.
+macro_rules! either {
+    ($rows:expr, $name:ident => $body:expr) => {
+        match $rows {
+            Rows::Single($name) => $body,
+            Rows::Narrow($name) => $body,
+        }
+    };
+}
+pub(super) use either;
+
 impl Stored<'_> {
-    /// Shows `pack` the keys, in one part or two, with the column each begins at. Numbers that are
-    /// not f32, and parts that do not begin with a step of the reduction, pass through `copy`.
-    pub(super) fn keys(&self, copy: &mut [f32], mut pack: impl FnMut(&Gathered<'_>, usize)) {
+    /// Shows `pack` the keys. Parts that differ in form, and parts that do not begin with a vector,
+    /// pass through `copy`.
+    pub(super) fn keys(&self, copy: &mut [f32], pack: impl FnOnce(TileKeys<'_>)) {
         let [own, shared] = self.operands.dims.key;
-        let width = self.operands.dims.q_width;
-        let sources = [own, shared].map(|part| self.operands.part(part).source);
-        if let [Source::F32(first), Source::F32(second)] = sources
-            && (shared.width == 0 || own.width.is_multiple_of(DEPTH))
-        {
-            for (values, part, column) in [(first, own, 0), (second, shared, own.width)] {
-                self.show(values, part, |rows| pack(rows, column));
+        let source = |part| self.operands.part(part).source;
+        let first = source(own);
+        let second = if shared.width == 0 { first } else { source(shared) };
+        let is_aligned = shared.width == 0 || own.width.is_multiple_of(LANES);
+        match (first, second) {
+            (Source::F32(first), Source::F32(second)) if is_aligned => {
+                let rows = [self.rows(first, own), self.rows(second, shared)];
+                pack(Rows::Single(KeyRows(rows)));
             }
-            return;
+            (Source::Bf16(first), Source::Bf16(second)) if is_aligned => {
+                let rows = [self.rows(first, own), self.rows(second, shared)];
+                pack(Rows::Narrow(KeyRows(rows)));
+            }
+            _ => {
+                let width = self.operands.dims.q_width;
+                let padded = width.next_multiple_of(WIDTH);
+                for (part, offset) in [(own, 0), (shared, own.width)] {
+                    let to = PaddedRows {
+                        values: &mut *copy,
+                        padded,
+                        offset,
+                    };
+                    let part = self.operands.part(part);
+                    copy_part(self.machine.level(), part, self.head, self.tile, to);
+                }
+                let rows = |width| Gathered {
+                    values: &*copy,
+                    rows: &IN_ORDER[..self.tile.len],
+                    stride: padded,
+                    first: 0,
+                    width,
+                };
+                pack(Rows::Single(KeyRows([rows(width), rows(0)])));
+            }
         }
-        let padded = width.next_multiple_of(WIDTH);
-        for (part, offset) in [(own, 0), (shared, own.width)] {
-            let to = PaddedRows {
-                values: &mut *copy,
-                padded,
-                offset,
-            };
-            let part = self.operands.part(part);
-            copy_part(self.machine.level(), part, self.head, self.tile, to);
-        }
-        let starts = padded_starts(padded);
-        let starts = &starts[..self.tile.len];
-        let rows = Gathered {
-            values: copy,
-            starts,
-            width,
-        };
-        pack(&rows, 0);
     }
 
     /// Shows `pack` the values.
-    pub(super) fn values(&self, copy: &mut [f32], mut pack: impl FnMut(&Gathered<'_>)) {
-        let value = self.operands.dims.value;
-        let part = self.operands.part(value);
-        if let Source::F32(values) = part.source {
-            self.show(values, value, pack);
-            return;
-        }
-        let padded = self.operands.value_padded();
-        let to = PaddedRows {
-            values: &mut *copy,
-            padded,
-            offset: 0,
-        };
-        copy_part(self.machine.level(), part, self.head, self.tile, to);
-        let starts = padded_starts(padded);
-        pack(&Gathered {
-            values: copy,
-            starts: &starts[..self.tile.len],
-            width: value.width,
-        });
+    pub(super) fn values<R>(&self, pack: impl FnOnce(TileValues<'_>) -> R) -> R {
+        let part = self.operands.dims.value;
+        pack(match self.operands.part(part).source {
+            Source::F32(values) => Rows::Single(self.rows(values, part)),
+            Source::Bf16(values) => Rows::Narrow(self.rows(values, part)),
+        })
     }
 
-    fn show(&self, values: &[f32], part: KeyPart, mut pack: impl FnMut(&Gathered<'_>)) {
-        if part.width > 0 {
-            let starts = self.tile.starts(part, self.head);
-            pack(&Gathered {
-                values,
-                starts: &starts[..self.tile.len],
-                width: part.width,
-            });
+    fn rows<'a, T>(&'a self, values: &'a [T], part: KeyPart) -> Gathered<'a, T> {
+        Gathered {
+            values,
+            rows: self.tile.rows(),
+            stride: part.row_stride,
+            first: part.start(0, self.head),
+            width: part.width,
         }
     }
 }
 
-/// Packs keys for scores: see [`keys_to_panels`].
-pub(super) fn pack_keys(
-    machine: Machine,
-    keys: &Gathered<'_>,
-    (column, words): (usize, usize),
-    out: &mut [u32],
-) {
-    let steps = (column / DEPTH, words / TILE_WORDS);
-    // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
-    unsafe { keys_to_panels(machine.lanes, keys, steps, out) };
-}
+impl Machine {
+    /// Packs keys for scores: see [`keys_to_panels`].
+    pub(super) fn pack_keys<T: Packable>(
+        self,
+        keys: &KeyRows<'_, T>,
+        words: usize,
+        out: &mut [u32],
+    ) {
+        // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+        unsafe { keys_to_panels(keys, words / TILE_WORDS, out) };
+    }
 
-/// Packs rows for sums over keys, panels of sixteen columns: see [`values_to_panels`].
-pub(super) fn pack_columns(machine: Machine, rows: &Gathered<'_>, out: &mut [u32]) {
-    // SAFETY: as above.
-    unsafe { values_to_panels(machine.lanes, rows, KEYS_PANEL, out) };
+    /// Packs rows for sums over keys, panels of sixteen columns: see [`values_to_panels`].
+    pub(super) fn pack_columns<T: Packable>(self, rows: &Gathered<'_, T>, out: &mut [u32]) {
+        // SAFETY: as above.
+        unsafe { values_to_panels(rows, KEYS_PANEL, out) };
+    }
 }
 
 /// Packs a tile's keys and values.
 fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
-    desk.has_numbers = None;
-    let (machine, stored) = (at.machine, at.stored(tile));
-    let Desk {
-        keys,
-        values,
-        key_rows,
-        value_rows,
-        ..
-    } = desk;
-    stored.keys(key_rows, |rows, column| {
-        pack_keys(machine, rows, (column, at.widths.key), keys);
+    desk.has_numbers[at.slot] = None;
+    let (machine, stored, slot) = (at.machine, at.stored(tile), Slot::of(at.widths));
+    let keys = &mut desk.keys[at.slot * slot.keys..][..slot.keys];
+    let values = &mut desk.values[at.slot * slot.values..][..slot.values];
+    stored.keys(desk.key_rows, |rows| {
+        either!(&rows, rows => machine.pack_keys(rows, at.widths.key, keys));
     });
-    stored.values(value_rows, |rows| pack_columns(machine, rows, values));
+    stored.values(|rows| either!(&rows, rows => machine.pack_columns(rows, values)));
 }
 
 kernel! {
     /// Whether all of a tile's values stay finite in bf16.
-    fn are_numbers<L>(l, x: &Gathered<'_>) -> bool {
+    fn are_numbers<L>(l, x: &Gathered<'_, f32>) -> bool {
         // Just above the ratio of the largest f32 to the largest bf16.
         let (grown, zero) = (l.splat(1.004), l.splat(0.0));
         let mut sum = zero;
-        for start in x.starts {
-            for part in x.values[*start..start + x.width].chunks(WIDTH) {
+        for row in x.rows {
+            for part in x.row(*row).chunks(WIDTH) {
                 sum = l.mul_add(l.mul(l.load_part(part), grown), zero, sum);
             }
         }
@@ -352,82 +422,143 @@ kernel! {
     }
 }
 
-/// Lets sixteen queries from `first` on meet a tile.
-fn meet(at: &At<'_>, tile: &Tile, first: usize, desk: &mut Desk<'_>) {
-    let seen = seen_of(at.unit, tile, first);
-    let vectors = seen.iter().max().map_or(0, |most| most.div_ceil(LANES));
-    if vectors == 0 {
+/// The same of values stored so.
+fn are_numbers_narrow(x: &Gathered<'_, bf16>) -> bool {
+    let mut rows = x.rows.iter().map(|row| x.row(*row));
+    rows.all(|row| row.iter().all(|number| number.is_finite()))
+}
+
+/// A tile and sixteen queries of a unit, or of each of several.
+struct Meeting<'a> {
+    tile: &'a Tile,
+    /// The first query.
+    first: usize,
+    /// Queries, 1 to 16.
+    queries: usize,
+    /// Keys that each sees.
+    seen: [usize; LANES],
+    /// Vectors of keys that any of them sees.
+    vectors: usize,
+}
+
+impl<'a> Meeting<'a> {
+    fn new(unit: &Unit<'_>, tile: &'a Tile, first: usize) -> Self {
+        let seen = seen_of(unit, tile, first);
+        Self {
+            tile,
+            first,
+            queries: LANES.min(unit.n_queries() - first),
+            seen,
+            vectors: seen.iter().max().map_or(0, |most| most.div_ceil(LANES)),
+        }
+    }
+}
+
+/// Lets sixteen queries of each of some units meet a tile.
+fn meet<'a>(
+    at: &impl Fn(usize) -> At<'a>,
+    units: Range<usize>,
+    meeting: &Meeting<'_>,
+    desk: &mut Desk<'_>,
+) {
+    let Meeting {
+        tile,
+        queries,
+        seen,
+        vectors,
+        ..
+    } = meeting;
+    if *vectors == 0 {
         return;
     }
+    let mut factors = [[0.0; LANES]; SLOTS];
+    for unit in units.clone() {
+        score(&at(unit), meeting, desk);
+    }
+    for unit in units.clone() {
+        let at = at(unit);
+        factors[at.slot] = weigh_block(&at, meeting, desk);
+    }
+    let sees_all = seen[..*queries].iter().all(|seen| *seen == tile.len);
+    for unit in units {
+        let at = at(unit);
+        if sees_all || tile_has_numbers(&at, tile, desk) {
+            mix(&at, (meeting, 0..*queries), &factors[at.slot], desk);
+            continue;
+        }
+        // A value that is no number must not reach a query that does not see it, even with weight
+        // 0: for each query by itself what it does not see is left out.
+        for (r, seen) in seen.iter().enumerate().filter(|(_, seen)| **seen > 0) {
+            pack_seen(&at, tile, *seen, desk);
+            mix(&at, (meeting, r..r + 1), &factors[at.slot], desk);
+        }
+        pack_seen(&at, tile, tile.len, desk);
+    }
+}
+
+/// Products of queries and keys.
+fn score(at: &At<'_>, meeting: &Meeting<'_>, desk: &mut Desk<'_>) {
+    let slot = Slot::of(at.widths);
     let product = TileBlock {
-        a: &desk.queries[first / LANES * at.widths.key..],
+        a: &desk.queries[(at.base + meeting.first) / LANES * at.widths.key..],
         a_block: 0,
         a_row: LANES,
         a_step: TILE_WORDS,
         row_tiles: 1,
-        b: desk.keys,
+        b: &desk.keys[at.slot * slot.keys..],
         b_panel: at.widths.key,
-        panels: vectors,
+        panels: meeting.vectors,
         steps: at.widths.key / TILE_WORDS,
     };
-    at.tiles.multiply(&product, desk.products);
-    let queries = LANES.min(at.unit.n_queries() - first);
+    at.tiles.multiply(&product, products_of(at, desk.products));
+}
+
+fn products_of<'a>(at: &At<'_>, products: &'a mut [f32]) -> &'a mut [f32] {
+    &mut products[at.slot * LANES * TILE..][..LANES * TILE]
+}
+
+/// Turns scores into weights; what earlier sums are to be multiplied by.
+fn weigh_block(at: &At<'_>, meeting: &Meeting<'_>, desk: &mut Desk<'_>) -> OfQueries {
     let scores = Scores {
-        products: desk.products,
-        queries,
-        vectors,
-        seen: &seen,
+        products: products_of(at, desk.products),
+        queries: meeting.queries,
+        vectors: meeting.vectors,
+        seen: &meeting.seen,
         scale: at.operands.scale,
     };
-    let block = first..first + LANES;
+    let block = at.base + meeting.first..at.base + meeting.first + LANES;
     let (Some(largest), Some(totals)) = (
         desk.state.largest[block.clone()].first_chunk_mut(),
         desk.state.totals[block].first_chunk_mut(),
     ) else {
-        return;
+        return [0.0; LANES];
     };
     let mut running = Running { largest, totals };
+    let weights = &mut desk.weights[at.slot * WEIGHT_WORDS..][..WEIGHT_WORDS];
     // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
-    let factors = unsafe { weigh(at.machine.lanes, &scores, &mut running, desk.weights) };
-    let steps = vectors.div_ceil(2);
-    let sees_all = seen[..queries].iter().all(|seen| *seen == tile.len);
-    if sees_all || tile_has_numbers(at, tile, desk) {
-        mix(at, (first, 0..queries), (steps, &factors), desk);
-        return;
-    }
-    // A value that is no number must not reach a query that does not see it, even with weight 0:
-    // for each query by itself what it does not see is left out.
-    for (r, seen) in seen.iter().enumerate().filter(|(_, seen)| **seen > 0) {
-        pack_seen(at, tile, *seen, desk);
-        mix(at, (first, r..r + 1), (steps, &factors), desk);
-    }
-    pack_seen(at, tile, tile.len, desk);
+    unsafe { weigh(at.machine.lanes, &scores, &mut running, weights) }
 }
 
 /// Looks once a tile, when first asked.
 fn tile_has_numbers(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
-    let Desk {
-        has_numbers,
-        value_rows,
-        ..
-    } = desk;
-    *has_numbers.get_or_insert_with(|| {
-        let (level, mut found) = (at.machine.level(), false);
-        let look = |rows: &Gathered<'_>| found = are_numbers(level, rows);
-        at.stored(tile).values(value_rows, look);
-        found
+    *desk.has_numbers[at.slot].get_or_insert_with(|| {
+        at.stored(tile).values(|rows| match rows {
+            Rows::Single(rows) => are_numbers(at.machine.level(), &rows),
+            Rows::Narrow(rows) => are_numbers_narrow(&rows),
+        })
     })
 }
 
 /// Packs the first values of a tile, zeros after them.
 fn pack_seen(at: &At<'_>, tile: &Tile, seen: usize, desk: &mut Desk<'_>) {
-    let Desk {
-        values, value_rows, ..
-    } = desk;
+    let len = Slot::of(at.widths).values;
+    let values = &mut desk.values[at.slot * len..][..len];
     values.fill(0);
-    at.stored(tile).values(value_rows, |rows| {
-        let starts = &rows.starts[..seen];
-        pack_columns(at.machine, &Gathered { starts, ..*rows }, values);
+    at.stored(tile).values(|rows| {
+        either!(rows, given => {
+            let rows = &given.rows[..seen];
+            at.machine.pack_columns(&Gathered { rows, ..given }, values);
+        });
     });
 }
 
@@ -448,28 +579,30 @@ pub(super) fn seen_of(unit: &Unit<'_>, tile: &Tile, first: usize) -> [usize; LAN
 /// sums = sums * factor + weights · values, for some queries of a block.
 fn mix(
     at: &At<'_>,
-    (first, queries): (usize, std::ops::Range<usize>),
-    (steps, factors): (usize, &OfQueries),
+    (meeting, queries): (&Meeting<'_>, Range<usize>),
+    factors: &OfQueries,
     desk: &mut Desk<'_>,
 ) {
     let padded = at.operands.value_padded();
+    let values = &desk.values[at.slot * Slot::of(at.widths).values..];
+    let products = products_of(at, desk.products);
     for panel in (0..at.widths.value_panels).step_by(PANELS_OF_FEW) {
         let panels = PANELS_OF_FEW.min(at.widths.value_panels - panel);
         let product = TileBlock {
-            a: desk.weights,
+            a: &desk.weights[at.slot * WEIGHT_WORDS..],
             a_block: 0,
             a_row: LANES,
             a_step: TILE_WORDS,
             row_tiles: 1,
-            b: &desk.values[panel * KEYS_PANEL..],
+            b: &values[panel * KEYS_PANEL..],
             b_panel: KEYS_PANEL,
             panels,
-            steps,
+            steps: meeting.vectors.div_ceil(2),
         };
-        at.tiles.multiply(&product, desk.products);
+        at.tiles.multiply(&product, products);
         for r in queries.clone() {
-            let from = &desk.products[r * panels * LANES..][..panels * LANES];
-            let start = (first + r) * padded + panel * LANES;
+            let from = &products[r * panels * LANES..][..panels * LANES];
+            let start = (at.base + meeting.first + r) * padded + panel * LANES;
             let to = &mut desk.state.sums[start..start + panels * LANES];
             add_scaled(at.machine.level(), factors[r], from, to);
         }

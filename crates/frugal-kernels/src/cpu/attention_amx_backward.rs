@@ -13,10 +13,10 @@
 )]
 
 use super::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock, Tiles};
-use super::attention_amx::{KEYS_PANEL, Machine, Stored, Widths, pack_columns, pack_keys, seen_of};
+use super::attention_amx::{KEYS_PANEL, Machine, Rows, Stored, Widths, either, seen_of};
 use super::attention_backward::{At, Gradients, write_queries, write_tile};
 use super::attention_tiles::{Operands, TILE, Tile, carve};
-use super::avx512::attention::{Panels, Scores, Slopes, WEIGHT_WORDS, slopes};
+use super::avx512::attention::{Gathered, KeyRows, Panels, Scores, Slopes, WEIGHT_WORDS, slopes};
 use super::gemm::operands::{pair_panel, wide};
 use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 use super::vector::{WIDTH, add_into, dot, kernel};
@@ -247,13 +247,21 @@ fn pack_tile(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
         tile,
         head: at.unit.heads.start,
     };
-    stored.keys(numbers.key_rows, |rows, column| {
-        pack_keys(machine, rows, (column, widths.key), words.keys);
-        let columns = &mut words.key_columns[column / LANES * KEYS_PANEL..];
-        pack_columns(machine, rows, columns);
+    stored.keys(numbers.key_rows, |rows| {
+        either!(&rows, rows => {
+            machine.pack_keys(rows, widths.key, words.keys);
+            let mut columns = &mut *words.key_columns;
+            for part in &rows.0 {
+                machine.pack_columns(part, columns);
+                columns = &mut columns[part.width / LANES * KEYS_PANEL..];
+            }
+        });
     });
-    stored.values(numbers.value_rows, |rows| {
-        pack_keys(machine, rows, (0, widths.value), words.values);
+    stored.values(|rows| {
+        either!(rows, rows => {
+            let none = Gathered { width: 0, ..rows };
+            machine.pack_keys(&KeyRows([rows, none]), widths.value, words.values);
+        });
     });
 }
 

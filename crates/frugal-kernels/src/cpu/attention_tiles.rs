@@ -221,7 +221,23 @@ pub(super) struct Tile {
     rows: [usize; TILE],
 }
 
+/// Rows one after another.
+pub(super) const IN_ORDER: [usize; TILE] = {
+    let mut rows = [0; TILE];
+    let mut row = 0;
+    while row < TILE {
+        rows[row] = row;
+        row += 1;
+    }
+    rows
+};
+
 impl Tile {
+    /// Rows of the key tensors.
+    pub(super) fn rows(&self) -> &[usize] {
+        &self.rows[..self.len]
+    }
+
     /// Where a head's part of each key begins.
     #[inline(always)]
     pub(super) fn starts(&self, part: KeyPart, head: usize) -> [usize; TILE] {
@@ -308,17 +324,43 @@ kernel! {
     }
 }
 
-/// Asks for a unit's keys and values ahead of time. They lie row by row, a few lines of each, which
-/// the processor does not foresee; in decode waiting for them is most of the time.
-pub(super) fn prefetch_unit(operands: &Operands<'_>, unit: &Unit<'_>) {
-    let AttentionDims { key, value, .. } = operands.dims;
-    for tile in unit.tiles() {
-        for part in [key[0], key[1], value] {
-            let starts = tile.starts(part, unit.heads.start);
-            for start in &starts[..tile.len] {
-                match operands.part(part).source {
-                    Source::F32(values) => prefetch(&values[*start..start + part.width]),
-                    Source::Bf16(values) => prefetch(&values[*start..start + part.width]),
+/// Which columns of the two key tensors some heads read.
+pub(super) struct Reach<'a>([(Source<'a>, usize, Range<usize>); 2]);
+
+impl<'a> Reach<'a> {
+    pub(super) fn new(operands: &Operands<'a>, heads: Range<usize>) -> Self {
+        let AttentionDims { key, value, .. } = operands.dims;
+        let last = heads.end.saturating_sub(1);
+        let of_tensor = |tensor, source| {
+            let parts = [key[0], key[1], value].into_iter();
+            let parts = parts.filter(|part| part.tensor == tensor && part.width > 0);
+            let reach = |(stride, reach): (usize, Range<usize>), part: KeyPart| {
+                let first = part.start(0, heads.start);
+                let end = part.start(0, last) + part.width;
+                let start = if stride == 0 { first } else { first.min(reach.start) };
+                (part.row_stride, start..end.max(reach.end))
+            };
+            let (stride, columns) = parts.fold((0, 0..0), reach);
+            (source, stride, columns)
+        };
+        Self([
+            of_tensor(KeyTensor::First, operands.first),
+            of_tensor(KeyTensor::Second, operands.second),
+        ])
+    }
+
+    /// Asks for part `index` of `count` of a tile's keys and values ahead of time: they lie row by
+    /// row, a few lines of each, which the processor does not foresee, and in decode waiting for
+    /// them is most of the time.
+    pub(super) fn prefetch(&self, tile: &Tile, (index, count): (usize, usize)) {
+        let rows = tile.len * index / count..tile.len * (index + 1) / count;
+        for (source, stride, columns) in &self.0 {
+            for row in &tile.rows[rows.clone()] {
+                let start = row * stride;
+                let range = start + columns.start..start + columns.end;
+                match source {
+                    Source::F32(values) => prefetch(&values[range]),
+                    Source::Bf16(values) => prefetch(&values[range]),
                 }
             }
         }

@@ -285,6 +285,15 @@ impl Backend for Cpu {
         self.produce(shape, |values| values.fill(0.0))
     }
 
+    fn key_store(&self, shape: Shape) -> Result<Tensor> {
+        if !super::attention::rounds_keys(self) {
+            return self.zeros(shape);
+        }
+        let mut block = self.memory.take(shape.elements() * size_of::<half::bf16>());
+        block.bf16s_mut().fill(half::bf16::ZERO);
+        Ok(Tensor::new(shape, DType::Bf16, block))
+    }
+
     fn shape(&self, x: &Tensor) -> Shape {
         x.shape()
     }

@@ -4,11 +4,12 @@
 //! with a query a lane, so that a query's numbers do not depend on the others of its block.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16, _mm512_setzero_si512,
+    __m512, __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16,
+    _mm512_setzero_si512,
 };
 use std::mem::transmute;
 
-use super::pack::{INTERLEAVE, index, pairs_of, store, store_tile, transposed};
+use super::pack::{INTERLEAVE, Packable, index, store, store_tile, transposed};
 use crate::cpu::gemm::tile::{DEPTH, LANES, TILE_WORDS};
 use crate::cpu::vector::{Lanes, exp};
 use crate::cpu::vector_x86::Avx512;
@@ -93,6 +94,9 @@ fn weigh_vectors<const N: usize>(
     running: &mut Running<'_>,
     weights: &mut [u32],
 ) -> OfQueries {
+    if scores.queries <= FEW {
+        return weigh_few::<N>(l, scores, running, weights);
+    }
     let (zero, least) = (l.splat(0.0), l.splat(f32::NEG_INFINITY));
     let scale = l.splat(scores.scale);
     let mut rows = [least; LANES];
@@ -131,6 +135,51 @@ fn weigh_vectors<const N: usize>(
     let mut by_query = [0.0; LANES];
     l.store(factors, &mut by_query);
     by_query
+}
+
+/// Queries up to which no lanes are gained by taking all of a block together.
+const FEW: usize = 4;
+
+/// The same numbers, query by query.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+fn weigh_few<const N: usize>(
+    l: Avx512,
+    scores: &Scores<'_>,
+    running: &mut Running<'_>,
+    weights: &mut [u32],
+) -> OfQueries {
+    let (zero, least) = (l.splat(0.0), l.splat(f32::NEG_INFINITY));
+    let scale = l.splat(scores.scale);
+    let mut factors = [0.0; LANES];
+    for (r, factor) in factors.iter_mut().enumerate().take(scores.queries) {
+        let mut z = [least; MOST_VECTORS];
+        let mut fresh = least;
+        for (n, z) in z.iter_mut().enumerate().take(N) {
+            *z = l.mul(scores.vector::<N>(l, (r, n)), scale);
+            fresh = l.max(fresh, l.first(scores.lanes((r, n)), *z, least));
+        }
+        let before = running.largest[r];
+        let now = l.largest(fresh).max(before);
+        running.largest[r] = now;
+        let change = l.max(l.splat(before - now), l.splat(-120.0));
+        let mut change_of = [0.0; LANES];
+        l.store(exp(l, change), &mut change_of);
+        *factor = change_of[0];
+        let mut sum = zero;
+        let mut e = [zero; MOST_VECTORS];
+        for (n, (e, z)) in e.iter_mut().zip(z).enumerate().take(N) {
+            let shifted = exp(l, l.sub(z, l.splat(now)));
+            *e = l.first(scores.lanes((r, n)), shifted, zero);
+            sum = l.add(sum, *e);
+        }
+        store_along::<N>(&e, weights, r);
+        let mut lanes = [0.0; LANES];
+        l.store(sum, &mut lanes);
+        let begin = running.totals[r] * *factor;
+        running.totals[r] = lanes.iter().fold(begin, |total, e| total + e);
+    }
+    factors
 }
 
 /// A query's numbers as a row of left tiles: pairs of neighbouring keys.
@@ -233,54 +282,91 @@ fn across(order: __m512i, first: __m512, second: __m512) -> __m512i {
 
 /// Columns of keys or values, wherever their rows are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gathered<'a> {
-    pub(crate) values: &'a [f32],
-    /// Where each row begins.
-    pub(crate) starts: &'a [usize],
+pub(crate) struct Gathered<'a, T> {
+    pub(crate) values: &'a [T],
+    /// Which rows.
+    pub(crate) rows: &'a [usize],
+    /// Numbers from a row to the next.
+    pub(crate) stride: usize,
+    /// The first number of row 0.
+    pub(crate) first: usize,
     /// Columns of a row.
     pub(crate) width: usize,
 }
 
-impl Gathered<'_> {
-    /// Sixteen numbers from `column` on of the row at `start`, zeros past its end.
+impl<T> Gathered<'_, T> {
+    /// The numbers of row `row` of all.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn vector(&self, l: Avx512, start: usize, column: usize) -> __m512 {
-        if column >= self.width {
-            return l.splat(0.0);
-        }
-        let row = &self.values[start + column..start + self.width];
-        match row.first_chunk() {
-            Some(all) => l.load(all),
-            None => l.load_part(row),
+    pub(crate) fn row(&self, row: usize) -> &[T] {
+        let start = row * self.stride + self.first;
+        &self.values[start..start + self.width]
+    }
+}
+
+impl<T: Packable> Gathered<'_, T> {
+    /// Numbers `column..column + 16` of a row, none past its end or the last row.
+    #[inline]
+    fn run(&self, row: usize, column: usize) -> (*const T, __mmask16) {
+        let Some(row) = self.rows.get(row) else {
+            return (self.values.as_ptr(), 0);
+        };
+        let row = &self.row(*row)[column.min(self.width)..];
+        let is_whole = row.len() >= LANES;
+        (row.as_ptr(), if is_whole { !0 } else { (1 << row.len()) - 1 })
+    }
+
+    /// Whether all rows have sixteen numbers from `column` on.
+    const fn has_vector(&self, column: usize) -> bool {
+        column + LANES <= self.width
+    }
+
+    /// Those.
+    #[inline]
+    fn vector(&self, row: usize, column: usize) -> *const T {
+        let start = self.rows[row] * self.stride + self.first + column;
+        let vector: &[T] = &self.values[start..start + LANES];
+        vector.as_ptr()
+    }
+}
+
+/// Keys in their two parts, of which the first is whole vectors wide or the second has no columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRows<'a, T>(pub(crate) [Gathered<'a, T>; 2]);
+
+impl<T: Packable> KeyRows<'_, T> {
+    /// The part that has sixteen columns from `column` on, and which of its columns they are.
+    fn part(&self, column: usize) -> (&Gathered<'_, T>, usize) {
+        let [own, shared] = &self.0;
+        match column.checked_sub(own.width) {
+            Some(column) if shared.width > 0 => (shared, column),
+            _ => (own, column),
         }
     }
 }
 
-/// Keys to panels of sixteen, pairs along the columns: the columns are the reduction's from step
-/// `first` on of `steps`.
+/// Keys to panels of sixteen, pairs along the columns; the reduction is `steps` tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(crate) fn keys_to_panels(
-    l: Avx512,
-    keys: &Gathered<'_>,
-    (first, steps): (usize, usize),
-    out: &mut [u32],
-) {
-    for (panel, starts) in keys.starts.chunks(LANES).enumerate() {
-        for step in 0..keys.width.div_ceil(DEPTH) {
-            let column = step * DEPTH;
+pub(crate) fn keys_to_panels<T: Packable>(keys: &KeyRows<'_, T>, steps: usize, out: &mut [u32]) {
+    let n_keys = keys.0[0].rows.len();
+    for step in 0..steps {
+        let (low, low_column) = keys.part(step * DEPTH);
+        let (high, high_column) = keys.part(step * DEPTH + LANES);
+        let is_whole = low.has_vector(low_column) && high.has_vector(high_column);
+        for panel in 0..n_keys.div_ceil(LANES) {
             let mut tile = [_mm512_setzero_si512(); LANES];
-            for (vector, start) in tile.iter_mut().zip(starts) {
-                let row = &keys.values[start + column..start + keys.width];
-                *vector = match row.first_chunk() {
-                    Some(numbers) => pairs_of(numbers),
-                    None => words(_mm512_cvtne2ps_pbh(
-                        keys.vector(l, *start, column + LANES),
-                        keys.vector(l, *start, column),
-                    )),
+            for (vector, key) in tile.iter_mut().zip(panel * LANES..n_keys) {
+                // SAFETY: vectors and runs end with their rows.
+                *vector = unsafe {
+                    if is_whole {
+                        let first = low.vector(key, low_column);
+                        T::halves((first, !0), (high.vector(key, high_column), !0))
+                    } else {
+                        let first = low.run(key, low_column);
+                        T::halves(first, high.run(key, high_column))
+                    }
                 };
             }
-            let at = (panel * steps + first + step) * TILE_WORDS;
+            let at = (panel * steps + step) * TILE_WORDS;
             store_tile(&transposed(&tile), out, at);
         }
     }
@@ -289,16 +375,28 @@ pub(crate) fn keys_to_panels(
 /// Values to panels of sixteen columns, pairs of rows: the rows are the reduction, zeros up to whole
 /// steps; a panel is `panel` words.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(crate) fn values_to_panels(l: Avx512, values: &Gathered<'_>, panel: usize, out: &mut [u32]) {
+pub(crate) fn values_to_panels<T: Packable>(
+    values: &Gathered<'_, T>,
+    panel: usize,
+    out: &mut [u32],
+) {
     let order = index(&INTERLEAVE);
-    for pair in 0..values.starts.len().div_ceil(DEPTH) * LANES {
-        let at = pair / LANES * TILE_WORDS + pair % LANES * LANES;
+    let n_rows = values.rows.len();
+    for row in (0..n_rows.next_multiple_of(DEPTH)).step_by(2) {
+        let at = row / DEPTH * TILE_WORDS + row % DEPTH / 2 * LANES;
         for block in 0..values.width.div_ceil(LANES) {
-            let row = |index: usize| match values.starts.get(index) {
-                Some(start) => values.vector(l, *start, block * LANES),
-                None => l.splat(0.0),
+            let column = block * LANES;
+            // SAFETY: vectors and runs end with their rows.
+            let halves = unsafe {
+                if row + 1 < n_rows && values.has_vector(column) {
+                    let first = values.vector(row, column);
+                    T::halves((first, !0), (values.vector(row + 1, column), !0))
+                } else {
+                    let first = values.run(row, column);
+                    T::halves(first, values.run(row + 1, column))
+                }
             };
-            let pairs = across(order, row(2 * pair), row(2 * pair + 1));
+            let pairs = _mm512_permutexvar_epi16(order, halves);
             store(out, block * panel + at, pairs);
         }
     }
