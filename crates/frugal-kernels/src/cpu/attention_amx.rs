@@ -240,11 +240,17 @@ pub(super) fn attend(
     for number in 0..units.len() {
         pack_queries(&at(number), &mut desk);
     }
-    let reach = Reach::new(operands, first.heads.start..units[units.len() - 1].heads.end);
+    let reach = Reach::new(
+        operands,
+        first.heads.start..units[units.len() - 1].heads.end,
+    );
     let following = following.and_then(|unit| unit.tiles().next());
-    let mut tiles_ahead = first.tiles().skip(1).chain(following);
-    for tile in first.tiles() {
-        let ahead = tiles_ahead.next();
+    let mut tiles = first.tiles().chain(following);
+    let mut ahead = tiles.next();
+    for _ in 0..first.n_tiles() {
+        let Some(tile) = std::mem::replace(&mut ahead, tiles.next()) else {
+            break;
+        };
         for begin in (0..units.len()).step_by(slots) {
             let together = begin..(begin + slots).min(units.len());
             for number in together.clone() {
@@ -254,13 +260,24 @@ pub(super) fn attend(
                 pack(&at(number), &tile, &mut desk);
             }
             for block in (tile.first_query / LANES * LANES..n_queries).step_by(LANES) {
-                meet(&at, together.clone(), &Meeting::new(first, &tile, block), &mut desk);
+                meet(
+                    &at,
+                    together.clone(),
+                    &Meeting::new(first, &tile, block),
+                    &mut desk,
+                );
             }
         }
     }
     for number in 0..units.len() {
         let At { unit, base, .. } = at(number);
-        finish(machine.level(), operands, unit, (&desk.state, base), results);
+        finish(
+            machine.level(),
+            operands,
+            unit,
+            (&desk.state, base),
+            results,
+        );
     }
 }
 
@@ -321,7 +338,11 @@ impl Stored<'_> {
         let [own, shared] = self.operands.dims.key;
         let source = |part| self.operands.part(part).source;
         let first = source(own);
-        let second = if shared.width == 0 { first } else { source(shared) };
+        let second = if shared.width == 0 {
+            first
+        } else {
+            source(shared)
+        };
         let is_aligned = shared.width == 0 || own.width.is_multiple_of(LANES);
         match (first, second) {
             (Source::F32(first), Source::F32(second)) if is_aligned => {
@@ -376,23 +397,21 @@ impl Stored<'_> {
     }
 }
 
-impl Machine {
-    /// Packs keys for scores: see [`keys_to_panels`].
-    pub(super) fn pack_keys<T: Packable>(
-        self,
-        keys: &KeyRows<'_, T>,
-        words: usize,
-        out: &mut [u32],
-    ) {
-        // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
-        unsafe { keys_to_panels(keys, words / TILE_WORDS, out) };
-    }
+/// Packs keys for scores: see [`keys_to_panels`].
+pub(super) fn pack_keys<T: Packable>(
+    machine: Machine,
+    keys: &KeyRows<'_, T>,
+    words: usize,
+    out: &mut [u32],
+) {
+    // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+    unsafe { keys_to_panels(machine.lanes, keys, words / TILE_WORDS, out) };
+}
 
-    /// Packs rows for sums over keys, panels of sixteen columns: see [`values_to_panels`].
-    pub(super) fn pack_columns<T: Packable>(self, rows: &Gathered<'_, T>, out: &mut [u32]) {
-        // SAFETY: as above.
-        unsafe { values_to_panels(rows, KEYS_PANEL, out) };
-    }
+/// Packs rows for sums over keys, panels of sixteen columns: see [`values_to_panels`].
+pub(super) fn pack_columns<T: Packable>(machine: Machine, rows: &Gathered<'_, T>, out: &mut [u32]) {
+    // SAFETY: as above.
+    unsafe { values_to_panels(machine.lanes, rows, KEYS_PANEL, out) };
 }
 
 /// Packs a tile's keys and values.
@@ -402,9 +421,9 @@ fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
     let keys = &mut desk.keys[at.slot * slot.keys..][..slot.keys];
     let values = &mut desk.values[at.slot * slot.values..][..slot.values];
     stored.keys(desk.key_rows, |rows| {
-        either!(&rows, rows => machine.pack_keys(rows, at.widths.key, keys));
+        either!(&rows, rows => pack_keys(machine, rows, at.widths.key, keys));
     });
-    stored.values(|rows| either!(&rows, rows => machine.pack_columns(rows, values)));
+    stored.values(|rows| either!(&rows, rows => pack_columns(machine, rows, values)));
 }
 
 kernel! {
@@ -557,7 +576,7 @@ fn pack_seen(at: &At<'_>, tile: &Tile, seen: usize, desk: &mut Desk<'_>) {
     at.stored(tile).values(|rows| {
         either!(rows, given => {
             let rows = &given.rows[..seen];
-            at.machine.pack_columns(&Gathered { rows, ..given }, values);
+            pack_columns(at.machine, &Gathered { rows, ..given }, values);
         });
     });
 }

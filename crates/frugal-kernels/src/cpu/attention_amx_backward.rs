@@ -13,7 +13,9 @@
 )]
 
 use super::amx::{PANELS, PANELS_OF_FEW, ROWS, TileBlock, Tiles};
-use super::attention_amx::{KEYS_PANEL, Machine, Rows, Stored, Widths, either, seen_of};
+use super::attention_amx::{
+    KEYS_PANEL, Machine, Rows, Stored, Widths, either, pack_columns, pack_keys, seen_of,
+};
 use super::attention_backward::{At, Gradients, write_queries, write_tile};
 use super::attention_tiles::{Operands, TILE, Tile, carve};
 use super::avx512::attention::{Gathered, KeyRows, Panels, Scores, Slopes, WEIGHT_WORDS, slopes};
@@ -249,10 +251,10 @@ fn pack_tile(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
     };
     stored.keys(numbers.key_rows, |rows| {
         either!(&rows, rows => {
-            machine.pack_keys(rows, widths.key, words.keys);
+            pack_keys(machine, rows, widths.key, words.keys);
             let mut columns = &mut *words.key_columns;
             for part in &rows.0 {
-                machine.pack_columns(part, columns);
+                pack_columns(machine, part, columns);
                 columns = &mut columns[part.width / LANES * KEYS_PANEL..];
             }
         });
@@ -260,7 +262,7 @@ fn pack_tile(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
     stored.values(|rows| {
         either!(rows, rows => {
             let none = Gathered { width: 0, ..rows };
-            machine.pack_keys(&KeyRows([rows, none]), widths.value, words.values);
+            pack_keys(machine, &KeyRows([rows, none]), widths.value, words.values);
         });
     });
 }

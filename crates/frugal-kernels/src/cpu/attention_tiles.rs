@@ -192,11 +192,15 @@ impl<'a> Unit<'a> {
         self.n_keys.saturating_sub(self.rows.len() - 1 - row)
     }
 
+    pub(super) const fn n_tiles(&self) -> usize {
+        self.n_keys.div_ceil(TILE)
+    }
+
     /// The tiles of its keys.
     pub(super) fn tiles(&self) -> impl Iterator<Item = Tile> + use<'a> {
         let (n_keys, places) = (self.n_keys, self.places);
         let (n_rows, n_heads) = (self.rows.len(), self.heads.len());
-        (0..n_keys.div_ceil(TILE)).map(move |i| {
+        (0..self.n_tiles()).map(move |i| {
             let start = i * TILE;
             let len = TILE.min(n_keys - start);
             let mut rows = [0; TILE];
@@ -337,7 +341,11 @@ impl<'a> Reach<'a> {
             let reach = |(stride, reach): (usize, Range<usize>), part: KeyPart| {
                 let first = part.start(0, heads.start);
                 let end = part.start(0, last) + part.width;
-                let start = if stride == 0 { first } else { first.min(reach.start) };
+                let start = if stride == 0 {
+                    first
+                } else {
+                    first.min(reach.start)
+                };
                 (part.row_stride, start..end.max(reach.end))
             };
             let (stride, columns) = parts.fold((0, 0..0), reach);

@@ -1,5 +1,6 @@
 //! Inner product kernel for AVX2 with fused multiply-add.
 
+pub(crate) mod direct;
 pub(crate) mod integer;
 
 use std::arch::x86_64::{

@@ -82,7 +82,7 @@ impl CpuFeatures {
 #[cfg(target_arch = "x86_64")]
 fn best() -> Isa {
     use std::arch::is_x86_feature_detected as has;
-    if !(has!("avx2") && has!("fma")) {
+    if !(has!("avx2") && has!("fma") && has!("f16c")) {
         return Isa::Portable;
     }
     let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");

@@ -170,6 +170,15 @@ pub(super) struct SixteenRows<'a> {
     row_bytes: i32,
 }
 
+/// Bytes of a block of the formats that have kernels of their own.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod block_bytes {
+    pub(in crate::cpu) const Q8_0: usize = 34;
+    pub(in crate::cpu) const Q4_0: usize = 18;
+    pub(in crate::cpu) const Q4_K: usize = 144;
+    pub(in crate::cpu) const Q6_K: usize = 210;
+}
+
 /// Bytes of each row that are asked for ahead of their use, so that memory is never idle; of sixteen
 /// rows they are more than the processor's own foresight reaches.
 const AHEAD_BYTES: usize = 512;

@@ -4,10 +4,10 @@
     reason = "groups and rows are counted by constants that the arrays are sized by"
 )]
 
-use crate::cpu::avx512::rows::{Head, Q4_0_BYTES, Q4K_BYTES, Q6K_BYTES, Q8_0_BYTES, Rows, halves};
+use crate::cpu::avx512::rows::{Head, Rows, halves};
 use crate::cpu::gemm::integer::panel::{GROUP, GROUPS, PanelRun};
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::{RUN, SixteenRows};
+use crate::cpu::stored::{RUN, SixteenRows, block_bytes};
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mask_blend_epi32, _mm512_mul_ps,
     _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_setzero_ps, _mm512_setzero_si512,
@@ -116,7 +116,7 @@ impl<'a, const BYTES: usize> Small<'a, BYTES> {
 }
 
 /// Blocks of Q8_0, whose signed levels are multiplied where they lie.
-pub(super) struct Q8<'a>(Small<'a, Q8_0_BYTES>);
+pub(super) struct Q8<'a>(Small<'a, { block_bytes::Q8_0 }>);
 
 impl<'a> Q8<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -136,13 +136,13 @@ impl Source for Q8<'_> {
         Levels {
             start: first.plus(2).start(),
             row: first.stride,
-            step: Q8_0_BYTES,
+            step: block_bytes::Q8_0,
         }
     }
 }
 
 /// Blocks of Q4_0.
-pub(super) struct Q4<'a>(Small<'a, Q4_0_BYTES>);
+pub(super) struct Q4<'a>(Small<'a, { block_bytes::Q4_0 }>);
 
 impl<'a> Q4<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -165,7 +165,7 @@ impl Source for Q4<'_> {
                 // SAFETY: a block has sixteen bytes of levels after its factor.
                 let twins = unsafe {
                     first
-                        .plus(Q4_0_BYTES * nth + 2)
+                        .plus(block_bytes::Q4_0 * nth + 2)
                         .twin([2 * two, 2 * two + 1])
                 };
                 keep(_mm512_and_si512(_mm512_srlv_epi16(twins, shift), mask), to);
@@ -203,7 +203,7 @@ impl Source for Q4K<'_> {
         self.rows
             .rows()
             .ask_some_ahead(run, 2 * within..2 * within + 4);
-        let block = self.all.plus(run * Q4K_BYTES);
+        let block = self.all.plus(run * block_bytes::Q4_K);
         if within == 0 {
             // SAFETY: the head of a block is sixteen bytes.
             self.head = Some(unsafe { Head::of(block) });
@@ -261,7 +261,7 @@ impl Source for Q6K<'_> {
         self.rows
             .rows()
             .ask_some_ahead(run, 2 * within..2 * within + 2);
-        let block = self.all.plus(run * Q6K_BYTES);
+        let block = self.all.plus(run * block_bytes::Q6_K);
         if within == 0 {
             // SAFETY: the block's last word is two bytes of steps and its factor.
             self.d = halves(_mm512_srli_epi32::<16>(unsafe { block.plus(206).words() }));

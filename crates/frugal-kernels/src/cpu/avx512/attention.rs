@@ -312,7 +312,10 @@ impl<T: Packable> Gathered<'_, T> {
         };
         let row = &self.row(*row)[column.min(self.width)..];
         let is_whole = row.len() >= LANES;
-        (row.as_ptr(), if is_whole { !0 } else { (1 << row.len()) - 1 })
+        (
+            row.as_ptr(),
+            if is_whole { !0 } else { (1 << row.len()) - 1 },
+        )
     }
 
     /// Whether all rows have sixteen numbers from `column` on.
@@ -346,7 +349,12 @@ impl<T: Packable> KeyRows<'_, T> {
 
 /// Keys to panels of sixteen, pairs along the columns; the reduction is `steps` tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(crate) fn keys_to_panels<T: Packable>(keys: &KeyRows<'_, T>, steps: usize, out: &mut [u32]) {
+pub(crate) fn keys_to_panels<T: Packable>(
+    _proof: Avx512,
+    keys: &KeyRows<'_, T>,
+    steps: usize,
+    out: &mut [u32],
+) {
     let n_keys = keys.0[0].rows.len();
     for step in 0..steps {
         let (low, low_column) = keys.part(step * DEPTH);
@@ -376,6 +384,7 @@ pub(crate) fn keys_to_panels<T: Packable>(keys: &KeyRows<'_, T>, steps: usize, o
 /// steps; a panel is `panel` words.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) fn values_to_panels<T: Packable>(
+    _proof: Avx512,
     values: &Gathered<'_, T>,
     panel: usize,
     out: &mut [u32],

@@ -14,12 +14,10 @@ use frugal_core::quant::BlockFormat;
 use crate::cpu::gemm::integer::left::RowRun;
 use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS};
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::SixteenRows;
+use crate::cpu::stored::{SixteenRows, block_bytes};
 
 use super::integer::{Scales, add_group, add_half, load, products, store};
-use super::rows::{
-    Head, Q4_0_BYTES, Q4K_BYTES, Q6K_BYTES, Q8_0_BYTES, Rows, halves, rows_of_vector,
-};
+use super::rows::{Head, Rows, halves, rows_of_vector};
 
 /// Sixteen rows, and the sums of R rows of activations with them.
 type Kernel<const R: usize> =
@@ -28,10 +26,10 @@ type Kernel<const R: usize> =
 /// The kernel for a format, if it has one.
 pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
     match format {
-        BlockFormat::Q8_0 => Some(small::<R, Q8_0_BYTES>),
-        BlockFormat::Q4_0 => Some(small::<R, Q4_0_BYTES>),
-        BlockFormat::Q4K => Some(large::<R, Q4K_BYTES>),
-        BlockFormat::Q6K => Some(large::<R, Q6K_BYTES>),
+        BlockFormat::Q8_0 => Some(small::<R, { block_bytes::Q8_0 }>),
+        BlockFormat::Q4_0 => Some(small::<R, { block_bytes::Q4_0 }>),
+        BlockFormat::Q4K => Some(large::<R, { block_bytes::Q4_K }>),
+        BlockFormat::Q6K => Some(large::<R, { block_bytes::Q6_K }>),
         _ => None,
     }
 }
@@ -55,7 +53,7 @@ fn small<const R: usize, const BYTES: usize>(
         // block is its factor and two bytes of its levels.
         let (factors, levels) = unsafe {
             let factors = halves(block.words());
-            if BYTES == Q8_0_BYTES {
+            if BYTES == block_bytes::Q8_0 {
                 let sign = _mm512_set1_epi8(i8::MIN);
                 (
                     factors,
@@ -77,7 +75,7 @@ fn small<const R: usize, const BYTES: usize>(
         for r in 0..R {
             let x = &x[r][run];
             let [low, high] = products(&levels, &x.levels[within]);
-            let high = if BYTES == Q8_0_BYTES {
+            let high = if BYTES == block_bytes::Q8_0 {
                 high
             } else {
                 _mm512_srai_epi32::<4>(high)
@@ -119,7 +117,7 @@ fn large<const R: usize, const BYTES: usize>(
         let x: [&RowRun; R] = std::array::from_fn(|r| &x[r][run]);
         // SAFETY: the rows have all their blocks, of which this is one.
         unsafe {
-            if BYTES == Q4K_BYTES {
+            if BYTES == block_bytes::Q4_K {
                 four_bits(form, (rows, run, block), x, &mut totals);
             } else {
                 six_bits(form, (rows, run, block), x, &mut totals);

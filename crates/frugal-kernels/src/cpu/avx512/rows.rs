@@ -10,15 +10,6 @@ use std::arch::x86_64::{
 
 use crate::cpu::stored::SixteenRows;
 
-/// Bytes of a block of the formats that have kernels of their own.
-pub(in crate::cpu) const Q8_0_BYTES: usize = 34;
-/// See above.
-pub(in crate::cpu) const Q4_0_BYTES: usize = 18;
-/// See above.
-pub(in crate::cpu) const Q4K_BYTES: usize = 144;
-/// See above.
-pub(in crate::cpu) const Q6K_BYTES: usize = 210;
-
 /// Where a byte of each of sixteen rows lies.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Rows {

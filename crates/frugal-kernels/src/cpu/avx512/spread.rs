@@ -17,10 +17,10 @@ use frugal_core::with_block;
 
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::tile::{DEPTH, LANES, TILE_WORDS};
-use crate::cpu::stored::{RUN, SixteenRows, StoredRows};
+use crate::cpu::stored::{RUN, SixteenRows, StoredRows, block_bytes};
 use crate::cpu::vector::Avx512;
 
-use super::rows::{Head, Q4_0_BYTES, Q4K_BYTES, Q8_0_BYTES, Rows, halves};
+use super::rows::{Head, Rows, halves};
 
 /// Tiles that follow each other, of which rows are written one by one.
 struct Place<'a>(&'a mut [u32]);
@@ -116,7 +116,7 @@ impl Aligned {
 /// Q8_0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn eight_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
-    small::<Q8_0_BYTES>(rows, run, |block, factors, tile| {
+    small::<{ block_bytes::Q8_0 }>(rows, run, |block, factors, tile| {
         for (row, factor) in factors.0.iter().enumerate() {
             // SAFETY: a block has 32 bytes of levels after its factor.
             let halves: [[u8; LANES]; 2] = [2, 18].map(|at| unsafe { block.plus(at).bytes(row) });
@@ -135,7 +135,7 @@ fn eight_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn four_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
     let levels = _mm512_sub_ps(load(&COUNT[0]), _mm512_set1_ps(8.0));
-    small::<Q4_0_BYTES>(rows, run, |block, factors, tile| {
+    small::<{ block_bytes::Q4_0 }>(rows, run, |block, factors, tile| {
         for (row, factor) in factors.0.iter().enumerate() {
             let table = _mm512_mul_ps(_mm512_set1_ps(*factor), levels);
             // SAFETY: a block has sixteen bytes of levels after its factor.
@@ -153,7 +153,7 @@ fn four_bits(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn four_bits_with_minima(rows: SixteenRows<'_>, run: usize, mut tiles: Place<'_>) {
     let all = Rows::of(rows);
-    let block = all.plus(run * Q4K_BYTES);
+    let block = all.plus(run * block_bytes::Q4_K);
     // SAFETY: the rows have all their blocks, of which this is one; its head is sixteen bytes.
     let mut head = unsafe { Head::of(block) };
     let levels = load(&COUNT[0]);

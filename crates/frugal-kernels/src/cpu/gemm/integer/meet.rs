@@ -4,7 +4,7 @@ use frugal_core::quant::BlockFormat;
 
 use crate::cpu::detect::{CpuFeatures, Isa};
 use crate::cpu::gemm::tile::LANES;
-use crate::cpu::stored::{SixteenRows, StoredRows};
+use crate::cpu::stored::SixteenRows;
 
 use super::left::RowRun;
 use super::panel::{Form, GROUP, PanelRun, ROW_LINES};
@@ -12,18 +12,13 @@ use super::panel::{Form, GROUP, PanelRun, ROW_LINES};
 /// Rows that meet a panel together at most.
 pub(crate) const MOST: usize = 8;
 
-/// Sums of some rows with the sixteen of a panel.
+/// Sums of R rows with the sixteen of a panel.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-pub(crate) struct Sums(pub(crate) [[f32; LANES]; MOST]);
+pub(crate) struct Sums<const R: usize>(pub(crate) [[f32; LANES]; R]);
 
-/// The same of one row.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub(crate) struct RowSums(pub(crate) [[f32; LANES]; 1]);
-
-impl Sums {
-    pub(crate) const ZERO: Self = Self([[0.0; LANES]; MOST]);
+impl<const R: usize> Sums<R> {
+    pub(crate) const ZERO: Self = Self([[0.0; LANES]; R]);
 }
 
 /// Adds a run to the sums of some rows, at least one and at most [`MOST`].
@@ -33,11 +28,13 @@ type Kernel = unsafe fn(Form, &PanelRun, &[&RowRun], &mut [[f32; LANES]]);
 type DirectKernel<const R: usize> =
     unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
 
-/// Kernels that multiply blocks from where they lie, for one row and for two.
+/// Kernels that multiply blocks from where they lie, for one row, for two and for four.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Direct {
     one: DirectKernel<1>,
     two: DirectKernel<2>,
+    /// Where that is sooner than opening what more rows would share.
+    four: Option<DirectKernel<4>>,
 }
 
 impl Direct {
@@ -46,41 +43,66 @@ impl Direct {
         #[cfg(target_arch = "x86_64")]
         if features.supports(Isa::Avx512Bf16) {
             use crate::cpu::avx512::direct::kernel;
-            let (one, two) = kernel(format).zip(kernel(format))?;
-            return Some(Self { one, two });
+            return Some(Self {
+                one: kernel(format)?,
+                two: kernel(format)?,
+                four: None,
+            });
+        } else if features.supports(Isa::Avx2) {
+            use crate::cpu::avx2::direct::kernel;
+            return Some(Self {
+                one: kernel(format)?,
+                two: kernel(format)?,
+                four: kernel(format),
+            });
         }
         let _ = (features, format);
         None
     }
 
+    /// Rows that meet sixteen stored ones together at most.
+    pub(super) const MOST: usize = 4;
+
+    /// Whether so many rows are met sooner so than opened.
+    pub(super) const fn serves(self, rows: usize) -> bool {
+        rows <= if self.four.is_some() {
+            2 * Self::MOST
+        } else {
+            2
+        }
+    }
+
     /// The sums of one row.
-    pub(super) fn meet_one(self, form: Form, stored: SixteenRows<'_>, row: &[RowRun]) -> RowSums {
-        let mut sums = RowSums([[0.0; LANES]]);
+    pub(super) fn meet_one(self, form: Form, stored: SixteenRows<'_>, row: &[RowRun]) -> Sums<1> {
+        let mut sums = Sums::ZERO;
         // SAFETY: `choose` took the kernel that the features allow.
         unsafe { (self.one)(form, stored, [row], &mut sums.0) };
         sums
     }
 
-    /// The sums of one or two rows, each given by its runs, with sixteen stored rows; none for others.
+    /// The sums of the first `count` of some rows, each given by its runs, with sixteen stored rows.
     pub(super) fn meet(
         self,
         form: Form,
-        stored: StoredRows<'_>,
-        rows: &[&[RowRun]],
-    ) -> Option<Sums> {
-        let stored = stored.sixteen()?;
-        let mut sums = Sums::ZERO;
+        stored: SixteenRows<'_>,
+        (rows, count): (&[&[RowRun]; Self::MOST], usize),
+    ) -> Sums<{ Self::MOST }> {
+        let [a, b, ..] = *rows;
+        let mut sums = Sums::<{ Self::MOST }>::ZERO;
+        let [first, second, ..] = &mut sums.0;
         // SAFETY: `choose` took the kernels that the features allow.
         unsafe {
-            match rows {
-                [row] => (self.one)(form, stored, [row], sums.0.first_chunk_mut()?),
-                [first, second] => {
-                    (self.two)(form, stored, [first, second], sums.0.first_chunk_mut()?);
+            match (count, self.four) {
+                (3.., Some(four)) => four(form, stored, *rows, &mut sums.0),
+                (1, _) => (self.one)(form, stored, [a], std::array::from_mut(first)),
+                _ => {
+                    let mut two = [*first, *second];
+                    (self.two)(form, stored, [a, b], &mut two);
+                    [*first, *second] = two;
                 }
-                _ => return None,
             }
         }
-        Some(sums)
+        sums
     }
 }
 
@@ -127,7 +149,7 @@ impl Kernels {
         is_turned: bool,
         (form, panel): (Form, &PanelRun),
         rows: &[&RowRun],
-        sums: &mut Sums,
+        sums: &mut Sums<MOST>,
     ) {
         assert!((1..=MOST).contains(&rows.len()), "{} rows", rows.len());
         let kernel = match self.many {

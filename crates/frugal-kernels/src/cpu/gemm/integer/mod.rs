@@ -88,8 +88,17 @@ impl IntegerProduct<'_> {
             return;
         }
         let items = self.cut(rows);
+        let direct = Direct::choose(self.features, kind.0);
         let work = |item: &Item| {
             OPENED.with_borrow_mut(|opened| {
+                let left = direct.map_or(item.panels.start, |direct| {
+                    self.pass_directly(direct, kind.1, item, &rounded)
+                });
+                let item = &Item {
+                    group: item.group,
+                    rows: item.rows.clone(),
+                    panels: left..item.panels.end,
+                };
                 if item.rows.len() <= MOST {
                     self.pass_once(kind, item, &rounded, opened);
                 } else {
@@ -210,6 +219,27 @@ impl IntegerProduct<'_> {
         }
     }
 
+    /// Rows that meet panels where those lie; the first panel that remains.
+    fn pass_directly(&self, direct: Direct, form: Form, item: &Item, rounded: &[RowRun]) -> usize {
+        if !direct.serves(item.rows.len()) {
+            return item.panels.start;
+        }
+        let row = |row: usize| &rounded[row * self.runs()..][..self.runs()];
+        for panel in item.panels.clone() {
+            let Some(stored) = self.stored(item, panel).sixteen() else {
+                return panel;
+            };
+            for first in item.rows.clone().step_by(Direct::MOST) {
+                let rows = first..(first + Direct::MOST).min(item.rows.end);
+                let whole: [_; Direct::MOST] =
+                    std::array::from_fn(|i| row((first + i).min(rows.end - 1)));
+                let sums = direct.meet(form, stored, (&whole, rows.len()));
+                self.write((item.group, panel), rows, &sums.0);
+            }
+        }
+        item.panels.end
+    }
+
     /// A few rows: they meet each stretch of a panel once.
     fn pass_once(
         &self,
@@ -221,18 +251,7 @@ impl IntegerProduct<'_> {
         let (runs, kernels) = (self.runs(), Kernels::choose(self.features));
         let is_turned = kernels.wants_turned(item.rows.len());
         opened.resize(STRETCH.min(runs), PanelRun::EMPTY);
-        let whole: Vec<&[RowRun]> = rounded
-            .chunks_exact(runs.max(1))
-            .skip(item.rows.start)
-            .take(item.rows.len())
-            .collect();
-        let direct = Direct::choose(self.features, format);
         for panel in item.panels.clone() {
-            let stored = self.stored(item, panel);
-            if let Some(sums) = direct.and_then(|direct| direct.meet(form, stored, &whole)) {
-                self.write((item.group, panel), item.rows.clone(), &sums.0);
-                continue;
-            }
             let mut sums = Sums::ZERO;
             for first in (0..runs).step_by(STRETCH) {
                 let opened = &mut opened[..STRETCH.min(runs - first)];
