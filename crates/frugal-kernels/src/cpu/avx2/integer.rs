@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 };
 
 use crate::cpu::gemm::integer::left::RowRun;
-use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, PanelRun, ROW_LINES};
+use crate::cpu::gemm::integer::panel::{Form, GROUP, PanelRun, ROW_LINES};
 use crate::cpu::gemm::tile::LANES;
 
 /// Rows of a vector.
@@ -66,7 +66,7 @@ fn meet<const R: usize, const SIGNED: bool>(
     sums: &mut [[f32; LANES]; R],
 ) {
     let mut totals = load(sums);
-    for group in 0..GROUPS {
+    for group in 0..panel.groups {
         for half in 0..2 {
             let levels = levels::<SIGNED>(form, panel, (half, group));
             for r in 0..R {

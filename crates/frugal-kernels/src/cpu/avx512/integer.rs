@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 
 use crate::cpu::gemm::integer::left::RowRun;
-use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS, PanelRun, QUAD, ROW_LINES};
+use crate::cpu::gemm::integer::panel::{Form, GROUP, PanelRun, QUAD, ROW_LINES};
 use crate::cpu::gemm::tile::LANES;
 
 /// Adds a run, levels by row, to the sums of some rows.
@@ -34,7 +34,7 @@ fn by_row<const R: usize>(
     sums: &mut [[f32; LANES]; R],
 ) {
     let mut totals = sums.map(|row| load(&row));
-    for group in 0..GROUPS {
+    for group in 0..panel.groups {
         let levels = pairs(panel, group);
         for r in 0..R {
             let inner = products(&levels, &x[r].levels[group]);
@@ -96,7 +96,8 @@ fn turned<const R: usize, const G: usize>(
     sums: &mut [[f32; LANES]; R],
 ) {
     let mut totals = sums.map(|row| load(&row));
-    for (group, lines) in panel.levels.chunks_exact(G / QUAD).enumerate() {
+    let groups = panel.groups * GROUP / G;
+    for (group, lines) in panel.levels.chunks_exact(G / QUAD).take(groups).enumerate() {
         let mut inner: [__m512i; R] =
             std::array::from_fn(|r| _mm512_set1_epi32(x[r].corrections[group]));
         for (quad, line) in lines.iter().enumerate() {

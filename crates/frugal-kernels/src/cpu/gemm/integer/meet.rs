@@ -166,7 +166,8 @@ impl Kernels {
 fn plain(form: Form, panel: &PanelRun, rows: &[&RowRun], sums: &mut [[f32; LANES]]) {
     let width = if form.is_halved { GROUP / 2 } else { GROUP };
     for (sums, x) in sums.iter_mut().zip(rows) {
-        for (group, a) in x.levels.as_flattened().chunks_exact(width).enumerate() {
+        let groups = x.levels[..panel.groups].as_flattened().chunks_exact(width);
+        for (group, a) in groups.enumerate() {
             for (row, sum) in sums.iter_mut().enumerate() {
                 let levels = panel.levels[row * ROW_LINES..][..ROW_LINES].as_flattened();
                 let pairs = levels[group * width..].iter().zip(a);

@@ -56,6 +56,8 @@ pub(crate) struct PanelRun {
     pub(crate) factors: [[f32; LANES]; LANES],
     /// Of each group the minima of the rows.
     pub(crate) minima: [[f32; LANES]; LANES],
+    /// Activation groups that the weight's columns fill; small models have fewer than [`GROUPS`].
+    pub(crate) groups: usize,
 }
 
 impl PanelRun {
@@ -63,6 +65,7 @@ impl PanelRun {
         levels: [[0; LINE]; LANES * ROW_LINES],
         factors: [[0.0; LANES]; LANES],
         minima: [[0.0; LANES]; LANES],
+        groups: GROUPS,
     };
 }
 
@@ -94,6 +97,9 @@ fn open_rows<L: Lanes, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES
         for run in to.iter_mut() {
             if let Some(bytes) = ahead.next() {
                 prefetch(bytes);
+            }
+            if row == 0 {
+                run.groups = (blocks.len() * VALUES).min(RUN).div_ceil(GROUP);
             }
             let levels = &mut run.levels[row * ROW_LINES..][..ROW_LINES];
             let (levels, _) = levels.as_flattened_mut().as_chunks_mut::<VALUES>();
