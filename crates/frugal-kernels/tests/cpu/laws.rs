@@ -38,10 +38,10 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
             v: second,
             n_kv_heads: 2,
         },
-        1 => Keys::Expanded {
+        1 | 2 => Keys::Expanded {
             kv: first,
             k_rope: second,
-            nope: 20,
+            nope: NOPE[form - 1],
         },
         _ => Keys::Latent {
             latent: first,
@@ -50,18 +50,24 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
     }
 }
 
+/// Columns of a key of its own before those it shares: part of a vector, and a whole one.
+const NOPE: [usize; 2] = [20, 16];
+
 /// Widths of a query head and of the two key tensors.
-const WIDTHS: [[usize; 3]; 3] = [[24, 48, 40], [28, 4 * 36, 8], [44, 44, 1]];
+const WIDTHS: [[usize; 3]; 4] = [[24, 48, 40], [28, 4 * 36, 8], [24, 4 * 32, 8], [44, 44, 1]];
 
 /// Attention of packed sequences, of pages filled row by row and read by one query at a time, and
 /// of a prefill in two halves: the same bits.
 #[test]
 fn a_row_of_attention_is_the_same_in_training_prefill_and_decode() {
     for isa in isas() {
-        for form in 0..3 {
+        for form in 0..WIDTHS.len() {
             for dtype in [DType::F32, DType::Bf16] {
                 for precision in [Precision::F32, Precision::Bf16] {
-                    check_attention(&cpu(2, precision, isa), form, dtype);
+                    // One thread takes all heads of a sequence together, two share them.
+                    for threads in [1, 2] {
+                        check_attention(&cpu(threads, precision, isa), form, dtype);
+                    }
                 }
             }
         }
