@@ -97,7 +97,8 @@ impl<'a> Machine<'a> {
         formats: &Params<(Spec, Format)>,
         context: usize,
     ) -> anyhow::Result<Forecast> {
-        let mut shadow = Shadow::new(config, formats, 1, context)?;
+        let keys = self.device.key_dtype();
+        let mut shadow = Shadow::new(config, formats, (1, context), keys)?;
         let before = shadow.meter.live_bytes();
         let held = (context / 2).max(1);
         let prompt = shadow.step(held)?;

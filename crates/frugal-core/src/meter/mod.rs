@@ -78,9 +78,19 @@ struct Ledger {
 }
 
 /// The back-end that counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
     ledger: Rc<Ledger>,
+    keys: DType,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            ledger: Rc::default(),
+            keys: DType::F32,
+        }
+    }
 }
 
 impl Meter {
@@ -88,6 +98,12 @@ impl Meter {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for a back-end that keeps keys and values so.
+    #[must_use]
+    pub fn with_keys_in(self, keys: DType) -> Self {
+        Self { keys, ..self }
     }
 
     /// What has been counted since the last [`Meter::reset`].
@@ -227,6 +243,10 @@ impl Backend for Meter {
 
     fn zeros(&self, shape: Shape) -> Result<Ghost> {
         self.make(shape, DType::F32)
+    }
+
+    fn key_store(&self, shape: Shape) -> Result<Ghost> {
+        self.make(shape, self.keys)
     }
 
     fn shape(&self, x: &Ghost) -> Shape {

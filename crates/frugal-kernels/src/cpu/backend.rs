@@ -241,6 +241,15 @@ impl Cpu {
         .map_err(self.refused(OP))?;
         Ok(y.done())
     }
+
+    /// How [`Backend::key_store`] keeps numbers: bf16 where products round them to it anyway.
+    pub fn key_dtype(&self) -> DType {
+        if attention::rounds_keys(self) {
+            DType::Bf16
+        } else {
+            DType::F32
+        }
+    }
 }
 
 impl Backend for Cpu {
@@ -286,7 +295,7 @@ impl Backend for Cpu {
     }
 
     fn key_store(&self, shape: Shape) -> Result<Tensor> {
-        if !super::attention::rounds_keys(self) {
+        if self.key_dtype() == DType::F32 {
             return self.zeros(shape);
         }
         let mut block = self.memory.take(shape.elements() * size_of::<half::bf16>());

@@ -2,6 +2,7 @@
 //! of weights and cache that are read once a step. Measured speeds are held against it.
 
 use anyhow::Context;
+use frugal_core::dtype::DType;
 use frugal_core::meter::{Ghost, Meter, Price};
 use frugal_core::quant::Format;
 use frugal_core::shape::Rows;
@@ -82,10 +83,10 @@ impl Shadow {
     pub(super) fn new(
         config: &ModelConfig,
         formats: &Params<(Spec, Format)>,
-        n_sequences: usize,
-        context: usize,
+        (n_sequences, context): (usize, usize),
+        keys: DType,
     ) -> anyhow::Result<Self> {
-        let meter = Meter::new();
+        let meter = Meter::new().with_keys_in(keys);
         let params = formats.try_map(|(spec, format)| meter.hold(spec.shape, *format))?;
         let weight_bytes = meter.live_bytes();
         let model = Model::new(&meter, config.clone(), params, context.max(2))?;
@@ -161,15 +162,17 @@ pub(crate) struct Generation {
     pub(crate) held_bytes: u64,
 }
 
-/// What generation must do with a model whose parameters are stored in `formats`: the weights that
+/// What generation must do with a model whose parameters are stored in `formats`, keys and values in
+/// `keys`: the weights that
 /// some row needs are read once a step, experts as evenly chosen, and so is the cache.
 pub(crate) fn generation(
     config: &ModelConfig,
     formats: &Params<(Spec, Format)>,
     of: Streams,
+    keys: DType,
 ) -> anyhow::Result<Generation> {
     let context = of.prompt + of.tokens + 2;
-    let mut shadow = Shadow::new(config, formats, of.n, context)?;
+    let mut shadow = Shadow::new(config, formats, (of.n, context), keys)?;
     let prefill = shadow.step(of.prompt)?;
     let first = shadow.step(1)?;
     let half = (of.tokens / 2).max(1);

@@ -131,7 +131,8 @@ impl Job {
             ..
         } = self;
         let device = device::open(common, Precision::Bf16)?;
-        let least = generation(&opened.config, &models::formats(&opened), streams)?;
+        let formats = models::formats(&opened);
+        let least = generation(&opened.config, &formats, streams, device.key_dtype())?;
         let model = opened.load(&device, positions(streams))?;
         let mut cases = Vec::with_capacity(drafts.len());
         for draft in drafts {
