@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::attention::{Form, Sizes, laid_out, scattered};
-use super::{Draw, Suite, host};
+use super::{Draw, Suite, Twin, host};
 use crate::backend::{
     Context, GroupScore, Head, Linear, Product, RopeColumns, RopePairs, Router, Sampling, Scoring,
     TrainBackend,
@@ -235,6 +235,19 @@ pub(super) fn pages<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> R
         let setting = sizes.setting(&decode, Context::Paged(&pages));
         let own = s.backend.attention(&q.own, keys, &setting)?;
         s.exact("attention", &own, &last_rows(&whole)?)?;
+        let stored = |x: &Twin<B::Tensor>| -> Result<B::Tensor> {
+            let shape = x.host.shape();
+            let slots: Vec<u32> = (0..shape.rows())
+                .filter_map(|i| i.try_into().ok())
+                .collect();
+            let mut store = s.backend.key_store(shape)?;
+            s.backend.append(&mut store, &x.own, &slots)?;
+            Ok(store)
+        };
+        let stores = [stored(&first)?, stored(&second)?];
+        let keys = form.keys(&sizes, &stores[0], &stores[1]);
+        let own = s.backend.attention(&q.own, keys, &setting)?;
+        s.exact("attention over key stores", &own, &last_rows(&whole)?)?;
     }
     Ok(())
 }

@@ -189,7 +189,6 @@ impl<'a> Desk<'a> {
     }
 }
 
-#[derive(Clone, Copy)]
 struct At<'a> {
     machine: Machine,
     tiles: &'a Tiles,

@@ -298,9 +298,9 @@ impl Backend for Cpu {
         if self.key_dtype() == DType::F32 {
             return self.zeros(shape);
         }
-        let mut block = self.memory.take(shape.elements() * size_of::<half::bf16>());
-        block.bf16s_mut().fill(half::bf16::ZERO);
-        Ok(Tensor::new(shape, DType::Bf16, block))
+        let mut blank = self.narrow(shape)?;
+        blank.values().fill(half::bf16::ZERO);
+        Ok(blank.done())
     }
 
     fn shape(&self, x: &Tensor) -> Shape {

@@ -122,6 +122,10 @@ impl<B: TrainBackend> Backend for Tape<'_, B> {
         self.backend.zeros(shape).map(constant)
     }
 
+    fn key_store(&self, shape: Shape) -> Result<Self::Tensor> {
+        self.backend.key_store(shape).map(constant)
+    }
+
     fn shape(&self, x: &Self::Tensor) -> Shape {
         self.shape_of(x)
     }

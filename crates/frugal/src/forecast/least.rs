@@ -163,8 +163,8 @@ pub(crate) struct Generation {
 }
 
 /// What generation must do with a model whose parameters are stored in `formats`, keys and values in
-/// `keys`: the weights that
-/// some row needs are read once a step, experts as evenly chosen, and so is the cache.
+/// `keys`: the weights that some row needs are read once a step, experts as evenly chosen, and so is
+/// the cache.
 pub(crate) fn generation(
     config: &ModelConfig,
     formats: &Params<(Spec, Format)>,

@@ -18,18 +18,15 @@ use std::arch::x86_64::{
 use frugal_core::quant::BlockFormat;
 
 use crate::cpu::gemm::integer::left::RowRun;
+use crate::cpu::gemm::integer::meet::DirectKernel;
 use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS};
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::{SixteenRows, block_bytes};
 
 use super::integer::{HALF, Scales, Totals, add, load, products, store};
 
-/// Sixteen rows, and the sums of R rows of activations with them.
-type Kernel<const R: usize> =
-    unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
-
 /// The kernel for a format, if it has one.
-pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
+pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<DirectKernel<R>> {
     match format {
         BlockFormat::Q8_0 => Some(small::<R, { block_bytes::Q8_0 }>),
         BlockFormat::Q4_0 => Some(small::<R, { block_bytes::Q4_0 }>),
@@ -65,9 +62,9 @@ impl Rows {
         }
     }
 
-    /// Of eight rows further on.
+    /// The first or the second eight of sixteen rows.
     #[inline]
-    fn eighth(self, half: usize) -> Self {
+    fn eight(self, half: usize) -> Self {
         self.plus(half * HALF * self.stride)
     }
 
@@ -151,7 +148,7 @@ fn small<const R: usize, const BYTES: usize>(
         let (run, within) = (group / GROUPS, group % GROUPS);
         rows.rows().ask_some_ahead(run, 2 * within..2 * within + 2);
         for half in 0..2 {
-            let block = all.plus(group * BYTES).eighth(half);
+            let block = all.plus(group * BYTES).eight(half);
             // SAFETY: the rows have all their blocks, of which this is one; the first word of a
             // block is its factor and two bytes of its levels.
             let (factors, levels) = unsafe {
@@ -207,7 +204,7 @@ fn large<const R: usize, const BYTES: usize>(
     for run in 0..all.stride / BYTES {
         let x: [&RowRun; R] = std::array::from_fn(|r| &x[r][run]);
         for half in 0..2 {
-            let block = all.plus(run * BYTES).eighth(half);
+            let block = all.plus(run * BYTES).eight(half);
             let ask = |quarter: usize| {
                 let row = half * HALF + 2 * quarter;
                 rows.rows().ask_some_ahead(run, row..row + 2);

@@ -12,6 +12,7 @@ use std::arch::x86_64::{
 use frugal_core::quant::BlockFormat;
 
 use crate::cpu::gemm::integer::left::RowRun;
+use crate::cpu::gemm::integer::meet::DirectKernel;
 use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS};
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::{SixteenRows, block_bytes};
@@ -19,12 +20,8 @@ use crate::cpu::stored::{SixteenRows, block_bytes};
 use super::integer::{Scales, add_group, add_half, load, products, store};
 use super::rows::{Head, Rows, halves, rows_of_vector};
 
-/// Sixteen rows, and the sums of R rows of activations with them.
-type Kernel<const R: usize> =
-    unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
-
 /// The kernel for a format, if it has one.
-pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<Kernel<R>> {
+pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<DirectKernel<R>> {
     match format {
         BlockFormat::Q8_0 => Some(small::<R, { block_bytes::Q8_0 }>),
         BlockFormat::Q4_0 => Some(small::<R, { block_bytes::Q4_0 }>),

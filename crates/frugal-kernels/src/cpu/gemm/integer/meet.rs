@@ -25,7 +25,7 @@ impl<const R: usize> Sums<R> {
 type Kernel = unsafe fn(Form, &PanelRun, &[&RowRun], &mut [[f32; LANES]]);
 
 /// Adds all runs of sixteen stored rows to the sums of R rows, each given by its runs.
-type DirectKernel<const R: usize> =
+pub(in crate::cpu) type DirectKernel<const R: usize> =
     unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
 
 /// Kernels that multiply blocks from where they lie, for one row, for two and for four.
@@ -87,6 +87,7 @@ impl Direct {
         stored: SixteenRows<'_>,
         (rows, count): (&[&[RowRun]; Self::MOST], usize),
     ) -> Sums<{ Self::MOST }> {
+        assert!(self.serves(count), "{count} rows");
         let [a, b, ..] = *rows;
         let mut sums = Sums::<{ Self::MOST }>::ZERO;
         let [first, second, ..] = &mut sums.0;

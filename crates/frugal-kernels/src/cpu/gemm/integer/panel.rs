@@ -98,9 +98,6 @@ fn open_rows<L: Lanes, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES
             if let Some(bytes) = ahead.next() {
                 prefetch(bytes);
             }
-            if row == 0 {
-                run.groups = (blocks.len() * VALUES).min(RUN).div_ceil(GROUP);
-            }
             let levels = &mut run.levels[row * ROW_LINES..][..ROW_LINES];
             let (levels, _) = levels.as_flattened_mut().as_chunks_mut::<VALUES>();
             for (nth, levels) in levels.iter_mut().enumerate() {
@@ -124,7 +121,9 @@ fn open_rows<L: Lanes, B: Block<BYTES, VALUES>, const BYTES: usize, const VALUES
             }
         }
     }
-    for run in to {
+    for (number, run) in (first..).zip(to) {
+        let bytes = rows.runs_of(0, number..number + 1).len();
+        run.groups = (bytes / BYTES * VALUES).div_ceil(GROUP);
         turn(l, &mut run.factors);
         if B::HAS_MINIMA {
             turn(l, &mut run.minima);
