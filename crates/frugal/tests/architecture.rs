@@ -31,6 +31,10 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "frugal-serve",
+        &["frugal-core", "frugal-model", "frugal-run", "frugal-text"],
+    ),
+    (
         "frugal",
         &[
             "frugal-core",
@@ -40,6 +44,7 @@ const MAY_LEAN_ON: &[(&str, &[&str])] = &[
             "frugal-text",
             "frugal-eval",
             "frugal-train",
+            "frugal-serve",
         ],
     ),
 ];

@@ -1,0 +1,1 @@
+//! From an Ask to token ids.

@@ -1,0 +1,1 @@
+//! API keys: salted hashes in the database, what each may do.

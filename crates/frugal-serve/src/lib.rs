@@ -1,0 +1,30 @@
+#![forbid(unsafe_code)]
+//! Requests in, streams out.
+//!
+//! ```text
+//! routes      one file a route: bytes in, an Ask; Said out, bytes           (async, HTTP)
+//! wire        the shapes of each dialect, and of its errors                 (plain data)
+//! answer      Ask -> prompt ids; ids -> Said: thinking, answer, tool calls  (text)
+//! steer       what may come next: penalties, thinking budget, grammar       (ids and logits)
+//! engine      many sequences on one model, ids in, ids out                  (a thread a model)
+//! server      listening, TLS, keys, limits, log, metrics                    (async, HTTP)
+//! ```
+//!
+//! Every dialect (OpenAI chat, completions and responses, Anthropic messages, Ollama) is a thin pair
+//! of translations to and from [`answer::Ask`] and [`answer::Said`]: what a field means is decided
+//! once. Read next: [`engine`], then [`answer`].
+//!
+//! This room does not know where models come from ([`models::Library`] is given by the binary), nor
+//! how answers are graded.
+
+pub mod answer;
+pub mod config;
+pub mod engine;
+pub mod keys;
+pub mod metrics;
+pub mod models;
+pub mod quota;
+mod routes;
+pub mod server;
+pub mod steer;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! How much of its allowance each key has used.

@@ -1,0 +1,1 @@
+//! Listening, TLS, guards, log.

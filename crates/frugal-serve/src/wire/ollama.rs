@@ -1,0 +1,1 @@
+//! The part of Ollama's interface that editors use.
