@@ -27,8 +27,12 @@ pub(crate) use step::LayerCache;
 /// What a cache keeps of each token and layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheKind {
-    /// MLA's latent and rotated key part, C + R numbers: attention is absorbed.
+    /// MLA's latent and rotated key part, C + R numbers: attention is absorbed, but naive in a step
+    /// whose sequences all begin in it, which is faster for long prompts.
     Latent,
+    /// The same numbers, and attention is absorbed in every step: what a row gives does not depend
+    /// on where its prompt was cut, nor on who else is in the step.
+    Absorbed,
     /// MLA's keys and values of each head: attention is naive, as in training.
     Expanded,
     /// Keys and values of grouped-query attention.
@@ -44,6 +48,23 @@ impl CacheKind {
         }
     }
 
+    /// As small, and each row's result a matter of its own sequence alone.
+    pub const fn for_company(config: &ModelConfig) -> Self {
+        match config.attention {
+            AttentionConfig::Mla(_) => Self::Absorbed,
+            AttentionConfig::Gqa(_) => Self::Grouped,
+        }
+    }
+
+    /// Numbers that it keeps of each token, over all layers of a model.
+    ///
+    /// # Errors
+    /// If the kind does not fit the model's attention.
+    pub fn numbers_per_token(self, config: &ModelConfig) -> Result<usize> {
+        let (first, second) = self.widths(config)?;
+        Ok(config.num_hidden_layers * (first + second.unwrap_or(0)))
+    }
+
     /// The kind over which attention computes what it computes in training, in the same order.
     pub const fn as_trained(config: &ModelConfig) -> Self {
         match config.attention {
@@ -56,7 +77,7 @@ impl CacheKind {
     fn widths(self, config: &ModelConfig) -> Result<(usize, Option<usize>)> {
         let heads = config.num_attention_heads;
         match (self, &config.attention) {
-            (Self::Latent, AttentionConfig::Mla(mla)) => {
+            (Self::Latent | Self::Absorbed, AttentionConfig::Mla(mla)) => {
                 Ok((mla.kv_lora_rank + mla.qk_rope_head_dim, None))
             }
             (Self::Expanded, AttentionConfig::Mla(mla)) => Ok((
@@ -68,7 +89,7 @@ impl CacheKind {
                 Ok((width, Some(width)))
             }
             (got, AttentionConfig::Mla(_)) => Err(Error::CacheKind {
-                expected: "latent or expanded",
+                expected: "latent, absorbed or expanded",
                 got,
             }),
             (got, AttentionConfig::Gqa(_)) => Err(Error::CacheKind {
@@ -278,12 +299,15 @@ impl<T: Clone> Cache<T> {
     }
 
     /// Pages that can still be taken.
-    pub(crate) fn vacant_pages(&self) -> usize {
+    pub fn vacant_pages(&self) -> usize {
         self.settings.max_pages - self.pool.in_use()
     }
 
-    /// Pages that [`Self::extend`] would take.
-    pub(crate) fn pages_for(&self, id: SequenceId, start: u32, length: u32) -> Result<usize> {
+    /// Pages that a step would take for rows `start..start + length` of a sequence.
+    ///
+    /// # Errors
+    /// If `id` is not open.
+    pub fn pages_for(&self, id: SequenceId, start: u32, length: u32) -> Result<usize> {
         let pages = &self.sequence(id)?.pages;
         let is_taken = |index: &usize| {
             let page = pages.get(*index);

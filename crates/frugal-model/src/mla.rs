@@ -56,10 +56,10 @@ pub(crate) fn attention<B: Backend>(
                 let [kv, k_rope] = cache.pair()?;
                 mla.naive(&q, kv, k_rope, context)?
             }
-            CacheKind::Latent => {
+            kind @ (CacheKind::Latent | CacheKind::Absorbed) => {
                 let joint = mla.joint(x)?;
                 cache.append(forward.b, &joint, None)?;
-                if cache.is_fresh() {
+                if kind == CacheKind::Latent && cache.is_fresh() {
                     let [latent, k_rope] = mla.parts(&joint)?;
                     let kv = forward.linear(&latent, &params.kv_b)?;
                     mla.naive(&q, &kv, &k_rope, Context::Packed)?
@@ -69,7 +69,7 @@ pub(crate) fn attention<B: Backend>(
             }
             got @ CacheKind::Grouped => {
                 return Err(Error::CacheKind {
-                    expected: "latent or expanded",
+                    expected: "latent, absorbed or expanded",
                     got,
                 });
             }

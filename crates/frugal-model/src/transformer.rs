@@ -55,12 +55,9 @@ impl<T: Clone> Model<T> {
     }
 }
 
-impl<T> Model<T> {
+impl<T: Clone> Model<T> {
     /// The same model for the tokens of answers; see [`Backend::for_answers`].
-    pub(crate) fn for_answers<B: Backend<Tensor = T>>(&self, b: &B) -> Self
-    where
-        T: Clone,
-    {
+    pub fn for_answers<B: Backend<Tensor = T>>(&self, b: &B) -> Self {
         Self {
             config: self.config.clone(),
             params: self.params.map(|weight| b.for_answers(weight)),

@@ -1,14 +1,15 @@
 //! What an engine is asked for, and the handles on it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use frugal_core::backend::Sampling;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Error, Event, Facts, Result, TokenModel, run};
+use super::run::Run;
+use super::{Costs, Error, Event, Facts, Result, TokenModel};
 use crate::steer::Steering;
 
 /// How many sequences and rows are computed together.
@@ -127,10 +128,19 @@ pub(super) struct Gauges {
     pub(super) answering: AtomicUsize,
     pub(super) pages_in_use: AtomicUsize,
     pub(super) preempted: AtomicUsize,
+    spent: Mutex<Costs>,
+}
+
+impl Gauges {
+    /// Something was computed.
+    pub(super) fn spend(&self, costs: &Costs) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.add(costs);
+    }
 }
 
 /// What an engine does now, read at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Jobs that have not begun.
     pub waiting: usize,
@@ -142,6 +152,8 @@ pub struct Load {
     pub pages_in_use: usize,
     /// Samples that were put back for want of pages, ever.
     pub preempted: usize,
+    /// All that was ever computed, also for those who left.
+    pub spent: Costs,
 }
 
 /// Takes jobs for an engine.
@@ -168,6 +180,7 @@ impl Handle {
             answering: read(&self.gauges.answering),
             pages_in_use: read(&self.gauges.pages_in_use),
             preempted: read(&self.gauges.preempted),
+            spent: *(self.gauges.spent.lock()).unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -223,7 +236,7 @@ impl Engine {
         let is_stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("engine".into())
-            .spawn(move || run::Run::new(model, settings, gauges).serve(&submitted, &is_stopped))
+            .spawn(move || Run::new(model, settings, gauges).serve(&submitted, &is_stopped))
             .map_err(Error::Thread)?;
         Ok(Self {
             handle: Some(handle),

@@ -17,10 +17,16 @@ use frugal_model::cache::SequenceId;
 
 mod events;
 mod job;
+mod likeliest;
 pub mod loaded;
 mod prefix;
 mod run;
+mod sample;
 mod schedule;
+mod turn;
+
+#[cfg(test)]
+mod tests;
 
 pub use events::{Costs, End, Event, Token};
 pub use job::{Asked, Engine, EngineSettings, Handle, Job, Load, Refusal, State};
@@ -63,9 +69,9 @@ pub struct Part<'a> {
     /// The tokens, at least one.
     pub ids: &'a [u32],
     /// Sees the logits of every row, in order.
-    pub watch: Option<&'a mut dyn FnMut(&[f32])>,
-    /// Draws what follows the last row.
-    pub draw: Option<Draw<'a>>,
+    pub watch: Option<Box<dyn FnMut(&[f32]) + 'a>>,
+    /// Draw what follows the last row, each for itself.
+    pub draws: Vec<Draw<'a>>,
 }
 
 /// How one token is drawn.
@@ -76,7 +82,7 @@ pub struct Draw<'a> {
     /// By which number in [0, 1).
     pub uniform: f32,
     /// Changes the logits before the draw. Log-probabilities are those of the logits as they were.
-    pub adjust: Option<&'a mut dyn FnMut(&mut [f32])>,
+    pub adjust: Option<Box<dyn FnMut(&mut [f32]) + 'a>>,
     /// Wants the log-probability of the token, and of so many likeliest ones.
     pub likeliest: Option<usize>,
 }
@@ -106,10 +112,11 @@ pub trait TokenModel: Send + Debug {
     fn pages_for(&self, sequence: SequenceId, rows: usize) -> Result<usize>;
     /// Pages that can still be taken.
     fn vacant_pages(&self) -> usize;
-    /// Continues sequences, each at most once, and draws where that is asked, in the order of parts.
+    /// Continues sequences, each at most once, and draws where that is asked, in the order of parts
+    /// and of their draws.
     ///
     /// On an error the sequences are as long as they were.
-    fn step(&mut self, parts: &mut [Part<'_>], rows: Rows) -> Result<Vec<Option<Drawn>>>;
+    fn step(&mut self, parts: &mut [Part<'_>], rows: Rows) -> Result<Vec<Drawn>>;
 }
 
 /// Why an engine or its model gives up.

@@ -1,0 +1,287 @@
+//! One answer under way, and the job it belongs to.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use frugal_core::rng::{Rng, key};
+use frugal_model::cache::SequenceId;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::job::{Job, State, Submitted};
+use super::likeliest::log_prob;
+use super::{Costs, Draw, Drawn, End, Event, Facts, Part, Token};
+use crate::steer::{Next, Steering};
+
+/// A job that has been taken.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// Its steering is with its samples.
+    pub(super) job: Job,
+    pub(super) state: Arc<State>,
+    events: UnboundedSender<Event>,
+    /// Samples that have not ended.
+    left: Cell<usize>,
+}
+
+impl Request {
+    /// Takes a job: its samples, none of which has begun.
+    pub(super) fn take(mut submitted: Submitted) -> Vec<Sample> {
+        let steering = std::mem::take(&mut submitted.job.steering);
+        let request = Rc::new(Self {
+            left: Cell::new(steering.len()),
+            job: submitted.job,
+            state: submitted.state,
+            events: submitted.events,
+        });
+        let sample = |(index, steering)| Sample {
+            ids: request.job.prompt.to_vec(),
+            request: Rc::clone(&request),
+            index,
+            steering,
+            sequence: None,
+            computed: 0,
+            costs: Costs::default(),
+            planned: None,
+        };
+        steering.into_iter().enumerate().map(sample).collect()
+    }
+
+    /// Whether nobody wants it any more.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.state.has_left() || self.events.is_closed()
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody listens where the receiver is gone; the next sweep finds that.
+        let _ = self.events.send(event);
+    }
+}
+
+/// One of the answers to a job.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) request: Rc<Request>,
+    pub(super) index: usize,
+    pub(super) steering: Steering,
+    /// The prompt and what has been drawn.
+    pub(super) ids: Vec<u32>,
+    /// Its pages; none while it waits.
+    pub(super) sequence: Option<SequenceId>,
+    /// Tokens that the sequence holds.
+    pub(super) computed: usize,
+    pub(super) costs: Costs,
+    /// How its next token comes about, once that is decided.
+    planned: Option<Next>,
+}
+
+/// What names the random number of a sample's next token.
+struct Own<'a> {
+    request: &'a Request,
+    index: usize,
+    position: usize,
+}
+
+impl Own<'_> {
+    fn draw<'a>(&self, next: Next, steering: &'a mut Steering) -> Option<Draw<'a>> {
+        let job = &self.request.job;
+        let adjust = match next {
+            Next::Free => None,
+            Next::Adjusted => {
+                let adjust = |logits: &mut [f32]| steering.adjust(logits);
+                Some(Box::new(adjust) as Box<dyn FnMut(&mut [f32])>)
+            }
+            Next::Forced(_) | Next::Nothing => return None,
+        };
+        let (index, position) = (self.index as u64, self.position as u64);
+        let words = [key("sample"), job.seed, index, position];
+        Some(Draw {
+            sampling: job.sampling,
+            uniform: Rng::derive(&words).uniform(),
+            adjust,
+            likeliest: job.likeliest,
+        })
+    }
+}
+
+impl Sample {
+    pub(super) fn n_prompt(&self) -> usize {
+        self.request.job.prompt.len()
+    }
+
+    /// Decides how the next token comes about, once.
+    pub(super) fn plan(&mut self) -> Next {
+        let is_to_answer = self.request.state.is_to_answer();
+        let steering = &mut self.steering;
+        *self
+            .planned
+            .get_or_insert_with(|| steering.next(is_to_answer))
+    }
+
+    /// What was decided.
+    pub(super) const fn planned(&self) -> Option<Next> {
+        self.planned
+    }
+
+    /// Its rows up to `end`, and the draw of its next token where that is all of it.
+    pub(super) fn part(&mut self, end: usize) -> Option<Part<'_>> {
+        let is_all = end == self.ids.len();
+        let own = Own {
+            request: &self.request,
+            index: self.index,
+            position: self.ids.len(),
+        };
+        let draw = self
+            .planned
+            .filter(|_| is_all)
+            .and_then(|next| own.draw(next, &mut self.steering));
+        Some(Part {
+            sequence: self.sequence?,
+            ids: self.ids.get(self.computed..end)?,
+            watch: None,
+            draws: draw.into_iter().collect(),
+        })
+    }
+
+    /// Takes a token; the end of the sample if it is that.
+    pub(super) fn take(&mut self, drawn: Drawn, is_forced: bool) -> Option<End> {
+        let id = drawn.id;
+        self.planned = None;
+        self.ids.push(id);
+        self.steering.took(id);
+        self.request.tell(Event::Token(Token {
+            sample: self.index,
+            drawn,
+            is_forced,
+        }));
+        if self.request.job.stop.contains(&id) {
+            return Some(End::Stop(id));
+        }
+        self.is_full().then_some(End::Length)
+    }
+
+    /// Takes a token that is put there.
+    pub(super) fn take_forced(&mut self, id: u32) -> Option<End> {
+        let drawn = Drawn {
+            id,
+            ..Drawn::default()
+        };
+        self.take(drawn, true)
+    }
+
+    /// Whether it has as many tokens as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.ids.len() - self.n_prompt() >= self.request.job.max_tokens
+    }
+
+    /// Its end, told to whoever asked. Whether it was the last of its job.
+    pub(super) fn end(&self, why: End) -> bool {
+        self.request.tell(Event::Ended {
+            sample: self.index,
+            why,
+            costs: self.costs,
+        });
+        self.leave()
+    }
+
+    /// It is lost.
+    pub(super) fn fail(&self, why: &str) -> bool {
+        let why = why.to_owned();
+        self.request.tell(Event::Failed { why });
+        self.leave()
+    }
+
+    fn leave(&self) -> bool {
+        let left = self.request.left.get().saturating_sub(1);
+        self.request.left.set(left);
+        left == 0
+    }
+
+    /// FLOPs of its rows up to `end`.
+    pub(super) fn flops(&self, facts: &Facts, end: usize) -> f64 {
+        let n = (end - self.computed) as f64;
+        let before = self.computed as f64 + (n - 1.0) / 2.0;
+        n * (facts.flops_per_token + before * facts.flops_per_key)
+    }
+}
+
+/// A job whose prompt is being read, by the first of its samples for all of them. One that was put
+/// back reads for itself.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) samples: Vec<Sample>,
+    /// Of the prompt's tokens, where wanted.
+    pub(super) looked_at: Vec<Drawn>,
+    /// Tokens of the prompt that were found in the cache.
+    pub(super) cached: usize,
+}
+
+impl Reading {
+    pub(super) fn first(&self) -> Option<&Sample> {
+        self.samples.first()
+    }
+
+    /// Its prompt.
+    pub(super) fn prompt(&self) -> Option<Arc<[u32]>> {
+        self.first()
+            .map(|first| Arc::clone(&first.request.job.prompt))
+    }
+
+    /// The prompt's rows up to `end`, and the draws of the first tokens where that is all of it.
+    pub(super) fn part<'a>(&'a mut self, prompt: &'a [u32], end: usize) -> Option<Part<'a>> {
+        let is_again = self.is_again();
+        let first = self.samples.first()?;
+        let (sequence, begin) = (first.sequence?, first.computed);
+        let likeliest = first.request.job.prompt_likeliest.filter(|_| !is_again);
+        let is_all = end == prompt.len() && !is_again;
+        let draws = if is_all {
+            (self.samples.iter_mut())
+                .filter(|sample| !sample.is_full())
+                .filter_map(|sample| {
+                    let next = sample.plan();
+                    let own = Own {
+                        request: &sample.request,
+                        index: sample.index,
+                        position: prompt.len(),
+                    };
+                    own.draw(next, &mut sample.steering)
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let looked_at = &mut self.looked_at;
+        let mut following = prompt.iter().skip(begin + 1);
+        let watch = likeliest.map(|most| {
+            let look = move |logits: &[f32]| {
+                // The last row's is for the samples to draw.
+                if let Some(id) = following.next() {
+                    looked_at.push(Drawn {
+                        id: *id,
+                        log_prob: log_prob(logits, *id),
+                        likeliest: super::likeliest::likeliest(logits, most),
+                    });
+                }
+            };
+            Box::new(look) as Box<dyn FnMut(&[f32])>
+        });
+        Some(Part {
+            sequence,
+            ids: prompt.get(begin..end)?,
+            watch,
+            draws,
+        })
+    }
+
+    /// Rows of the prompt that are not computed.
+    pub(super) fn rows_left(&self) -> usize {
+        self.first()
+            .map_or(0, |first| first.n_prompt() - first.computed)
+    }
+
+    /// Whether it goes on from tokens that were drawn before it was put back.
+    pub(super) fn is_again(&self) -> bool {
+        self.first()
+            .is_some_and(|first| first.ids.len() > first.n_prompt())
+    }
+}
