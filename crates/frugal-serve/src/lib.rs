@@ -26,5 +26,6 @@ pub mod models;
 pub mod quota;
 mod routes;
 pub mod server;
+pub mod shelf;
 pub mod steer;
 pub mod wire;

@@ -1,0 +1,227 @@
+//! Models that are loaded: on demand, several at a time, within a limit of memory.
+//!
+//! A model that is asked for is loaded once however many ask. Where its memory is wanted for another,
+//! the one that was used longest ago and is idle goes. Nothing is ever answered by another model than
+//! the one that was named: aliases are the operator's, and are told as such.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Mutex as TurnMutex;
+
+use crate::engine::{Engine, EngineSettings, Handle};
+use crate::models::{Library, Listed, Ready, Words};
+use crate::wire::error::{Fault, Kind};
+
+/// What the shelf may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShelfSettings {
+    /// Bytes of weights and caches in all.
+    pub memory_bytes: u64,
+    /// Models loaded at a time.
+    pub max_loaded: usize,
+    /// Of each model's engine.
+    pub engine: EngineSettings,
+    /// Names that stand for other names.
+    pub aliases: BTreeMap<String, String>,
+    /// The model that is meant where none is named, by dialects that allow it.
+    pub default: Option<String>,
+}
+
+/// A model that is loaded.
+#[derive(Debug)]
+pub struct Served {
+    /// Its own name, never an alias.
+    pub name: String,
+    /// Its words.
+    pub words: Arc<Words>,
+    /// Takes jobs for it.
+    pub handle: Handle,
+    /// When it was used last, as the shelf counts.
+    used: AtomicU64,
+    /// Ends with the last who holds this.
+    _engine: Engine,
+}
+
+impl Served {
+    /// Bytes that it may come to use.
+    pub fn bytes(&self) -> u64 {
+        let facts = self.handle.facts();
+        facts.weight_bytes + facts.max_pages as u64 * facts.page_bytes
+    }
+
+    fn is_idle(&self) -> bool {
+        let load = self.handle.load();
+        load.waiting + load.reading + load.answering == 0
+    }
+}
+
+/// Models by name.
+#[derive(Debug)]
+pub struct Shelf {
+    library: Arc<dyn Library>,
+    settings: ShelfSettings,
+    loaded: Mutex<BTreeMap<String, Arc<Served>>>,
+    uses: AtomicU64,
+    /// One model is loaded at a time: loading reads a disk, and counts memory.
+    loading: TurnMutex<()>,
+}
+
+impl Shelf {
+    /// An empty shelf.
+    pub fn new(library: Arc<dyn Library>, settings: ShelfSettings) -> Self {
+        Self {
+            library,
+            settings,
+            loaded: Mutex::default(),
+            uses: AtomicU64::new(0),
+            loading: TurnMutex::new(()),
+        }
+    }
+
+    /// What could be served, aliases included: each under its own name.
+    pub fn list(&self) -> Vec<Listed> {
+        let models = self.library.list();
+        let aliased = self.settings.aliases.iter().filter_map(|(alias, name)| {
+            let model = models.iter().find(|model| model.name == *name)?;
+            Some(Listed {
+                name: alias.clone(),
+                ..model.clone()
+            })
+        });
+        let aliased: Vec<Listed> = aliased.collect();
+        models.into_iter().chain(aliased).collect()
+    }
+
+    /// Those that are loaded.
+    pub fn loaded(&self) -> Vec<Arc<Served>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The limit of memory.
+    pub const fn settings(&self) -> &ShelfSettings {
+        &self.settings
+    }
+
+    /// The model of a name, loaded if it is not.
+    ///
+    /// # Errors
+    /// If there is none of that name, it cannot be loaded, or there is no room for it now.
+    pub async fn get(&self, name: &str) -> Result<Arc<Served>, Fault> {
+        let name = self.resolve(name)?;
+        if let Some(served) = self.find(&name) {
+            return Ok(served);
+        }
+        let _turn = self.loading.lock().await;
+        if let Some(served) = self.find(&name) {
+            return Ok(served);
+        }
+        let listed = self.library.list();
+        let model = listed.iter().find(|model| model.name == name);
+        let weights = model.ok_or_else(|| no_model(&name))?.bytes;
+        let cache_bytes = self.make_room(weights)?;
+        let served = self.load(name, cache_bytes).await?;
+        self.lock().insert(served.name.clone(), Arc::clone(&served));
+        Ok(served)
+    }
+
+    /// Unloads a model where it is idle; whether it was loaded.
+    pub fn unload(&self, name: &str) -> bool {
+        let Ok(name) = self.resolve(name) else {
+            return false;
+        };
+        let mut loaded = self.lock();
+        let is_idle = loaded.get(&name).is_some_and(|served| served.is_idle());
+        is_idle && loaded.remove(&name).is_some()
+    }
+
+    /// The name that a name or alias stands for.
+    fn resolve(&self, name: &str) -> Result<String, Fault> {
+        let name = match (&self.settings.default, name) {
+            (Some(default), "") => default,
+            _ => name,
+        };
+        let name = (self.settings.aliases.get(name)).map_or(name, String::as_str);
+        Ok(name.to_owned())
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Served>> {
+        let served = Arc::clone(self.lock().get(name)?);
+        let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        served.used.store(now, Ordering::Relaxed);
+        Some(served)
+    }
+
+    /// Unloads idle models until there is room for weights; the bytes left for a cache: half of what
+    /// remains, so that there is room for another model.
+    fn make_room(&self, weights: u64) -> Result<u64, Fault> {
+        let mut loaded = self.lock();
+        loop {
+            let held: u64 = loaded.values().map(|served| served.bytes()).sum();
+            let left = self.settings.memory_bytes.saturating_sub(held);
+            let has_place = loaded.len() < self.settings.max_loaded;
+            let last = self.settings.max_loaded <= loaded.len() + 1;
+            if has_place && left > weights {
+                let rest = left - weights;
+                return Ok(if last { rest } else { rest / 2 });
+            }
+            let idle = loaded.values().filter(|served| served.is_idle());
+            let oldest = idle.min_by_key(|served| served.used.load(Ordering::Relaxed));
+            let Some(oldest) = oldest.map(|served| served.name.clone()) else {
+                let message = if loaded.is_empty() {
+                    "the model does not fit the memory that the server may use"
+                } else {
+                    "no room to load the model while others are in use"
+                };
+                return Err(Fault::new(Kind::Unavailable, message).again_after(5));
+            };
+            loaded.remove(&oldest);
+        }
+    }
+
+    async fn load(&self, name: String, cache_bytes: u64) -> Result<Arc<Served>, Fault> {
+        let library = Arc::clone(&self.library);
+        let settings = self.settings.engine;
+        let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        let opened = tokio::task::spawn_blocking(move || {
+            let Ready { model, words } = library.open(&name, cache_bytes)?;
+            let engine = Engine::start(model, settings).map_err(|error| error.to_string())?;
+            let handle = engine.handle().map_err(|error| error.to_string())?;
+            Ok::<_, String>(Served {
+                name,
+                words,
+                handle,
+                used: AtomicU64::new(now),
+                _engine: engine,
+            })
+        });
+        match opened.await {
+            Ok(Ok(served)) => Ok(Arc::new(served)),
+            Ok(Err(why)) => {
+                tracing::error!(why, "a model could not be loaded");
+                Err(Fault::new(
+                    Kind::Unavailable,
+                    "the model could not be loaded",
+                ))
+            }
+            Err(_) => {
+                tracing::error!("loading a model panicked");
+                Err(Fault::new(Kind::Internal, "the model could not be loaded"))
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Served>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_model(name: &str) -> Fault {
+    let shown: String = name.chars().take(100).collect();
+    Fault::new(
+        Kind::NoModel,
+        format!("the model `{shown}` does not exist; /v1/models lists those that do"),
+    )
+    .at("model")
+}
