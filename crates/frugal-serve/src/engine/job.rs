@@ -84,13 +84,36 @@ impl Drop for Asked {
 }
 
 /// What can be told to a job under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     has_left: AtomicBool,
     stops_thinking: AtomicBool,
+    /// Samples that have said enough.
+    is_enough: Vec<AtomicBool>,
 }
 
 impl State {
+    fn new(n_samples: usize) -> Self {
+        Self {
+            has_left: AtomicBool::new(false),
+            stops_thinking: AtomicBool::new(false),
+            is_enough: (0..n_samples).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// Ends one of the samples.
+    pub fn end_sample(&self, sample: usize) {
+        if let Some(is_enough) = self.is_enough.get(sample) {
+            is_enough.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a sample has said enough.
+    pub(super) fn has_enough(&self, sample: usize) -> bool {
+        let is_enough = self.is_enough.get(sample);
+        is_enough.is_some_and(|is_enough| is_enough.load(Ordering::Acquire))
+    }
+
     /// Ends the job.
     pub fn leave(&self) {
         self.has_left.store(true, Ordering::Release);
@@ -195,7 +218,7 @@ impl Handle {
             return Err(Refusal::Full { waiting });
         }
         let (sender, events) = unbounded_channel();
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new(job.steering.len()));
         let submitted = Submitted {
             job,
             events: sender,

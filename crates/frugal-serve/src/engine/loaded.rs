@@ -1,6 +1,7 @@
 //! A model over a back-end, with its cache, as engines work on it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use frugal_core::backend::{Backend, Picked, Sampling};
 use frugal_core::dtype::Data;
@@ -19,7 +20,8 @@ const WATCHED_ROWS: usize = 16;
 
 /// A model, its two handles and its cache.
 pub struct Loaded<B: Backend> {
-    b: B,
+    /// Shared with other models.
+    b: Arc<B>,
     /// For rows of prompts and of answers.
     models: [Model<B::Tensor>; 2],
     cache: Cache<B::Tensor>,
@@ -51,8 +53,8 @@ impl<B: Backend> Loaded<B> {
     ///
     /// # Errors
     /// If the cache does not fit the model.
-    pub fn new(b: B, model: Model<B::Tensor>, memory: Memory) -> Result<Self> {
-        let cache = Cache::new(&b, &model.config, memory.cache)?;
+    pub fn new(b: Arc<B>, model: Model<B::Tensor>, memory: Memory) -> Result<Self> {
+        let cache = Cache::new(&*b, &model.config, memory.cache)?;
         let [flops_per_token, flops_per_key] = flops(&model.config, memory.cache)?;
         // No sequence can be longer than the whole cache.
         let rows = memory.cache.max_pages * memory.cache.page_rows;
@@ -66,7 +68,7 @@ impl<B: Backend> Loaded<B> {
             flops_per_token,
             flops_per_key,
         };
-        let answering = model.for_answers(&b);
+        let answering = model.for_answers(&*b);
         Ok(Self {
             b,
             models: [model, answering],
@@ -98,7 +100,7 @@ impl<B: Backend> Loaded<B> {
             Rows::OfPrompts => prompts,
             Rows::OfAnswers => answers,
         };
-        Ok(transformer::hidden(&self.b, model, &step, Some(cached))?)
+        Ok(transformer::hidden(&*self.b, model, &step, Some(cached))?)
     }
 
     fn logits(&self, hidden: &B::Tensor, which: &[u32], rows: Rows) -> Result<B::Tensor> {
@@ -108,7 +110,7 @@ impl<B: Backend> Loaded<B> {
             Rows::OfAnswers => answers,
         };
         let hidden = self.b.gather(hidden, which)?;
-        Ok(transformer::logits(&self.b, model, &hidden)?)
+        Ok(transformer::logits(&*self.b, model, &hidden)?)
     }
 
     /// Shows the logits of rows to those who watch them.
@@ -215,7 +217,7 @@ impl<B: Backend> Loaded<B> {
 
 impl<B> TokenModel for Loaded<B>
 where
-    B: Backend + Send,
+    B: Backend + Send + Sync,
     B::Tensor: Send,
 {
     fn facts(&self) -> Facts {

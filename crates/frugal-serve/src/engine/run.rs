@@ -111,7 +111,7 @@ impl Run {
         }
         for index in (0..self.answering.len()).rev() {
             let sample = self.answering.get(index);
-            if sample.is_some_and(|sample| sample.request.is_unwanted()) {
+            if sample.is_some_and(Sample::is_unwanted) {
                 let sample = self.answering.remove(index);
                 self.finish(sample, End::Left);
             }

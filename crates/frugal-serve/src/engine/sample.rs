@@ -109,6 +109,11 @@ impl Sample {
         self.request.job.prompt.len()
     }
 
+    /// Whether nobody wants more of it.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.request.is_unwanted() || self.request.state.has_enough(self.index)
+    }
+
     /// Decides how the next token comes about, once.
     pub(super) fn plan(&mut self) -> Next {
         let is_to_answer = self.request.state.is_to_answer();

@@ -45,7 +45,7 @@ fn loaded(name: &str, max_pages: usize) -> Loaded<Reference> {
         page_bytes: 1,
         weight_bytes: 1,
     };
-    Loaded::new(Reference, model, memory).unwrap()
+    Loaded::new(Arc::new(Reference), model, memory).unwrap()
 }
 
 const SETTINGS: EngineSettings = EngineSettings {
@@ -228,6 +228,23 @@ fn a_client_that_leaves_frees_its_pages_at_once() {
     settle(&handle, |load| load.answering == 0 && load.reading == 0);
     // The prompt's one page is kept.
     assert_eq!(handle.load().pages_in_use, 1);
+}
+
+#[test]
+fn one_sample_can_end_before_the_others() {
+    let engine = engine("qwen2", 400, SETTINGS);
+    let handle = engine.handle().unwrap();
+    let endless = Job {
+        max_tokens: 50,
+        stop: Arc::from([]),
+        ..job(&[1, 2], 2, 0)
+    };
+    let asked = handle.ask(endless).unwrap();
+    asked.state().end_sample(1);
+    let outcome = wait(asked);
+    let ends: Vec<_> = outcome.samples.iter().map(|(_, end)| *end).collect();
+    assert_eq!(ends, [Some(End::Length), Some(End::Left)]);
+    assert_eq!(outcome.samples[0].0.len(), 50);
 }
 
 #[test]
