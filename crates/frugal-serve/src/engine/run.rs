@@ -74,6 +74,9 @@ impl Run {
             }
             self.round();
         }
+        while let Ok(job) = jobs.try_recv() {
+            self.take(job);
+        }
         self.fail_all();
     }
 
