@@ -544,7 +544,9 @@ fn kept(b: &Bench) {
         .collect();
     let fp8 = || Stored::Fp8Blocks {
         bytes: bytes.clone().into(),
-        scales: (1..=70 * 12).map(|i| 1.0 / i as f32).collect(),
+        scales: (1..=shape.elements() / (128 * 128))
+            .map(|i| 1.0 / i as f32)
+            .collect(),
         block: [128, 128],
     };
     let mut forms: Vec<(String, Option<BlockFormat>)> = vec![("fp8".into(), None)];
@@ -571,9 +573,9 @@ fn kept(b: &Bench) {
             let mut turn = 0;
             let name = format!("kept {name} x {rows}");
             b.line(&name, shape.elements(), bytes / 4, || {
-                turn += 1;
+                turn = (turn + 1) % weights.len();
                 let linear = Linear {
-                    weight: &weights[turn % weights.len()],
+                    weight: weights.get(turn).unwrap(),
                     bias: None,
                     product: Product::Policy,
                 };

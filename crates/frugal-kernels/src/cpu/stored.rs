@@ -109,7 +109,11 @@ impl StoredWeight {
     }
 
     /// Rows as [`Self::rows_at`] gave them from `first` on, with their factors if they are FP8 in blocks.
-    pub(super) fn fp8_rows<'a>(&'a self, first: usize, rows: StoredRows<'a>) -> Option<Fp8Rows<'a>> {
+    pub(super) fn fp8_rows<'a>(
+        &'a self,
+        first: usize,
+        rows: StoredRows<'a>,
+    ) -> Option<Fp8Rows<'a>> {
         let part = self.parts.get(first.checked_div(self.rows_each)?)?;
         let Stored::Fp8Blocks { scales, block, .. } = part else {
             return None;
@@ -121,11 +125,6 @@ impl StoredWeight {
             first: first % self.rows_each,
             across: self.cols.div_ceil(block[1]),
         })
-    }
-
-    /// Whether all rows are FP8 in blocks.
-    pub(super) fn is_fp8(&self) -> bool {
-        matches!(self.format(), Some(Format::Fp8Blocks(_)))
     }
 
     /// Whether all rows are bf16.
@@ -211,6 +210,7 @@ pub(super) mod block_bytes {
     pub(in crate::cpu) const Q8_0: usize = 34;
     pub(in crate::cpu) const Q4_0: usize = 18;
     pub(in crate::cpu) const Q4_K: usize = 144;
+    pub(in crate::cpu) const Q5_K: usize = 176;
     pub(in crate::cpu) const Q6_K: usize = 210;
 }
 
@@ -345,16 +345,16 @@ impl<'a> Fp8Rows<'a> {
         bytes.unwrap_or(&[])
     }
 
-    /// Asks for the bytes that lie `distance` columns after some columns of a row: in that row, or in
-    /// the one that is read after it.
+    /// Asks for the bytes that lie somewhat after some columns of a row: in that row, or in the one that
+    /// is read after it.
     #[inline]
-    pub(super) fn ask_ahead(&self, row: usize, cols: Range<usize>, distance: usize) {
+    pub(super) fn ask_ahead(&self, row: usize, cols: Range<usize>) {
         let StoredRows {
             row_bytes,
             together,
             ..
         } = self.rows;
-        let next = cols.start + distance;
+        let next = cols.start + AHEAD_BYTES;
         let (row, next) = if next < row_bytes {
             (row, next)
         } else {

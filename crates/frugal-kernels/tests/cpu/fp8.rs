@@ -11,7 +11,7 @@ use frugal_kernels::cpu::gemm::Precision;
 
 use super::{cpu, isas};
 
-/// All bytes but the NaNs, in an order of their own; factors of both signs and several magnitudes.
+/// Bytes of all kinds but the NaNs; factors of both signs and several magnitudes.
 fn weight(rng: &mut Rng, shape: Shape, block: [usize; 2]) -> Stored {
     let bytes: Vec<u8> = (0..shape.elements())
         .map(|_| match rng.below(256) as u8 {
@@ -20,7 +20,7 @@ fn weight(rng: &mut Rng, shape: Shape, block: [usize; 2]) -> Stored {
         })
         .collect();
     let grid = shape.rows().div_ceil(block[0]) * shape.cols().div_ceil(block[1]);
-    let scales = (0..grid).map(|i| rng.normal() * 0.1_f32.powi(i as i32 % 5));
+    let scales = (0..grid).map(|i| rng.normal() * [1.0, 0.1, 0.01, 1e-3, 1e-4][i % 5]);
     Stored::Fp8Blocks {
         bytes: bytes.into(),
         scales: scales.collect(),
@@ -28,7 +28,7 @@ fn weight(rng: &mut Rng, shape: Shape, block: [usize; 2]) -> Stored {
     }
 }
 
-/// Columns of [rows, N], as bits. NaN is one.
+/// The product, [rows, N], as bits; every NaN has the same.
 fn product(cpu: &Cpu, shape: Shape, (stored, is_kept): (&Stored, bool), x: &[f32]) -> Vec<u32> {
     let weight = if is_kept {
         cpu.keep(shape, std::slice::from_ref(stored)).unwrap()
@@ -82,7 +82,12 @@ fn few_rows_have_the_bits_of_the_packed_weight() {
 fn what_is_no_number_stays_in_its_row() {
     let (n, k) = (32, 256);
     let shape = Shape::matrix(n, k);
-    for (byte, factor) in [(0x7f, 1.0), (0xff, -3.0), (0x7e, 3e38), (0x01, f32::from_bits(0x7fff_ffff))] {
+    for (byte, factor) in [
+        (0x7f, 1.0),
+        (0xff, -3.0),
+        (0x7e, 3e38),
+        (0x01, f32::from_bits(0x7fff_ffff)),
+    ] {
         let mut bytes = vec![0x38; n * k];
         bytes[3 * k + 70] = byte;
         let stored = Stored::Fp8Blocks {

@@ -3,6 +3,11 @@
 //! A block has one factor and its numbers are of 128 magnitudes: what each of them becomes is
 //! multiplied and rounded once, and then looked up, 64 bytes at a time.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "bytes are counted up to 128"
+)]
+
 use std::arch::x86_64::{
     __m512i, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutex2var_epi8, _mm512_permutexvar_epi64,
     _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi64, _mm512_ternarylogic_epi32,
@@ -20,9 +25,6 @@ use super::spread::{Place, load, rounded};
 
 /// Bytes that are looked up together.
 const LINE: usize = 64;
-
-/// Columns after those in use that are asked for.
-const AHEAD: usize = 256;
 
 /// Spreads some columns of rows and asks for those that will be spread soon; unless blocks or columns end
 /// within a line, in which case nothing is done and the answer is no.
@@ -47,7 +49,7 @@ fn lines(rows: Fp8Rows<'_>, cols: Range<usize>, mut tiles: Place<'_>) {
     for (part, cols, factor) in rows.parts(cols) {
         let table = Table::of(factor);
         for row in part {
-            rows.ask_ahead(row, cols.clone(), AHEAD);
+            rows.ask_ahead(row, cols.clone());
             let (lines, _) = rows.bytes(row, cols.clone()).as_chunks();
             for (nth, line) in ((cols.start - start) / LINE..).zip(lines) {
                 let [first, second] = table.look_up(line);

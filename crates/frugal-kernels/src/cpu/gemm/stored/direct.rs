@@ -19,9 +19,8 @@ use super::panels::{Item, Prepared};
 /// Rows that meet sixteen of the weight together; more are met sooner by panels that are decoded once
 /// for all.
 const MOST: usize = 8;
-/// Columns whose bytes are asked for together, and how far ahead.
+/// Columns whose bytes are asked for together.
 const LINE: usize = 64;
-const AHEAD: usize = 256;
 
 impl StoredProduct<'_> {
     /// Forms an item, if this is the way to: a few rows, in f32, whole panels and whole sixteens of
@@ -29,7 +28,11 @@ impl StoredProduct<'_> {
     pub(super) fn directly(&self, engine: Engine, item: &Item, prepared: &Prepared) -> bool {
         let (outputs, depth) = (self.right.rows(), self.right.cols());
         let is_single = matches!(engine, Engine::Single | Engine::Rounded);
-        if item.rows.is_empty() || item.rows.len() > MOST || !is_single || item.panels.end * LANES > outputs {
+        if item.rows.is_empty()
+            || item.rows.len() > MOST
+            || !is_single
+            || item.panels.end * LANES > outputs
+        {
             return false;
         }
         let panel_rows = |panel: usize| {
@@ -112,7 +115,7 @@ kernel! {
                 let cols = first..(first + LINE).min(end);
                 let mut lines: [&[u8]; LANES] = [&[]; LANES];
                 for (row, line) in lines.iter_mut().enumerate() {
-                    rows.ask_ahead(row, cols.clone(), AHEAD);
+                    rows.ask_ahead(row, cols.clone());
                     *line = rows.bytes(row, cols.clone());
                 }
                 for col in cols.step_by(LANES) {

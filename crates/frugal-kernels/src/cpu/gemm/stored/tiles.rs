@@ -28,9 +28,6 @@ use super::{StoredProduct, stretches};
 
 /// Tiles of a run.
 const STEPS: usize = RUN / DEPTH;
-/// Tiles of a row of FP8 that are spread at a time: with few rows of activations they, four panels of
-/// them, and the bytes asked for ahead share the first cache.
-const FP8_STEPS: usize = STEPS / 2;
 /// Panels that many rows meet together: spread, they and sixteen rows stay in the second cache.
 const PANELS_OF_MANY: usize = 4;
 /// A product whose weight one thread spreads sooner than this is not worth another's attention.
@@ -120,7 +117,6 @@ impl StoredProduct<'_> {
             return;
         };
         let steps = self.right.cols().div_ceil(DEPTH);
-        let at_once = if self.right.is_fp8() { FP8_STEPS } else { STEPS };
         with_scratch(|scratch| {
             let Some(sums) = scratch.sums.set_len(SUMS).first_chunk_mut::<SUMS>() else {
                 return;
@@ -131,8 +127,8 @@ impl StoredProduct<'_> {
             for first in item.panels.clone().step_by(WEIGHT_PANELS) {
                 let panels = first..(first + WEIGHT_PANELS).min(item.panels.end);
                 sums.fill(0.0);
-                for start in (0..steps).step_by(at_once) {
-                    let count = at_once.min(steps - start);
+                for start in (0..steps).step_by(STEPS) {
+                    let count = STEPS.min(steps - start);
                     let cols = start * DEPTH..((start + count) * DEPTH).min(self.right.cols());
                     let source = self.source(item.group, panels.clone(), cols, spread);
                     let right = &right[start * TILE_WORDS..][..count * TILE_WORDS];
@@ -242,12 +238,7 @@ impl StoredProduct<'_> {
                     let run = start..(start + RUN).min(cols);
                     let first = start / DEPTH * TILE_WORDS;
                     let words = run.len().div_ceil(DEPTH) * TILE_WORDS;
-                    self.spread(
-                        (item.group, panel),
-                        run,
-                        1,
-                        &mut to[first..first + words],
-                    );
+                    self.spread((item.group, panel), run, 1, &mut to[first..first + words]);
                 }
             }
             let extent = Extent {
