@@ -231,6 +231,7 @@ impl<'a> StoredRows<'a> {
     }
 
     /// The same as a part of so many rows that are gone through together, run by run.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn among(self, together: usize) -> Self {
         Self { together, ..self }
     }
@@ -376,6 +377,7 @@ impl<'a> Fp8Rows<'a> {
     }
 
     /// The parts of some columns that have one factor: rows, columns, and the factor.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn parts(
         self,
         cols: Range<usize>,
