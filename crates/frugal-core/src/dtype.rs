@@ -196,15 +196,15 @@ fn decode_fp8_blocks(
 /// bias 127, and a subnormal gets the implicit bit it lacks and loses it again.
 #[inline]
 #[must_use]
-pub fn e4m3_to_f32(byte: u8) -> f32 {
+pub const fn e4m3_to_f32(byte: u8) -> f32 {
     /// Exponent of the smallest normal number, 2^-6.
     const SMALLEST: u32 = 121 << 23;
-    let magnitude = u32::from(byte & 0x7F);
+    let magnitude = (byte & 0x7F) as u32;
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));
     let subnormal = f32::from_bits((magnitude << 20) | SMALLEST) - f32::from_bits(SMALLEST);
     let value = if magnitude < 8 { subnormal } else { normal };
     let value = if magnitude == 0x7F { f32::NAN } else { value };
-    f32::from_bits(value.to_bits() | u32::from(byte & 0x80) << 24)
+    f32::from_bits(value.to_bits() | ((byte & 0x80) as u32) << 24)
 }
 
 /// The nearest e4m3 byte, ties to even, saturating at 448; NaN stays NaN.

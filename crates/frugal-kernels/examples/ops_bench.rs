@@ -1,5 +1,5 @@
 //! Times every operation at the shapes of small models: `cargo run --release -p frugal-kernels
-//! --example ops_bench [threads] [f32|bf16] [part of a name]`.
+//! --example ops_bench [threads] [f32|bf16] [part of a name] [amx|avx512bf16|avx512|avx2|portable]`.
 //!
 //! A line: microseconds, nanoseconds a number of the main operand, and the gigabytes a second that
 //! reading the inputs and writing the results once would be. With one thread on Linux the time is
@@ -19,9 +19,12 @@ use frugal_core::backend::{
     Product, RopeColumns, RopePairs, Router, Sampling, Scoring, TrainBackend,
 };
 use frugal_core::dtype::{DType, Data};
+use frugal_core::quant::BlockFormat;
 use frugal_core::rng::Rng;
 use frugal_core::shape::{Rows, Shape};
+use frugal_core::stored::Stored;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
+use frugal_kernels::cpu::detect::Isa;
 use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 use frugal_kernels::cpu::tensor::Tensor;
 
@@ -80,15 +83,27 @@ fn main() {
         Some("f32") => Precision::F32,
         _ => Precision::Bf16,
     };
+    let part = arguments.next().unwrap_or_default();
+    let isa = arguments.next().map(|name| {
+        let all = [
+            Isa::Amx,
+            Isa::Avx512Bf16,
+            Isa::Avx512,
+            Isa::Avx2,
+            Isa::Portable,
+        ];
+        let is_it = |isa: &Isa| format!("{isa:?}").to_lowercase() == name;
+        all.into_iter().find(is_it).unwrap()
+    });
     let settings = CpuSettings {
         threads,
         precision,
         blocks: BlockProducts::Integer,
-        isa: None,
+        isa,
     };
     let bench = Bench {
         cpu: Cpu::new(settings).unwrap(),
-        part: arguments.next().unwrap_or_default(),
+        part,
     };
     println!("{:?}, {threads} threads, {precision:?}", bench.cpu.isa());
     rowwise(&bench);
@@ -98,6 +113,7 @@ fn main() {
     experts(&bench);
     heads(&bench);
     updates(&bench);
+    kept(&bench);
 }
 
 /// T and D of the row-wise lines.
@@ -505,4 +521,66 @@ fn updates(b: &Bench) {
     b.line("muon 512x192", 512 * 192, 512 * 192, || {
         cpu.muon(&mut p, &g, &mut m, &step).unwrap();
     });
+}
+
+/// Products of a few rows with weights in the form of their file, so many of them in turn that they
+/// come from memory; the rate is that of the weight's bytes.
+fn kept(b: &Bench) {
+    let cpu = &b.cpu;
+    let shape = Shape::matrix(8960, 1536);
+    let copies = 12;
+    let mut rng = Rng::derive(&[9]);
+    let numbers: Vec<f32> = (0..shape.elements())
+        .map(|_| 3.0 * rng.uniform() - 1.5)
+        .collect();
+    let blocks = |format: BlockFormat| Stored::Blocks {
+        format,
+        bytes: format.encode(&numbers).unwrap().into(),
+    };
+    // Every byte but the two that are no number.
+    let bytes: Vec<u8> = (0..shape.elements())
+        .map(|_| rng.below(256) as u8)
+        .map(|byte| if byte & 0x7F == 0x7F { 0 } else { byte })
+        .collect();
+    let fp8 = || Stored::Fp8Blocks {
+        bytes: bytes.clone().into(),
+        scales: (1..=shape.elements() / (128 * 128))
+            .map(|i| 1.0 / i as f32)
+            .collect(),
+        block: [128, 128],
+    };
+    let mut forms: Vec<(String, Option<BlockFormat>)> = vec![("fp8".into(), None)];
+    forms.extend(BlockFormat::ALL.map(|format| (format.to_string(), Some(format))));
+    for (name, format) in forms {
+        if !format!("kept {name} x 1").contains(&b.part) {
+            continue;
+        }
+        let stored = format.map_or_else(fp8, blocks);
+        let bytes = stored.bytes().len();
+        // Each a copy of its own.
+        let copy = |_| match &stored {
+            Stored::Blocks { format, bytes } => Stored::Blocks {
+                format: *format,
+                bytes: bytes.to_vec().into(),
+            },
+            _ => fp8(),
+        };
+        let weights: Vec<Tensor> = (0..copies)
+            .map(|i| cpu.keep(shape, &[copy(i)]).unwrap())
+            .collect();
+        for rows in [1, 2, 4, 8, 16] {
+            let x = b.tensor(rows, shape.cols());
+            let mut turn = 0;
+            let name = format!("kept {name} x {rows}");
+            b.line(&name, shape.elements(), bytes / 4, || {
+                turn = (turn + 1) % weights.len();
+                let linear = Linear {
+                    weight: weights.get(turn).unwrap(),
+                    bias: None,
+                    product: Product::Policy,
+                };
+                cpu.linear(&x, linear).unwrap();
+            });
+        }
+    }
 }

@@ -19,7 +19,8 @@ pub enum Isa {
     Avx512,
     /// 512-bit vectors with dot products of bf16 and of bytes.
     Avx512Bf16,
-    /// Tile registers with products of bf16 and of bytes, on top of all of the above.
+    /// Tile registers with products of bf16 and of bytes, on top of all of the above, and look-ups of
+    /// bytes (VBMI).
     Amx,
 }
 
@@ -92,7 +93,8 @@ fn best() -> Isa {
     if !(has!("avx512bf16") && has!("avx512vnni")) {
         return Isa::Avx512;
     }
-    if tiles::usable() {
+    // No processor with tiles is without look-ups of bytes.
+    if has!("avx512vbmi") && tiles::usable() {
         Isa::Amx
     } else {
         Isa::Avx512Bf16

@@ -104,7 +104,27 @@ impl StoredWeight {
             runs: self.cols.div_ceil(RUN),
             runs_ahead: AHEAD_BYTES.div_ceil(run_bytes.max(1)),
             count,
+            together: count,
         }
+    }
+
+    /// Rows as [`Self::rows_at`] gave them from `first` on, with their factors if they are FP8 in blocks.
+    pub(super) fn fp8_rows<'a>(
+        &'a self,
+        first: usize,
+        rows: StoredRows<'a>,
+    ) -> Option<Fp8Rows<'a>> {
+        let part = self.parts.get(first.checked_div(self.rows_each)?)?;
+        let Stored::Fp8Blocks { scales, block, .. } = part else {
+            return None;
+        };
+        Some(Fp8Rows {
+            rows,
+            scales,
+            block: *block,
+            first: first % self.rows_each,
+            across: self.cols.div_ceil(block[1]),
+        })
     }
 
     /// Whether all rows are bf16.
@@ -160,6 +180,20 @@ pub(super) struct StoredRows<'a> {
     /// How many runs ahead bytes are asked for.
     runs_ahead: usize,
     count: usize,
+    /// Rows after which those follow whose first run is read after the last one of these.
+    together: usize,
+}
+
+/// Some rows of e4m3 with factors for blocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fp8Rows<'a> {
+    rows: StoredRows<'a>,
+    scales: &'a [f32],
+    block: [usize; 2],
+    /// Number of the first row in its matrix.
+    first: usize,
+    /// Blocks side by side.
+    across: usize,
 }
 
 /// Sixteen rows, all of whose bytes are there.
@@ -176,6 +210,7 @@ pub(super) mod block_bytes {
     pub(in crate::cpu) const Q8_0: usize = 34;
     pub(in crate::cpu) const Q4_0: usize = 18;
     pub(in crate::cpu) const Q4_K: usize = 144;
+    pub(in crate::cpu) const Q5_K: usize = 176;
     pub(in crate::cpu) const Q6_K: usize = 210;
 }
 
@@ -193,6 +228,12 @@ impl<'a> StoredRows<'a> {
     /// Rows.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// The same as a part of so many rows that are gone through together, run by run.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn among(self, together: usize) -> Self {
+        Self { together, ..self }
     }
 
     /// All bytes of the rows.
@@ -225,6 +266,7 @@ impl<'a> StoredRows<'a> {
         Self {
             bytes,
             count,
+            together: count,
             ..rest
         }
         .sixteen()
@@ -276,13 +318,87 @@ impl<'a> StoredRows<'a> {
         let (skipped, next) = if next < self.runs {
             (0, next)
         } else {
-            (self.count, next - self.runs)
+            (self.together, next - self.runs)
         };
         let first = next * self.run_bytes;
         let len = self.run_bytes.min(self.row_bytes);
         for row in rows {
             prefetch_near(self.bytes, (skipped + row) * self.row_bytes + first, len);
         }
+    }
+}
+
+impl<'a> Fp8Rows<'a> {
+    /// Columns.
+    pub(super) fn cols(&self) -> usize {
+        self.rows.row_bytes
+    }
+
+    /// Columns of a block.
+    pub(super) fn block_cols(&self) -> usize {
+        self.block[1]
+    }
+
+    /// The bytes of some columns of a row.
+    pub(super) fn bytes(&self, row: usize, cols: Range<usize>) -> &'a [u8] {
+        let start = row * self.rows.row_bytes;
+        let bytes = self.rows.bytes.get(start + cols.start..start + cols.end);
+        bytes.unwrap_or(&[])
+    }
+
+    /// Asks for the bytes that lie somewhat after some columns of a row: in that row, or in the one that
+    /// is read after it.
+    #[inline]
+    pub(super) fn ask_ahead(&self, row: usize, cols: Range<usize>) {
+        let StoredRows {
+            row_bytes,
+            together,
+            ..
+        } = self.rows;
+        let next = cols.start + AHEAD_BYTES;
+        let (row, next) = if next < row_bytes {
+            (row, next)
+        } else {
+            (row + together, next - row_bytes)
+        };
+        if self.rows.is_far {
+            prefetch_near(self.rows.bytes, row * row_bytes + next, cols.len());
+        }
+    }
+
+    /// The factors of sixteen rows for the block of a column; every NaN is the same one.
+    pub(super) fn factors(&self, col: usize) -> [f32; LANES] {
+        let [height, width] = self.block;
+        std::array::from_fn(|row| {
+            let at = (self.first + row) / height * self.across + col / width;
+            let factor = self.scales.get(at).copied().unwrap_or(f32::NAN);
+            if factor.is_nan() { f32::NAN } else { factor }
+        })
+    }
+
+    /// The parts of some columns that have one factor: rows, columns, and the factor.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn parts(
+        self,
+        cols: Range<usize>,
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>, f32)> {
+        let [height, width] = self.block;
+        let all_rows = self.first..self.first + self.rows.count;
+        let down = all_rows.start / height..all_rows.end.div_ceil(height);
+        let across = cols.start / width..cols.end.div_ceil(width);
+        let inside = |block: Range<usize>, all: &Range<usize>| {
+            block.start.max(all.start)..block.end.min(all.end)
+        };
+        down.flat_map(move |i| across.clone().map(move |j| (i, j)))
+            .map(move |(i, j)| {
+                let factor = self.scales.get(i * self.across + j);
+                let rows = inside(i * height..(i + 1) * height, &all_rows);
+                (
+                    rows.start - self.first..rows.end - self.first,
+                    inside(j * width..(j + 1) * width, &cols),
+                    factor.copied().unwrap_or(f32::NAN),
+                )
+            })
     }
 }
 
@@ -334,7 +450,7 @@ fn check(shape: Shape, part: &Stored) -> Result<()> {
 
 kernel! {
     /// Numbers that stand by themselves.
-    fn decode_plain<L>(_l, dtype: DType, bytes: &[u8], to: &mut [f32]) {
+    fn decode_plain<L>(l, dtype: DType, bytes: &[u8], to: &mut [f32]) {
         match dtype {
             DType::F32 => {
                 for (to, from) in to.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -352,7 +468,12 @@ kernel! {
                 }
             }
             DType::F8E4M3 => {
-                for (to, from) in to.iter_mut().zip(bytes) {
+                let (sixteens, rest) = bytes.as_chunks::<LANES>();
+                let (places, last) = to.as_chunks_mut::<LANES>();
+                for (to, from) in places.iter_mut().zip(sixteens) {
+                    l.store(l.e4m3(from), to);
+                }
+                for (to, from) in last.iter_mut().zip(rest) {
                     *to = e4m3_to_f32(*from);
                 }
             }

@@ -14,9 +14,11 @@
               small integers"
 )]
 
+use frugal_core::dtype::e4m3_to_f32;
 use frugal_core::quant::{Opener, Plain};
 
 use crate::cpu::detect::{CpuFeatures, Isa};
+use crate::cpu::gemm::operands::round_bf16;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use super::vector_x86::{Avx2, Avx512};
@@ -107,6 +109,31 @@ pub(super) trait Lanes: Opener {
     fn largest(self, a: Self::V) -> f32;
     /// Lane j of result i is lane i of row j.
     fn transpose(self, rows: [Self::V; WIDTH]) -> [Self::V; WIDTH];
+    /// Sixteen e4m3.
+    #[inline(always)]
+    fn e4m3(self, bytes: &[u8; WIDTH]) -> Self::V {
+        self.load(&bytes.map(e4m3_to_f32))
+    }
+    /// The nearest bf16, ties to even; a NaN whose bits are not all ones stays one.
+    #[inline(always)]
+    fn to_bf16(self, a: Self::V) -> Self::V {
+        let mut all = [0.0; WIDTH];
+        self.store(a, &mut all);
+        self.load(&all.map(round_bf16))
+    }
+    /// Byte j of result i is byte i of row j.
+    #[inline(always)]
+    fn transpose_bytes(self, rows: &[[u8; WIDTH]; WIDTH]) -> [[u8; WIDTH]; WIDTH] {
+        let mut turned = [[0; WIDTH]; WIDTH];
+        for (j, row) in rows.iter().enumerate() {
+            for (turned, byte) in turned.iter_mut().zip(row) {
+                if let Some(place) = turned.get_mut(j) {
+                    *place = *byte;
+                }
+            }
+        }
+        turned
+    }
 }
 
 /// e^x in each lane. Relative error below 2^-22 where the result is normal (measured over all
@@ -251,7 +278,7 @@ macro_rules! kernel {
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2 $(<const $C: usize>)? (
                 lanes: $crate::cpu::vector::Avx2 $(, $arg: $ty)*
             ) $(-> $ret)? {
@@ -545,6 +572,37 @@ mod tests {
                 "{level:?} {y:?}"
             );
             assert!((y[1] - 1.0).abs() < 1e-6 && (y[2] - 1.0).abs() < 1e-6);
+        }
+    }
+
+    kernel! { fn e4m3_of<L>(l, x: &[u8; WIDTH], y: &mut [[f32; WIDTH]; 2]) {
+        let [plain, narrow] = y;
+        l.store(l.e4m3(x), plain);
+        l.store(l.to_bf16(l.mul(l.e4m3(x), l.splat(0.3))), narrow);
+    } }
+    kernel! { fn bytes_of<L>(l, x: &[[u8; WIDTH]; WIDTH]) -> [[u8; WIDTH]; WIDTH] { l.transpose_bytes(x) } }
+
+    #[test]
+    fn every_level_reads_every_e4m3_and_turns_bytes() {
+        for level in levels() {
+            for first in (0..=u8::MAX).step_by(WIDTH) {
+                let x: [u8; WIDTH] = std::array::from_fn(|i| first + i as u8);
+                let mut y = [[0.0; WIDTH]; 2];
+                e4m3_of(level, &x, &mut y);
+                for (i, byte) in x.into_iter().enumerate() {
+                    let exact = e4m3_to_f32(byte);
+                    let narrow = half::bf16::from_f32(exact * 0.3).to_f32();
+                    assert_eq!(y[0][i].to_bits(), exact.to_bits(), "{level:?} {byte:x}");
+                    assert_eq!(y[1][i].to_bits(), narrow.to_bits(), "{level:?} {byte:x}");
+                }
+            }
+            let x = std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as u8));
+            let y = bytes_of(level, &x);
+            for i in 0..WIDTH {
+                for j in 0..WIDTH {
+                    assert_eq!(y[j][i], x[i][j], "{level:?} {i} {j}");
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) fn prefetch<T>(at: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
-/// Proof of AVX2 and FMA.
+/// Proof of AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Avx2(());
 
@@ -138,6 +138,74 @@ impl Lanes for Avx512 {
         // SAFETY: as above.
         unsafe { transpose_512(rows) }
     }
+    #[inline(always)]
+    fn e4m3(self, bytes: &[u8; WIDTH]) -> Self::V {
+        // SAFETY: as above.
+        let numbers = unsafe { _mm512_cvtph_ps(e4m3_to_f16(bytes)) };
+        self.mul(numbers, self.splat(E4M3_OF_F16))
+    }
+    #[inline(always)]
+    fn to_bf16(self, a: Self::V) -> Self::V {
+        // SAFETY: as above.
+        unsafe { to_bf16_512(a) }
+    }
+    #[inline(always)]
+    fn transpose_bytes(self, rows: &[[u8; WIDTH]; WIDTH]) -> [[u8; WIDTH]; WIDTH] {
+        // SAFETY: as above.
+        unsafe { transpose_bytes(rows) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_bf16_512(a: __m512) -> __m512 {
+    let bits = _mm512_castps_si512(a);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    _mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(!0xffff)))
+}
+
+/// What the f16 with the bits of an e4m3 is multiplied by: its exponents count from 15 rather than 7.
+const E4M3_OF_F16: f32 = 256.0;
+
+/// Sign, exponent and fraction of e4m3 in the places of f16's. Subnormals are those of f16, and so is
+/// NaN made to be.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn e4m3_to_f16(bytes: &[u8; WIDTH]) -> __m256i {
+    // SAFETY: sixteen bytes.
+    let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    let places = _mm256_set1_epi16(0xbf80_u16.cast_signed());
+    let half = _mm256_and_si256(_mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(bytes)), places);
+    let nan = _mm256_set1_epi16(0x3f80);
+    let is_nan = _mm256_cmpeq_epi16(_mm256_and_si256(half, nan), nan);
+    let to_nan = _mm256_set1_epi16(0x3f80 ^ 0x7e00);
+    _mm256_xor_si256(half, _mm256_and_si256(is_nan, to_nan))
+}
+
+/// Four rounds, each of which puts the bytes of row i + 8 between those of row i.
+#[inline]
+#[target_feature(enable = "sse2")]
+#[expect(clippy::indexing_slicing, reason = "row numbers are below sixteen")]
+fn transpose_bytes(rows: &[[u8; WIDTH]; WIDTH]) -> [[u8; WIDTH]; WIDTH] {
+    let mut all = [_mm_setzero_si128(); WIDTH];
+    for (to, row) in all.iter_mut().zip(rows) {
+        // SAFETY: sixteen bytes.
+        *to = unsafe { _mm_loadu_si128(row.as_ptr().cast()) };
+    }
+    for _ in 0..4 {
+        let from = all;
+        for i in 0..WIDTH / 2 {
+            all[2 * i] = _mm_unpacklo_epi8(from[i], from[i + WIDTH / 2]);
+            all[2 * i + 1] = _mm_unpackhi_epi8(from[i], from[i + WIDTH / 2]);
+        }
+    }
+    let mut turned = [[0; WIDTH]; WIDTH];
+    for (to, row) in turned.iter_mut().zip(all) {
+        // SAFETY: sixteen bytes.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), row) };
+    }
+    turned
 }
 
 /// The first `len` of sixteen lanes.
@@ -315,6 +383,45 @@ impl Lanes for Avx2 {
         }
         turned
     }
+    #[inline(always)]
+    fn e4m3(self, bytes: &[u8; WIDTH]) -> Self::V {
+        // SAFETY: as above.
+        let numbers = unsafe { halves_256(e4m3_to_f16(bytes)) };
+        self.mul(numbers, self.splat(E4M3_OF_F16))
+    }
+    #[inline(always)]
+    fn to_bf16(self, a: Self::V) -> Self::V {
+        // SAFETY: as above.
+        let low = unsafe { to_bf16_256(a.0) };
+        // SAFETY: as above.
+        let high = unsafe { to_bf16_256(a.1) };
+        (low, high)
+    }
+    #[inline(always)]
+    fn transpose_bytes(self, rows: &[[u8; WIDTH]; WIDTH]) -> [[u8; WIDTH]; WIDTH] {
+        // SAFETY: as above.
+        unsafe { transpose_bytes(rows) }
+    }
+}
+
+/// The numbers of sixteen f16.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn halves_256(halves: __m256i) -> (__m256, __m256) {
+    let high = _mm256_extracti128_si256::<1>(halves);
+    (
+        _mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+        _mm256_cvtph_ps(high),
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn to_bf16_256(a: __m256) -> __m256 {
+    let bits = _mm256_castps_si256(a);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(!0xffff)))
 }
 
 /// a 2^n in two steps: 2^n itself may be below the normal range.

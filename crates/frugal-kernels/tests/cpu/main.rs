@@ -6,6 +6,7 @@
     reason = "helpers of tests"
 )]
 
+mod fp8;
 mod integer;
 mod laws;
 mod learning;

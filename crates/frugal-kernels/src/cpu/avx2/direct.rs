@@ -8,11 +8,11 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm_packus_epi32, _mm_srli_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_set_m128i,
-    _mm256_set1_epi8, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_slli_epi16, _mm256_slli_epi32,
-    _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32,
+    __m256, __m256i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_packus_epi32, _mm_srli_epi16,
+    _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps,
+    _mm256_cvtph_ps, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_slli_epi16,
+    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srl_epi16, _mm256_srli_epi16, _mm256_srli_epi32,
 };
 
 use frugal_core::quant::BlockFormat;
@@ -31,6 +31,7 @@ pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<DirectKernel
         BlockFormat::Q8_0 => Some(small::<R, { block_bytes::Q8_0 }>),
         BlockFormat::Q4_0 => Some(small::<R, { block_bytes::Q4_0 }>),
         BlockFormat::Q4K => Some(large::<R, { block_bytes::Q4_K }>),
+        BlockFormat::Q5K => Some(large::<R, { block_bytes::Q5_K }>),
         BlockFormat::Q6K => Some(large::<R, { block_bytes::Q6_K }>),
         _ => None,
     }
@@ -191,7 +192,7 @@ fn whole<const SIGNED: bool>(
     add::<SIGNED>(form, at, x, _mm256_add_epi32(low, high), total)
 }
 
-/// Blocks of 256 numbers: Q4_K and Q6_K.
+/// Blocks of 256 numbers: Q4_K, Q5_K and Q6_K.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn large<const R: usize, const BYTES: usize>(
     form: Form,
@@ -211,10 +212,10 @@ fn large<const R: usize, const BYTES: usize>(
             };
             // SAFETY: the rows have all their blocks, of which this is one.
             unsafe {
-                if BYTES == block_bytes::Q4_K {
-                    four_bits(form, (block, half), x, &mut totals, ask);
-                } else {
+                if BYTES == block_bytes::Q6_K {
                     six_bits(form, (block, half), x, &mut totals, ask);
+                } else {
+                    with_minima::<R, BYTES>(form, (block, half), x, &mut totals, ask);
                 }
             }
         }
@@ -281,32 +282,43 @@ fn last(lower: __m256i, upper: __m256i) -> __m256i {
 }
 
 /// # Safety
-/// Eight blocks of Q4_K.
+/// Eight blocks of Q4_K or Q5_K.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn four_bits<const R: usize>(
+unsafe fn with_minima<const R: usize, const BYTES: usize>(
     form: Form,
     (block, half): (Rows, usize),
     x: [&RowRun; R],
     totals: &mut Totals<R>,
     ask: impl Fn(usize),
 ) {
-    let mask = _mm256_set1_epi8(0x0f);
+    let (mask, bit) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi8(0x10));
+    let has_fifth = BYTES == block_bytes::Q5_K;
+    let lower = block.plus(if has_fifth { 16 + GROUP } else { 16 });
     // SAFETY: the head is sixteen bytes.
     let mut head = unsafe { Head::of(block) };
     for pair in 0..GROUPS / 2 {
         ask(pair);
         // SAFETY: the levels of two groups are 32 bytes.
-        let raw = unsafe { block.plus(16 + pair * GROUP).vectors() };
+        let raw = unsafe { lower.plus(pair * GROUP).vectors() };
         for group in [2 * pair, 2 * pair + 1] {
             let scales = head.next(group);
+            // SAFETY: 32 bytes follow the head: in Q5_K the fifth bits, a bit for each group.
+            let fifth = unsafe { block.plus(16).vectors() };
+            let down = _mm_cvtsi32_si128(i32::try_from(group).unwrap_or(0));
             let levels = std::array::from_fn(|row| {
                 let shifted = if group % 2 == 0 {
                     raw[row]
                 } else {
                     _mm256_srli_epi16::<4>(raw[row])
                 };
-                _mm256_and_si256(shifted, mask)
+                let four = _mm256_and_si256(shifted, mask);
+                if has_fifth {
+                    let one = _mm256_slli_epi16::<4>(_mm256_srl_epi16(fifth[row], down));
+                    _mm256_or_si256(four, _mm256_and_si256(one, bit))
+                } else {
+                    four
+                }
             });
             for r in 0..R {
                 let total = &mut totals[r][half];

@@ -26,6 +26,7 @@ pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<DirectKernel
         BlockFormat::Q8_0 => Some(small::<R, { block_bytes::Q8_0 }>),
         BlockFormat::Q4_0 => Some(small::<R, { block_bytes::Q4_0 }>),
         BlockFormat::Q4K => Some(large::<R, { block_bytes::Q4_K }>),
+        BlockFormat::Q5K => Some(large::<R, { block_bytes::Q5_K }>),
         BlockFormat::Q6K => Some(large::<R, { block_bytes::Q6_K }>),
         _ => None,
     }
@@ -99,7 +100,7 @@ fn alternate_halves() -> __m512i {
     _mm512_mask_blend_epi32(0xf0f0, low, high)
 }
 
-/// Blocks of 256 numbers: Q4_K and Q6_K.
+/// Blocks of 256 numbers: Q4_K, Q5_K and Q6_K.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn large<const R: usize, const BYTES: usize>(
     form: Form,
@@ -114,10 +115,10 @@ fn large<const R: usize, const BYTES: usize>(
         let x: [&RowRun; R] = std::array::from_fn(|r| &x[r][run]);
         // SAFETY: the rows have all their blocks, of which this is one.
         unsafe {
-            if BYTES == block_bytes::Q4_K {
-                four_bits(form, (rows, run, block), x, &mut totals);
-            } else {
+            if BYTES == block_bytes::Q6_K {
                 six_bits(form, (rows, run, block), x, &mut totals);
+            } else {
+                with_minima::<R, BYTES>(form, (rows, run, block), x, &mut totals);
             }
         }
     }
@@ -125,10 +126,10 @@ fn large<const R: usize, const BYTES: usize>(
 }
 
 /// # Safety
-/// Sixteen blocks of Q4_K.
+/// Sixteen blocks of Q4_K or Q5_K.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn four_bits<const R: usize>(
+unsafe fn with_minima<const R: usize, const BYTES: usize>(
     form: Form,
     (rows, run, block): (SixteenRows<'_>, usize, Rows),
     x: [&RowRun; R],
@@ -136,19 +137,39 @@ unsafe fn four_bits<const R: usize>(
 ) {
     // SAFETY: the head is sixteen bytes.
     let mut head = unsafe { Head::of(block) };
+    let has_fifth = BYTES == block_bytes::Q5_K;
+    let lower = block.plus(if has_fifth { 16 + GROUP } else { 16 });
+    // The fifth bits of all groups; without them what is read here is not looked at.
+    // SAFETY: 32 bytes follow the head.
+    let mut fifth = eight(|rows| unsafe { block.plus(16).pair(rows) });
+    let (low, bit) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x10));
     for pair in 0..GROUPS / 2 {
         rows.rows().ask_some_ahead(run, 4 * pair..4 * pair + 4);
         // SAFETY: the levels of two groups are 32 bytes.
-        let raw = eight(|rows| unsafe { block.plus(16 + pair * GROUP).pair(rows) });
+        let raw = eight(|rows| unsafe { lower.plus(pair * GROUP).pair(rows) });
         for (nth, mask) in [0x0f_u8, 0xf0].into_iter().enumerate() {
             let group = 2 * pair + nth;
             let [factors, minima] = head.next(group);
             let scales = Scales { factors, minima };
-            let mask = _mm512_set1_epi8(mask.cast_signed());
-            let levels = raw.map(|raw| _mm512_and_si512(raw, mask));
+            let levels = if has_fifth {
+                let levels = std::array::from_fn(|i| {
+                    let four = if nth == 0 {
+                        raw[i]
+                    } else {
+                        _mm512_srli_epi16::<4>(raw[i])
+                    };
+                    let one = _mm512_and_si512(_mm512_slli_epi16::<4>(fifth[i]), bit);
+                    _mm512_or_si512(_mm512_and_si512(four, low), one)
+                });
+                fifth = fifth.map(|bits| _mm512_srli_epi16::<1>(bits));
+                levels
+            } else {
+                let mask = _mm512_set1_epi8(mask.cast_signed());
+                raw.map(|raw| _mm512_and_si512(raw, mask))
+            };
             for r in 0..R {
                 let [mut low, mut high] = products(&levels, &x[r].levels[group]);
-                if nth == 1 {
+                if nth == 1 && !has_fifth {
                     // The upper halves of bytes are 16 times their levels.
                     (low, high) = (_mm512_srai_epi32::<4>(low), _mm512_srai_epi32::<4>(high));
                 }

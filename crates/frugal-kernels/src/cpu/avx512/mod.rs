@@ -11,6 +11,7 @@
 pub(crate) mod attention;
 pub(in crate::cpu) mod direct;
 pub(crate) mod finish;
+mod fp8;
 pub(crate) mod integer;
 pub(crate) mod pack;
 pub(crate) mod product;

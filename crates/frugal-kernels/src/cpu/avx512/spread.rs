@@ -22,14 +22,16 @@ use crate::cpu::vector::Avx512;
 
 use super::rows::{Head, Rows, halves};
 
+pub(in crate::cpu) use super::fp8::spread as fp8;
+
 /// Tiles that follow each other, of which rows are written one by one.
-struct Place<'a>(&'a mut [u32]);
+pub(super) struct Place<'a>(pub(super) &'a mut [u32]);
 
 impl Place<'_> {
     /// Writes the 32 numbers of a row of a tile.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn store(&mut self, (tile, row): (usize, usize), numbers: __m512i) {
+    pub(super) fn store(&mut self, (tile, row): (usize, usize), numbers: __m512i) {
         let place = &mut self.0[tile * TILE_WORDS + row * LANES..][..LANES];
         // SAFETY: the slice holds exactly sixteen words.
         unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), numbers) };
@@ -296,7 +298,7 @@ fn second_half() -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(numbers: &[f32; LANES]) -> __m512 {
+pub(super) fn load(numbers: &[f32; LANES]) -> __m512 {
     // SAFETY: sixteen floats.
     unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
 }
@@ -311,7 +313,7 @@ fn load_bytes(bytes: &[u8; DEPTH]) -> __m256i {
 /// Two vectors as bf16, the first in the lower half.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn rounded([low, high]: [__m512; 2]) -> __m512i {
+pub(super) fn rounded([low, high]: [__m512; 2]) -> __m512i {
     // SAFETY: both are 512 bits; the vector types differ in name only.
     unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }

@@ -1,8 +1,10 @@
 //! Forward products with a weight in the form of its file, as if it were packed: the same bits.
 //!
 //! With tile registers the weight is the left operand, whose rows lie as tiles want them (`tiles`);
-//! without, panels are decoded (`panels`). Products of whole numbers are [`super::integer`].
+//! without, panels are decoded (`panels`), or FP8 is multiplied as it is decoded for a few rows
+//! (`direct`). Products of whole numbers are [`super::integer`].
 
+mod direct;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod tiles;

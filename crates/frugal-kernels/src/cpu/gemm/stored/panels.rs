@@ -27,19 +27,19 @@ const ALONE_NUMBERS: usize = 16 * 1024;
 
 /// The left rows of all groups as the engine takes them.
 #[derive(Debug)]
-struct Prepared {
-    single: Aligned<f32>,
+pub(super) struct Prepared {
+    pub(super) single: Aligned<f32>,
     pairs: Aligned<u32>,
 }
 
 /// Some panels of one group, for all rows of the group.
 #[derive(Debug)]
-struct Item {
-    group: usize,
-    rows: Range<usize>,
+pub(super) struct Item {
+    pub(super) group: usize,
+    pub(super) rows: Range<usize>,
     /// Where the group's prepared rows begin, in runs of sixteen.
-    run: usize,
-    panels: Range<usize>,
+    pub(super) run: usize,
+    pub(super) panels: Range<usize>,
 }
 
 thread_local! {
@@ -146,6 +146,9 @@ impl StoredProduct<'_> {
         (session, scratch): (&Session, &mut Scratch),
     ) {
         let (outputs, depth) = (self.right.rows(), self.right.cols());
+        if self.directly(engine, item, prepared) {
+            return;
+        }
         let Scratch {
             left_single,
             right_single,
@@ -232,10 +235,12 @@ impl StoredProduct<'_> {
         let level = Level::of(self.features);
         let depth = self.right.cols();
         let rows = rows.set_len(LANES * RUN);
+        let stored = self.right.rows_at(first, count);
         let mut out = out;
         for start in (0..depth).step_by(RUN) {
             let width = RUN.min(depth - start);
             for (row, values) in rows.chunks_exact_mut(RUN).take(count).enumerate() {
+                stored.ask_some_ahead(start / RUN, row..row + 1);
                 self.right
                     .decode(level, first + row, start, &mut values[..width]);
             }

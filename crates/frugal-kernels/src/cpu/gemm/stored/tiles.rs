@@ -129,7 +129,8 @@ impl StoredProduct<'_> {
                 sums.fill(0.0);
                 for start in (0..steps).step_by(STEPS) {
                     let count = STEPS.min(steps - start);
-                    let source = self.source(item.group, panels.clone(), start * DEPTH, spread);
+                    let cols = start * DEPTH..((start + count) * DEPTH).min(self.right.cols());
+                    let source = self.source(item.group, panels.clone(), cols, spread);
                     let right = &right[start * TILE_WORDS..][..count * TILE_WORDS];
                     // SAFETY: `source` gives `count` tiles a panel.
                     unsafe { tiles.add(&source, right, sums) };
@@ -141,17 +142,16 @@ impl StoredProduct<'_> {
         });
     }
 
-    /// The left tiles of some panels from column `start` on, at most a run of them: where they lie,
-    /// or spread.
+    /// The left tiles of some panels and at most a run of columns: where they lie, or spread.
     fn source(
         &self,
         group: usize,
         panels: Range<usize>,
-        start: usize,
+        run: Range<usize>,
         spread: &mut [u32],
     ) -> LeftTiles {
         let (rows, cols) = (self.right.rows(), self.right.cols());
-        let width = RUN.min(cols - start);
+        let (start, width) = (run.start, run.len());
         let mut source = LeftTiles {
             start: [spread.as_ptr().cast(); WEIGHT_PANELS],
             row: DEPTH * 2,
@@ -169,8 +169,9 @@ impl StoredProduct<'_> {
             (source.row, source.step) = (cols * 2, DEPTH * 2);
             return source;
         }
+        let together = panels.len();
         for (panel, to) in panels.zip(spread.chunks_exact_mut(STEPS * TILE_WORDS)) {
-            self.spread(group, panel, start, to);
+            self.spread((group, panel), run.clone(), together, to);
         }
         for (panel, place) in source.start.iter_mut().enumerate() {
             *place = spread[panel * STEPS * TILE_WORDS..].as_ptr().cast();
@@ -178,15 +179,23 @@ impl StoredProduct<'_> {
         source
     }
 
-    /// Spreads a run of a panel's rows to tiles; what the weight lacks is zeros.
-    fn spread(&self, group: usize, panel: usize, start: usize, to: &mut [u32]) {
-        let (outputs, cols) = (self.right.rows(), self.right.cols());
-        let width = RUN.min(cols - start);
+    /// Spreads a run of a panel's rows to tiles, of so many panels together; what the weight lacks is
+    /// zeros.
+    fn spread(
+        &self,
+        (group, panel): (usize, usize),
+        cols: Range<usize>,
+        together: usize,
+        to: &mut [u32],
+    ) {
+        let outputs = self.right.rows();
+        let (start, width) = (cols.start, cols.len());
         let first = group * outputs + panel * LANES;
         let rows = self
             .right
-            .rows_at(first, LANES.min(outputs - panel * LANES));
-        if rows.count() < LANES || width < RUN {
+            .rows_at(first, LANES.min(outputs - panel * LANES))
+            .among(together * LANES);
+        if rows.count() < LANES || !width.is_multiple_of(DEPTH) {
             to.fill(0);
         }
         let Some(lanes) = Avx512::of(self.features) else {
@@ -194,6 +203,11 @@ impl StoredProduct<'_> {
         };
         if let Some(format) = self.right.block_format() {
             spread::blocks(self.features, (lanes, format), (rows, start / RUN), to);
+            return;
+        }
+        if let Some(fp8) = self.right.fp8_rows(first, rows)
+            && spread::fp8(self.features, (fp8, cols), to)
+        {
             return;
         }
         rows.ask_ahead(start / RUN);
@@ -221,13 +235,10 @@ impl StoredProduct<'_> {
                 .zip(spread.chunks_exact_mut(words.max(1)))
             {
                 for start in (0..cols).step_by(RUN) {
-                    let width = RUN.min(cols - start).div_ceil(DEPTH);
-                    self.spread(
-                        item.group,
-                        panel,
-                        start,
-                        &mut to[start / DEPTH * TILE_WORDS..][..width * TILE_WORDS],
-                    );
+                    let run = start..(start + RUN).min(cols);
+                    let first = start / DEPTH * TILE_WORDS;
+                    let words = run.len().div_ceil(DEPTH) * TILE_WORDS;
+                    self.spread((item.group, panel), run, 1, &mut to[first..first + words]);
                 }
             }
             let extent = Extent {
