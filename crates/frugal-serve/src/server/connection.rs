@@ -25,16 +25,21 @@ use super::{Settings, Shutdown, Stage};
 
 /// How long a client that closed its half may still be handed what is ready.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(20);
 
 /// How long, and how many bytes, a client may go on sending after the last answer. A socket closed
 /// with bytes unread would be reset, and a reset can overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const MOST_LINGER_BYTES: usize = 64 << 20;
 
-/// How a peer that says nothing is found gone: asked after a minute, four times.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How a peer that is gone without a word is found out: asked after a minute, four times; or by what
+/// it does not acknowledge in as long. Much more than a write may take: the kernel counts the time that
+/// a slow reader's window is shut as well.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MOST_UNACKNOWLEDGED: Duration = Duration::from_mins(2);
 
 /// Bytes that are kept of what a client sends or is sent.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -50,8 +55,10 @@ pub(super) struct Shared {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// As both sides wish, or with a refusal that has been sent.
+    /// As both sides wish.
     Served,
+    /// By refusing a malformed head.
+    Refused,
     /// Some part took too long.
     TooSlow,
     /// The client left.
@@ -62,7 +69,7 @@ enum Ended {
 
 /// Serves a client until it, or the server, has had enough.
 pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
-    tune(&stream, &shared.settings);
+    tune(&stream);
     let socket = Arc::new(stream);
     let pulse = Arc::new(Pulse::default());
     let ended = match greet(&socket, shared).await {
@@ -72,24 +79,21 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared) {
     if pulse.is_stalled() {
         // What the kernel still holds is thrown away as well.
         let _ = SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
-    } else if ended == Ended::Served {
+    } else if ended == Ended::Refused || (ended == Ended::Served && pulse.is_unread()) {
         linger(&socket, &shared.shutdown).await;
     }
 }
 
 /// Sets what the socket does by itself. A system that does not know an option goes without.
-fn tune(stream: &TcpStream, settings: &Settings) {
+fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let options = SockRef::from(stream);
     let asking = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
     let asking = asking.with_interval(KEEP_ALIVE_EVERY).with_retries(4);
     let _ = options.set_tcp_keepalive(&asking);
-    // A peer that is gone without a word acknowledges nothing of what is sent to it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = options.set_tcp_user_timeout(Some(settings.write_time));
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = settings;
+    let _ = options.set_tcp_user_timeout(Some(MOST_UNACKNOWLEDGED));
 }
 
 /// The stream to speak HTTP on, after the handshake where there is TLS.
@@ -115,10 +119,14 @@ async fn converse(
     let settings = &shared.settings;
     let io = Io::new(stream, Arc::clone(pulse), settings.write_time);
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = pulse.begin();
+        let busy = pulse.begin(!request.body().is_end_stream());
         let mut router = shared.router.clone();
+        let request = request.map(|body| {
+            let pulse = Arc::clone(pulse);
+            Body::new(Coming { body, pulse })
+        });
         async move {
-            let response = router.call(request.map(Body::new)).await?;
+            let response = router.call(request).await?;
             Ok::<_, Infallible>(response.map(|body| Held { body, _busy: busy }))
         }
     });
@@ -126,7 +134,9 @@ async fn converse(
         .timer(TokioTimer::new())
         // Heads have their time below, where waiting for one is told from reading one.
         .header_read_timeout(None)
-        .half_close(false)
+        // Where departures are watched for below, hyper need not see them: it would even withhold an
+        // answer that is ready.
+        .half_close(cfg!(any(target_os = "linux", target_os = "android")))
         .max_header_size(settings.head_bytes)
         .max_buf_size(BUFFER_BYTES.max(settings.head_bytes))
         .serve_connection(TokioIo::new(io), service);
@@ -141,8 +151,11 @@ async fn converse(
     let mut timer = pin!(sleep(settings.idle_time));
     poll_fn(|context| {
         if let Poll::Ready(result) = connection.as_mut().poll(context) {
-            let is_fine = result.as_ref().err().is_none_or(hyper::Error::is_parse);
-            return Poll::Ready(if is_fine { Ended::Served } else { Ended::Left });
+            return Poll::Ready(match result {
+                Ok(()) => Ended::Served,
+                Err(error) if error.is_parse() => Ended::Refused,
+                Err(_) => Ended::Left,
+            });
         }
         let now = pulse.now();
         if now != seen {
@@ -174,8 +187,8 @@ async fn converse(
 
 /// Waits until the client has closed its half, and a little longer.
 ///
-/// hyper sees that only while it reads, and it does not while bytes of a next request wait: then a
-/// client could leave unseen until something is written to it.
+/// hyper itself would see that only while it reads, and it does not while bytes of a next request
+/// wait: then a client could leave unseen until something is written to it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 async fn departure(socket: &TcpStream) {
     // Waiting for urgent bytes, which are not watched for, wakes at nothing but the end.
@@ -208,6 +221,36 @@ pub(super) async fn linger(socket: &TcpStream, shutdown: &Shutdown) {
     tokio::select! {
         _ = timeout(LINGER, rest) => {}
         () = shutdown.reached(Stage::Cut) => {}
+    }
+}
+
+/// A body that is being read.
+struct Coming {
+    body: Incoming,
+    pulse: Arc<Pulse>,
+}
+
+impl HttpBody for Coming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.pulse.set_read();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

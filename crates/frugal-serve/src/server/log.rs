@@ -187,6 +187,8 @@ impl HttpBody for Followed {
             tracing::error!(id = self.entry.line.id.as_str(), "an answer panicked");
             // What it held is let go of now; it is not to be asked again.
             self.inner = Body::empty();
+            self.entry.line.status = 500;
+            self.entry.is_whole = true;
             return Poll::Ready(Some(Err(axum::Error::new("the answer failed"))));
         };
         match &polled {

@@ -115,7 +115,7 @@ impl Settings {
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             body_pause: Duration::from_secs(15),
-            body_time: Duration::from_secs(300),
+            body_time: Duration::from_mins(5),
             write_time: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use axum::body::Body;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{Method, Response as Of, StatusCode, Version};
 use axum::response::Response;
 
@@ -68,7 +69,7 @@ impl Origins {
         let Some(allowed) = &self.hosts else {
             return Ok(());
         };
-        let of_uri = head.uri.authority().map(|name| name.as_str());
+        let of_uri = head.uri.authority().map(Authority::as_str);
         let of_header = host.map(|name| name.to_str().unwrap_or_default());
         for authority in of_uri.into_iter().chain(of_header) {
             if !is_allowed(authority, allowed) {

@@ -134,13 +134,15 @@ pub(super) enum Phase {
 pub(super) struct Pulse {
     has_bytes: AtomicBool,
     is_busy: AtomicBool,
+    is_unread: AtomicBool,
     is_stalled: AtomicBool,
     answered: AtomicU64,
 }
 
 impl Pulse {
     /// A request's head is whole; it is being answered until what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> Busy {
+        self.is_unread.store(has_body, Ordering::Relaxed);
         self.has_bytes.store(false, Ordering::Relaxed);
         self.is_busy.store(true, Ordering::Relaxed);
         Busy(Arc::clone(self))
@@ -156,6 +158,16 @@ impl Pulse {
             Phase::Idle
         };
         (phase, self.answered.load(Ordering::Relaxed))
+    }
+
+    /// The request's body is read to its end.
+    pub(super) fn set_read(&self) {
+        self.is_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending the last request's body.
+    pub(super) fn is_unread(&self) -> bool {
+        self.is_unread.load(Ordering::Relaxed)
     }
 
     /// Whether the client took nothing for too long.

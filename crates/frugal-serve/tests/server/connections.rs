@@ -113,12 +113,17 @@ async fn a_reader_that_takes_nothing_is_dropped_while_others_go_on() {
 
 #[tokio::test]
 async fn a_reader_that_takes_its_time_is_not_dropped() {
-    let mut toy = start(|settings| settings.write_time = Duration::from_millis(300));
-    let mut slow = connect(toy.address).await;
+    let mut toy = start(|settings| settings.write_time = Duration::from_millis(700));
+    // Little room on its side, so that the server sees what is taken soon after.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stream = socket.connect(toy.address).await.unwrap();
+    let mut slow = crate::toy::Client { stream };
     slow.send(&get_of("/v1/flood")).await;
-    for _ in 0..60 {
-        slow.more().await;
-        sleep(Duration::from_millis(10)).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1200) {
+        assert!(!slow.more().await.is_empty());
+        sleep(Duration::from_millis(2)).await;
     }
     assert!(toy.dropped.try_recv().is_err());
 }

@@ -19,22 +19,27 @@ enum Way {
 async fn seconds_to_leave(toy: &mut Toy, request: &str, way: Way) -> f64 {
     let mut client = connect(toy.address).await;
     client.send(request).await;
-    sleep(Duration::from_millis(50)).await;
+    sleep(Duration::from_millis(20)).await;
     assert!(toy.dropped.try_recv().is_err(), "{request}: ended too soon");
     let Client { mut stream } = client;
     let left = Instant::now();
-    match way {
-        Way::Closes => drop(stream),
+    // Held to the end where only a half is closed.
+    let _held = match way {
+        Way::Closes => {
+            drop(stream);
+            None
+        }
         Way::Resets => {
             let socket = socket2::SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).unwrap();
             drop(stream);
+            None
         }
         Way::ClosesItsHalf => {
             stream.shutdown().await.unwrap();
-            sleep(Duration::from_millis(200)).await;
+            Some(stream)
         }
-    }
+    };
     let ended = timeout(SOON, toy.dropped.recv()).await.unwrap().unwrap();
     ended.duration_since(left).as_secs_f64()
 }

@@ -83,9 +83,9 @@ async fn the_first_signal_drains_and_the_second_cuts() {
     runs.send(&get_of("/v1/silent")).await;
     runs.until("\r\n\r\n").await;
     let signal = |name: &str| {
-        let process = std::process::id().to_string();
-        let kill = std::process::Command::new("kill")
-            .args([name, &process])
+        let line = format!("kill {name} {}", std::process::id());
+        let kill = std::process::Command::new("sh")
+            .args(["-c", &line])
             .status();
         assert!(kill.unwrap().success());
     };

@@ -159,13 +159,10 @@ async fn count_lines(Path(n): Path<usize>) -> Response {
 }
 
 async fn breaks() -> Response {
-    let numbers = unfold(0, async |i| {
+    let broken = unfold(0, async |i| {
+        sleep(Duration::from_millis(10)).await;
         assert!(i < 1, "a secret of the stream");
         Some((Event::new(i.to_string()), i + 1))
-    });
-    let broken = futures_util::StreamExt::then(numbers, async |event| {
-        sleep(Duration::from_millis(10)).await;
-        event
     });
     stream::events(broken, Ending::Done, Duration::from_secs(15))
 }
