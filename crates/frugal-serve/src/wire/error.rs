@@ -34,6 +34,8 @@ pub enum Kind {
     Balance,
     /// A key that may not do this.
     Permission,
+    /// From a host or a web page that is not allowed.
+    Origin,
     /// No such model.
     NoModel,
     /// No such route.
@@ -63,7 +65,7 @@ impl Kind {
             Self::Invalid | Self::ContextLength | Self::Schema => 400,
             Self::Authentication => 401,
             Self::Balance => 402,
-            Self::Permission => 403,
+            Self::Permission | Self::Origin => 403,
             Self::NoModel | Self::NoRoute => 404,
             Self::Method => 405,
             Self::Timeout => 408,
@@ -80,7 +82,7 @@ impl Kind {
         match self {
             Self::Authentication => ["authentication_error"; 2],
             Self::Balance => ["insufficient_balance", "billing_error"],
-            Self::Permission => ["permission_error"; 2],
+            Self::Permission | Self::Origin => ["permission_error"; 2],
             Self::NoModel | Self::NoRoute => ["invalid_request_error", "not_found_error"],
             Self::TooLarge => ["invalid_request_error", "request_too_large"],
             Self::RateLimit => ["rate_limit_error"; 2],
@@ -100,6 +102,7 @@ impl Kind {
             Self::Authentication => "invalid_api_key",
             Self::Balance => "insufficient_quota",
             Self::Permission => "model_not_allowed",
+            Self::Origin => "origin_not_allowed",
             Self::NoModel => "model_not_found",
             Self::NoRoute => "route_not_found",
             Self::Method => "method_not_allowed",
