@@ -15,7 +15,9 @@
 //! Time is passed in as [`Now`]; memory is an account of some hundred bytes for each key that came
 //! today.
 
-use std::collections::{BTreeMap, VecDeque};
+mod account;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,14 +27,12 @@ use serde::Serialize;
 
 use crate::keys::{Holder, KeysError, Records, from_integer, to_integer};
 use crate::wire::error::{Fault, Kind};
+use account::{Account, day_of, seconds_to_reset};
 
 /// Tokens of one answer that are reserved at most.
 pub const RESERVED_ANSWER_TOKENS: u64 = 4096;
 /// Seconds between two writings of what was used.
 const WRITE_SECONDS: f64 = 3.0;
-/// Seconds of a window of requests.
-const WINDOW: i64 = 60;
-const DAY: i64 = 86_400;
 
 /// A moment, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,20 +123,6 @@ pub struct Quotas {
 struct State {
     accounts: BTreeMap<i64, Account>,
     written: f64,
-}
-
-#[derive(Debug, Default)]
-struct Account {
-    /// Counts by second of those that entered within the window, oldest first.
-    recent: VecDeque<(i64, u32)>,
-    running: u32,
-    reserved: u64,
-    day: i64,
-    requests: u64,
-    used: Spent,
-    /// Of both, what the records do not have yet.
-    new_requests: u64,
-    new_used: Spent,
 }
 
 impl Quotas {
@@ -428,77 +414,6 @@ struct News {
     used: Spent,
 }
 
-impl Account {
-    /// Begins a new day. A clock that goes back does not.
-    fn roll(&mut self, now: Now) {
-        let day = day_of(now);
-        if day > self.day {
-            self.day = day;
-            self.requests = 0;
-            self.used = Spent::default();
-            // Of the day that is over; nobody asks for it any more.
-            self.new_requests = 0;
-            self.new_used = Spent::default();
-        }
-        let oldest = second_of(now) - WINDOW;
-        while self.recent.front().is_some_and(|(at, _)| *at < oldest) {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Whether nothing of it matters any more.
-    fn is_over(&mut self, now: Now) -> bool {
-        self.running == 0 && self.day < day_of(now) && {
-            self.roll(now);
-            self.recent.is_empty()
-        }
-    }
-
-    fn refuse_spent(&self, holder: &Holder, now: Now) -> Result<(), Fault> {
-        let refuse =
-            |text: String| Err(Fault::new(Kind::Balance, text).again_after(seconds_to_reset(now)));
-        match (holder.limits.tokens_per_day, holder.limits.money_per_day) {
-            (Some(most), _) if self.used.tokens >= most => refuse(format!(
-                "this API key has used the {most} tokens that it has a day; the next begins at 00:00 UTC"
-            )),
-            (_, Some(most)) if self.used.money >= most => refuse(
-                "this API key has used the money that it has a day; the next begins at 00:00 UTC"
-                    .into(),
-            ),
-            _ => Ok(()),
-        }
-    }
-
-    /// Seconds until one more request is within the limit; `None` if it is.
-    ///
-    /// Requests are counted by whole seconds, and those of the second that is about to leave the
-    /// window still count: no 60 seconds ever have more than the limit.
-    fn seconds_to_wait(&self, most: u32, now: Now) -> Option<u32> {
-        let counted: u64 = self.recent.iter().map(|(_, n)| u64::from(*n)).sum();
-        let mut too_many = (counted + 1)
-            .checked_sub(u64::from(most))
-            .filter(|n| *n > 0)?;
-        for (at, n) in &self.recent {
-            too_many = too_many.saturating_sub(u64::from(*n));
-            if too_many == 0 {
-                let wait = (at + WINDOW + 1) as f64 - now.seconds;
-                return Some(whole_seconds(wait));
-            }
-        }
-        Some(whole_seconds(WINDOW as f64))
-    }
-
-    fn count_request(&mut self, now: Now) {
-        self.requests = self.requests.saturating_add(1);
-        self.new_requests = self.new_requests.saturating_add(1);
-        let second = second_of(now);
-        match self.recent.back_mut() {
-            Some((at, n)) if *at >= second => *n = n.saturating_add(1),
-            _ => self.recent.push_back((second, 1)),
-        }
-    }
-}
-
 /// Adds to a day of a key, or begins one.
 const WRITE_DAY: &str = "
 INSERT INTO key_days (key, day, requests, tokens, money) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -523,31 +438,6 @@ fn read_days(records: &Records) -> Result<Vec<(i64, i64, u64, Spent)>, KeysError
             .prepare("SELECT key, day, requests, tokens, money FROM key_days ORDER BY key")?;
         days.query_map([], read_day)?.collect()
     })
-}
-
-fn day_of(now: Now) -> i64 {
-    now.unix.div_euclid(DAY)
-}
-
-fn seconds_to_reset(now: Now) -> u32 {
-    u32::try_from(DAY - now.unix.rem_euclid(DAY)).unwrap_or(u32::MAX)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "seconds since the process began"
-)]
-fn second_of(now: Now) -> i64 {
-    now.seconds.floor() as i64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between one and a window's seconds"
-)]
-fn whole_seconds(seconds: f64) -> u32 {
-    seconds.ceil().clamp(1.0, WINDOW as f64 + 1.0) as u32
 }
 
 fn count(n: usize) -> u64 {

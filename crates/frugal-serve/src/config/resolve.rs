@@ -233,14 +233,10 @@ impl Config {
             ("high", &from.effort_high),
             ("xhigh", &from.effort_xhigh),
         ];
-        for ([_, less], [name, more]) in efforts
-            .iter()
-            .zip(efforts.iter().skip(1))
-            .map(|(a, b)| ([a; 2], [b; 2]))
-        {
-            if more.1.value < less.1.value {
-                let expected = format!("at least {}, as for {}", less.1.value, less.0);
-                check.refuse(name.1, &expected, more.1.value);
+        for ((less, at_least), (_, more)) in efforts.iter().zip(efforts.iter().skip(1)) {
+            if more.value < at_least.value {
+                let expected = format!("at least {}, as for {less}", at_least.value);
+                check.refuse(more, &expected, more.value);
             }
         }
         ReasoningSettings {

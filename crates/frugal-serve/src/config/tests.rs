@@ -19,10 +19,9 @@ fn the_example_says_what_holds_without_it() {
     let is_shown = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
     let n_shown = example.lines().filter(is_shown).count();
     assert_eq!(n_shown, 14, "{example}");
-    let whole = example.lines().map(|line| match is_shown(&line) {
-        true => &line[1..],
-        false => line,
-    });
+    let whole = example
+        .lines()
+        .map(|line| if is_shown(&line) { &line[1..] } else { line });
     let whole = Config::parse(&whole.collect::<Vec<_>>().join("\n"));
     assert_eq!(whole.problems, []);
     assert_eq!(whole.models.served.value.len(), 2);

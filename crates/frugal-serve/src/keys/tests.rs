@@ -5,6 +5,7 @@ use super::*;
 
 const NOW: i64 = 1_000_000;
 
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
 fn at(seconds: f64) -> Now {
     Now {
         unix: NOW + seconds as i64,
@@ -90,9 +91,10 @@ fn every_wrong_key_is_refused_with_the_same_words_and_the_same_work() {
             .admit(Some(text), at(0.1))
             .map_err(|fault| fault.message);
         assert_eq!(DIGESTS.get(), 1, "{text}");
-        match text == good {
-            true => assert!(said.is_ok()),
-            false => assert_eq!(said.unwrap_err(), "this API key is not known here"),
+        if text == good {
+            assert!(said.is_ok());
+        } else {
+            assert_eq!(said.unwrap_err(), "this API key is not known here");
         }
     }
     for nothing in [None, Some("")] {
@@ -224,8 +226,7 @@ fn grants_that_make_no_sense_are_refused() {
     for name in ["", "  ", "a\nb", "fr-12345678", "a", &long] {
         assert!(keys.add(&grant(name), NOW).is_err(), "{name}");
     }
-    type Spoil = fn(&mut Grant);
-    let spoils: [Spoil; 6] = [
+    let spoils: [fn(&mut Grant); 6] = [
         |grant| grant.expires = Some(NOW),
         |grant| grant.models = Some(vec![]),
         |grant| grant.limits.concurrent = Some(0),

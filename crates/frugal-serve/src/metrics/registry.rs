@@ -118,7 +118,7 @@ impl<T> Family<T> {
         mut line: impl FnMut(&mut Text, &str, &[String], &T),
     ) {
         let name = format!("{PREFIX}{}", self.name);
-        text.head(&name, kind, self.help);
+        text.head(&name, kind, self.help.trim());
         for (values, series) in self.series().iter() {
             line(text, &name, values, series);
         }

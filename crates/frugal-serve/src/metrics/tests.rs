@@ -137,8 +137,8 @@ fn the_text_has_the_form_that_prometheus_reads() {
         flops_per_token: 0.0,
         flops_per_key: 0.0,
     };
-    metrics.queue.observe(&["m"], 0.0025);
-    metrics.queue.observe(&["m"], 5000.0);
+    metrics.families.queue.observe(&["m"], 0.0025);
+    metrics.families.queue.observe(&["m"], 5000.0);
     let name = "a\\b\"c\nd\te";
     let text = metrics.render(&[Serving { name, load, facts }]);
     let parts = [
@@ -245,8 +245,8 @@ fn names_beyond_the_bound_are_counted_together() {
 fn what_is_no_number_changes_no_sum() {
     let metrics = Metrics::new("1.0", 0);
     for amount in [f64::NAN, f64::INFINITY, -1.0, 2.0] {
-        metrics.flops.add(&["m"], amount);
-        metrics.queue.observe(&["m"], amount);
+        metrics.families.flops.add(&["m"], amount);
+        metrics.families.queue.observe(&["m"], amount);
     }
     assert_eq!(
         lines(&metrics, &["frugal_flops"]),

@@ -56,7 +56,10 @@ impl Watch {
     /// Its turn has come: from now on it is computed.
     pub fn left_queue(&mut self, seconds: f64) {
         let model = [self.model.as_str()];
-        self.metrics.queue.observe(&model, seconds - self.began);
+        self.metrics
+            .families
+            .queue
+            .observe(&model, seconds - self.began);
     }
 
     /// This was said now.
@@ -68,7 +71,7 @@ impl Watch {
                 self.has_first(seconds);
                 if self.first_answer.is_none() {
                     self.first_answer = Some(seconds);
-                    let histogram = &self.metrics.time_to_first_answer_token;
+                    let histogram = &self.metrics.families.time_to_first_answer_token;
                     histogram.observe(&[&self.model], seconds - self.began);
                 }
             }
@@ -80,13 +83,14 @@ impl Watch {
                     Finish::ToolCalls => "tool_calls",
                 });
                 if let Some(reason) = detail.thought_closed {
-                    let closed = &self.metrics.thoughts_closed;
+                    let closed = &self.metrics.families.thoughts_closed;
                     closed.add(&[&self.model, reason], 1.0);
                 }
             }
             Said::Done(usage) => {
                 self.is_over = true;
                 self.metrics
+                    .families
                     .end_to_end
                     .observe(&[&self.model], seconds - self.began);
                 self.observe_pace(usage, seconds);
@@ -105,7 +109,7 @@ impl Watch {
         if std::mem::replace(&mut self.is_charged, true) {
             return;
         }
-        let metrics = &self.metrics;
+        let metrics = &self.metrics.families;
         let model = self.model.as_str();
         let (prompt, made) = (usage.prompt_tokens as f64, usage.completion_tokens as f64);
         metrics.prompt.observe(&[model], prompt);
@@ -132,7 +136,7 @@ impl Watch {
     fn has_first(&mut self, seconds: f64) {
         if self.first.is_none() {
             self.first = Some(seconds);
-            let histogram = &self.metrics.time_to_first_token;
+            let histogram = &self.metrics.families.time_to_first_token;
             histogram.observe(&[&self.model], seconds - self.began);
         }
     }
@@ -144,13 +148,13 @@ impl Watch {
             && tokens > 1.0
         {
             let pace = (seconds - first) / (tokens - 1.0);
-            let histogram = &self.metrics.time_per_output_token;
+            let histogram = &self.metrics.families.time_per_output_token;
             histogram.observe(&[&self.model], pace);
         }
     }
 
     fn finish(&self, how: &str) {
-        let finished = &self.metrics.finished;
+        let finished = &self.metrics.families.finished;
         finished.add(&[&self.model, self.route, how], 1.0);
     }
 }

@@ -1,9 +1,12 @@
 use super::*;
 use crate::keys::KeyLimits;
 
+const DAY: i64 = 86_400;
+
 /// 100 seconds before midnight of day 11.
 const BASE: i64 = 12 * DAY - 100;
 
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
 fn at(seconds: f64) -> Now {
     Now {
         unix: BASE + seconds as i64,
