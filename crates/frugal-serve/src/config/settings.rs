@@ -1,0 +1,159 @@
+//! What follows from a configuration: what the server works by.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::sections::{ReasoningField, Served};
+use crate::answer::{Limits, Thinking};
+use crate::engine::EngineSettings;
+use crate::keys::Entry;
+
+/// Everything, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where it listens and how it treats connections.
+    pub server: ServerSettings,
+    /// What a request may hold.
+    pub limits: Limits,
+    /// Which models it serves.
+    pub models: ModelsSettings,
+    /// How they are computed.
+    pub engine: EngineSettings,
+    /// Bits of a number in the cache, where the operator says: 8, 16 or 32. Who opens models refuses
+    /// what a device cannot do.
+    pub cache_bits: Option<u32>,
+    /// Who may enter.
+    pub entry: Entry,
+    /// What answers cost.
+    pub price: PriceSettings,
+    /// How models think.
+    pub reasoning: ReasoningSettings,
+    /// What the operator should know at the start.
+    pub notes: Vec<String>,
+}
+
+/// Where the server listens and how it treats connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Addresses, at least one.
+    pub bind: Vec<SocketAddr>,
+    /// Names it is reached by, in lower case, beside `localhost` and its addresses.
+    pub host_names: Vec<String>,
+    /// Files of TLS; plain HTTP without.
+    pub tls: Option<Tls>,
+    /// Origins that may ask; `*` alone is any.
+    pub cors_origins: Vec<String>,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Bytes of a request's head.
+    pub max_head_bytes: usize,
+    /// For a request's head to come.
+    pub head_time: Duration,
+    /// For its body.
+    pub body_time: Duration,
+    /// For a client to take something of what it is sent.
+    pub write_time: Duration,
+    /// For a connection to be idle.
+    pub idle_time: Duration,
+    /// For a request to wait for its turn.
+    pub queue_time: Duration,
+    /// For a request in all.
+    pub request_time: Duration,
+    /// For requests under way to end when the server is to stop.
+    pub drain_time: Duration,
+    /// Between two signs of life to a client that waits.
+    pub keep_alive_time: Duration,
+    /// Whether `/metrics` may be read without a key.
+    pub open_metrics: bool,
+    /// Whether prompts and answers may stand in the log.
+    pub log_prompts: bool,
+}
+
+impl ServerSettings {
+    /// Whether it can be reached from this machine alone.
+    pub fn is_loopback(&self) -> bool {
+        self.bind.iter().all(is_loopback)
+    }
+}
+
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Files of TLS, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Which models are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelsSettings {
+    /// Those listed.
+    pub served: Vec<Served>,
+    /// Name by alias, of those listed and those of the store.
+    pub aliases: BTreeMap<String, String>,
+    /// Whether every model of the store can be asked for.
+    pub whole_store: bool,
+    /// The name of the model that is loaded at the start.
+    pub default: Option<String>,
+    /// Bytes for weights and caches of all models.
+    pub memory_bytes: Option<u64>,
+    /// Models loaded at a time.
+    pub max_loaded: usize,
+    /// Tokens of a sequence at most.
+    pub context: Option<usize>,
+}
+
+impl ModelsSettings {
+    /// The name that is served under a name a client uses, if that is an alias; else the same.
+    pub fn resolve<'a>(&'a self, asked: &'a str) -> &'a str {
+        self.aliases.get(asked).map_or(asked, String::as_str)
+    }
+}
+
+/// What answers cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PriceSettings {
+    /// Money for an hour of one core.
+    pub per_core_hour: f64,
+    /// In which currency.
+    pub currency: String,
+    /// Watts of a busy core, for estimates.
+    pub watts_per_core: f64,
+}
+
+/// How models think.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReasoningSettings {
+    /// Where thoughts stand in an answer.
+    pub field: ReasoningField,
+    /// Tokens of a thought where a request does not say.
+    pub default_budget: Option<usize>,
+    /// Whether thoughts that go in circles are closed.
+    pub guards_circles: bool,
+    /// Tokens of a thought by effort, from minimal to xhigh.
+    pub efforts: [(&'static str, usize); 5],
+}
+
+impl ReasoningSettings {
+    /// What an effort means: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`; `None` for
+    /// any other word.
+    pub fn thinking(&self, effort: &str) -> Option<Thinking> {
+        match effort {
+            "none" => Some(Thinking::Off),
+            "max" => Some(Thinking::On { budget: None }),
+            effort => {
+                let known = self.efforts.iter().find(|(name, _)| *name == effort);
+                known.map(|(_, budget)| Thinking::On {
+                    budget: Some(*budget),
+                })
+            }
+        }
+    }
+}
