@@ -158,13 +158,11 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let found = words.iter().find(|(word, _)| Some(*word) == value.as_str());
-        match found {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => {
-                let words = words.iter().map(|(word, _)| *word);
-                Err(self.wrong(name, &one_of(words), value))
-            }
+        if let Some((_, meaning)) = found {
+            return Ok(Some(*meaning));
         }
+        let words = words.iter().map(|(word, _)| *word);
+        Err(self.wrong(name, &one_of(words), value))
     }
 
     /// True or false.
