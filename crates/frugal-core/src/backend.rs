@@ -22,6 +22,7 @@ use core::ops::Range;
 
 use crate::dtype::{DType, Data};
 use crate::error::Result;
+use crate::quant::rows::EightBitRows;
 use crate::shape::{Rows, Shape};
 use crate::stored::{Stored, decode_parts};
 
@@ -153,6 +154,43 @@ impl<T> Clone for Keys<'_, T> {
     }
 }
 impl<T> Copy for Keys<'_, T> {}
+
+/// How precisely a store keeps keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyBits {
+    /// As attention's products read them: in fewer bits than other numbers where they read no more,
+    /// so that results are the same.
+    AsProducts,
+    /// Rounded to 8 bits, with a scale for each few: see [`crate::quant::rows`]. What is read back is
+    /// the same on every back-end.
+    Eight,
+}
+
+/// A store of keys or values that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyStore {
+    /// S.
+    pub rows: usize,
+    /// Columns, in two parts whose numbers may differ in size (C and R of a latent cache); the second
+    /// may be none.
+    pub parts: [usize; 2],
+    /// How precisely.
+    pub bits: KeyBits,
+}
+
+impl KeyStore {
+    /// Its shape.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        Shape::matrix(self.rows, self.parts[0] + self.parts[1])
+    }
+
+    /// How its rows are laid out where they are of 8 bits.
+    #[must_use]
+    pub fn eight_bits(&self) -> Option<EightBitRows> {
+        (self.bits == KeyBits::Eight).then(|| EightBitRows::new(self.parts))
+    }
+}
 
 /// Where the keys of each sequence lie.
 #[derive(Debug, Clone, Copy)]
@@ -359,11 +397,10 @@ pub trait Backend {
     fn get_indices(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
     /// A tensor of zeros.
     fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
-    /// Zeros that keys and values will be written to: in fewer bits than others where attention reads
-    /// no more, so that its results are the same.
-    fn key_store(&self, shape: Shape) -> Result<Self::Tensor> {
-        self.zeros(shape)
-    }
+    /// Zeros that keys and values will be written to. A row that is written is rounded as the store
+    /// says; moving rows of a store, by [`Self::copy_rows`] or by [`Self::gather`] and
+    /// [`Self::append`], changes nothing.
+    fn key_store(&self, store: &KeyStore) -> Result<Self::Tensor>;
     /// The shape of a tensor.
     fn shape(&self, x: &Self::Tensor) -> Shape;
     /// The same numbers in another stored format (f32 or bf16).

@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_core::quant::BlockFormat;
 use frugal_core::stored::{SharedBytes, Stored};
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
@@ -73,6 +73,7 @@ fn samples(
 ) -> (Vec<Sample>, Drafted) {
     let settings = GeneratorSettings {
         cache: CacheSettings {
+            bits: KeyBits::AsProducts,
             kind,
             page_rows: 16,
             max_pages: 200,
@@ -151,6 +152,7 @@ fn a_prompt_that_is_said_again_is_answered_alike() {
         let model = in_blocks(&b, "qwen3");
         let settings = StreamSettings {
             cache: CacheSettings {
+                bits: KeyBits::AsProducts,
                 kind: CacheKind::Grouped,
                 page_rows: 16,
                 max_pages: 8,

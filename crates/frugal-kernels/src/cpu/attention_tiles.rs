@@ -15,7 +15,7 @@ use frugal_core::backend::{Keys, Pages};
 use frugal_core::ops::check::{AttentionDims, KeyPart, KeyTensor};
 use half::bf16;
 
-use super::tensor::{Tensor, widen};
+use super::tensor::{EightBits, Tensor, widen};
 use super::vector::{Lanes, WIDTH, kernel, prefetch};
 
 /// Keys of a tile: four vectors, so that four rows keep their scores in sixteen registers.
@@ -28,10 +28,14 @@ pub(super) const ROWS: usize = 4;
 pub(super) enum Source<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
+    EightBits(EightBits<'a>),
 }
 
 impl<'a> Source<'a> {
     pub(super) fn of(tensor: &'a Tensor) -> Self {
+        if let Some(rows) = tensor.stored_eight_bits() {
+            return Self::EightBits(rows);
+        }
         match (tensor.stored_f32(), tensor.stored_bf16()) {
             (Some(values), _) => Self::F32(values),
             (None, Some(values)) => Self::Bf16(values),
@@ -39,10 +43,17 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Up to sixteen numbers.
+    /// Up to sixteen numbers of a row, of `stride` numbers where they are not of 8 bits.
     #[inline(always)]
-    fn load<L: Lanes>(self, l: L, range: Range<usize>) -> L::V {
+    fn load<L: Lanes>(self, l: L, (row, stride): (usize, usize), columns: Range<usize>) -> L::V {
+        let range = row * stride + columns.start..row * stride + columns.end;
         match self {
+            Self::EightBits(stored) => {
+                let mut wide = [0.0; WIDTH];
+                let (row, to) = (stored.row(row), &mut wide[..columns.len()]);
+                stored.rows.decode(row, columns.start, to);
+                l.load(&wide)
+            }
             Self::F32(values) => {
                 let values = &values[range];
                 match values.first_chunk::<WIDTH>() {
@@ -276,16 +287,15 @@ kernel! {
     /// [`TILE`] for each column; lanes beyond the tile are zeros.
     pub(super) fn transpose_part<L>(l, part: Part<'_>, head: usize, tile: &Tile, columns: &mut [[f32; TILE]]) {
         let Part { source, part } = part;
-        let starts = tile.starts(part, head);
-        let (groups, _) = starts.as_chunks::<WIDTH>();
-        for (lanes, starts) in groups[..tile.len.div_ceil(WIDTH)].iter().enumerate() {
-            let n_keys = WIDTH.min(tile.len - lanes * WIDTH);
+        let (stride, first) = (part.row_stride, part.start(0, head));
+        for (lanes, tile_rows) in tile.rows().chunks(WIDTH).enumerate() {
             let mut column = 0;
             while column < part.width {
                 let width = WIDTH.min(part.width - column);
                 let mut rows = [l.splat(0.0); WIDTH];
-                for (row, start) in rows[..n_keys].iter_mut().zip(starts) {
-                    *row = source.load(l, start + column..start + column + width);
+                for (numbers, row) in rows.iter_mut().zip(tile_rows) {
+                    let columns = first + column..first + column + width;
+                    *numbers = source.load(l, (*row, stride), columns);
                 }
                 let turned = l.transpose(rows);
                 for (row, to) in turned.into_iter().zip(&mut columns[column..column + width]) {
@@ -310,13 +320,14 @@ kernel! {
     pub(super) fn copy_part<L>(l, part: Part<'_>, head: usize, tile: &Tile, to: PaddedRows<'_>) {
         let Part { source, part } = part;
         let PaddedRows { values, padded, offset } = to;
-        let starts = tile.starts(part, head);
+        let (stride, first) = (part.row_stride, part.start(0, head));
         let rows = values.chunks_exact_mut(padded.max(1));
-        for (row, start) in rows.zip(&starts[..tile.len]) {
+        for (row, from) in rows.zip(tile.rows()) {
             let mut column = 0;
             while column < part.width {
                 let width = WIDTH.min(part.width - column);
-                let values = source.load(l, start + column..start + column + width);
+                let columns = first + column..first + column + width;
+                let values = source.load(l, (*from, stride), columns);
                 let place = &mut row[offset + column..];
                 match place.first_chunk_mut::<WIDTH>() {
                     Some(all) => l.store(values, all),
@@ -369,6 +380,11 @@ impl<'a> Reach<'a> {
                 match source {
                     Source::F32(values) => prefetch(&values[range]),
                     Source::Bf16(values) => prefetch(&values[range]),
+                    Source::EightBits(stored) => {
+                        for bytes in stored.rows.reach(columns) {
+                            prefetch(&stored.row(*row)[bytes]);
+                        }
+                    }
                 }
             }
         }

@@ -72,7 +72,8 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     let context = opened.positions(arguments.context);
     let forecast = if arguments.forecast {
         let mut machine = Machine::measure(&device);
-        let forecast = machine.forecast(&opened.config, &models::formats(&opened), context)?;
+        let cache = (context, arguments.cache_bits.into());
+        let forecast = machine.forecast(&opened.config, &models::formats(&opened), cache)?;
         Some(forecast.answer_tokens_per_second)
     } else {
         None
@@ -89,7 +90,13 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         prompting,
         checker,
         stops: stops.clone(),
-        speaker: Speaker::new(&device, &model, (sampling, drafting), stops, arguments.seed)?,
+        speaker: Speaker::new(
+            &device,
+            &model,
+            (sampling, drafting, arguments.cache_bits.into()),
+            stops,
+            arguments.seed,
+        )?,
         stopped,
         forecast,
         max_tokens: arguments.max_tokens,
