@@ -13,8 +13,10 @@
 //! the meter. To remove one: it has one caller and a composition that is no slower.
 
 mod feed_forward;
+mod key_store;
 
 pub use self::feed_forward::{FeedForward, FeedForwardSaved};
+pub use self::key_store::{KeyBits, KeyStore};
 
 use alloc::vec::Vec;
 use core::fmt::Debug;
@@ -22,7 +24,6 @@ use core::ops::Range;
 
 use crate::dtype::{DType, Data};
 use crate::error::Result;
-use crate::quant::rows::EightBitRows;
 use crate::shape::{Rows, Shape};
 use crate::stored::{Stored, decode_parts};
 
@@ -154,43 +155,6 @@ impl<T> Clone for Keys<'_, T> {
     }
 }
 impl<T> Copy for Keys<'_, T> {}
-
-/// How precisely a store keeps keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyBits {
-    /// As attention's products read them: in fewer bits than other numbers where they read no more,
-    /// so that results are the same.
-    AsProducts,
-    /// Rounded to 8 bits, with a scale for each few: see [`crate::quant::rows`]. What is read back is
-    /// the same on every back-end.
-    Eight,
-}
-
-/// A store of keys or values that is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyStore {
-    /// S.
-    pub rows: usize,
-    /// Columns, in two parts whose numbers may differ in size (C and R of a latent cache); the second
-    /// may be none.
-    pub parts: [usize; 2],
-    /// How precisely.
-    pub bits: KeyBits,
-}
-
-impl KeyStore {
-    /// Its shape.
-    #[must_use]
-    pub const fn shape(&self) -> Shape {
-        Shape::matrix(self.rows, self.parts[0] + self.parts[1])
-    }
-
-    /// How its rows are laid out where they are of 8 bits.
-    #[must_use]
-    pub fn eight_bits(&self) -> Option<EightBitRows> {
-        (self.bits == KeyBits::Eight).then(|| EightBitRows::new(self.parts))
-    }
-}
 
 /// Where the keys of each sequence lie.
 #[derive(Debug, Clone, Copy)]

@@ -43,12 +43,14 @@ impl EightBitRows {
 
     /// Numbers of a row.
     #[must_use]
+    #[inline]
     pub const fn width(self) -> usize {
         self.parts[0] + self.parts[1]
     }
 
     /// Bytes of a row.
     #[must_use]
+    #[inline]
     pub const fn row_bytes(self) -> usize {
         let groups = self.parts[0].div_ceil(GROUP) + self.parts[1].div_ceil(GROUP);
         self.width() + SCALE * groups
@@ -56,6 +58,7 @@ impl EightBitRows {
 
     /// The bytes of a row that hold what is read of some columns: levels, and scales.
     #[must_use]
+    #[inline]
     pub const fn reach(self, columns: &Range<usize>) -> [Range<usize>; 2] {
         let scales = if columns.start < columns.end {
             let (first, _) = self.group(columns.start);
@@ -68,6 +71,7 @@ impl EightBitRows {
     }
 
     /// The group of a column, and the column after its last.
+    #[inline]
     const fn group(self, column: usize) -> (usize, usize) {
         let first = self.parts[0];
         if column < first {
@@ -101,22 +105,14 @@ impl EightBitRows {
     }
 
     /// The numbers of a row from column `from` on, as many as there is room for.
-    #[expect(clippy::inline_always, reason = "melts into vector code")]
-    #[inline(always)]
+    #[inline]
     pub fn decode(self, row: &[u8], from: usize, values: &mut [f32]) {
         let (mut column, mut rest) = (from, values);
         while !rest.is_empty() && column < self.width() {
-            if rest.len() >= RUN
-                && let Some(numbers) = self.run(row, column)
-            {
-                let (run, later) = rest.split_at_mut(RUN);
-                run.copy_from_slice(&numbers);
-                (column, rest) = (column + RUN, later);
-                continue;
-            }
-            let end = self.group(column).1.min(column + rest.len());
+            let (group, end) = self.group(column);
+            let end = end.min(column + rest.len());
             let (now, later) = rest.split_at_mut(end - column);
-            let scale = self.scale(row, column);
+            let scale = scale(row, self.scale_at(group));
             for (value, level) in now.iter_mut().zip(row.get(column..end).unwrap_or(&[])) {
                 *value = number(*level, scale);
             }
@@ -124,25 +120,21 @@ impl EightBitRows {
         }
     }
 
-    /// The numbers of a row from column `from` on, if they are of one group.
-    #[expect(clippy::inline_always, reason = "melts into vector code")]
-    #[inline(always)]
-    fn run(self, row: &[u8], from: usize) -> Option<[f32; RUN]> {
-        if from + RUN > self.group(from).1 {
-            return None;
+    /// Where in any row the scale of the [`RUN`] columns from `from` on lies, if they are of one group.
+    #[inline]
+    #[must_use]
+    pub const fn run_at(self, from: usize) -> Option<usize> {
+        let (group, end) = self.group(from);
+        if from + RUN <= end {
+            Some(self.scale_at(group))
+        } else {
+            None
         }
-        let scale = self.scale(row, from);
-        let levels: &[u8; RUN] = row.get(from..)?.first_chunk()?;
-        Some(levels.map(|level| number(level, scale)))
     }
 
-    #[expect(clippy::inline_always, reason = "melts into vector code")]
-    #[inline(always)]
-    fn scale(self, row: &[u8], column: usize) -> f32 {
-        let at = self.width() + SCALE * self.group(column).0;
-        let bytes = row.get(at..).and_then(|rest| rest.first_chunk());
-        let bits = u16::from_le_bytes(bytes.copied().unwrap_or_default());
-        f32::from_bits(u32::from(bits) << 16)
+    #[inline]
+    const fn scale_at(self, group: usize) -> usize {
+        self.width() + SCALE * group
     }
 
     /// Rounds a row of numbers to those it would be read back as.
@@ -150,6 +142,30 @@ impl EightBitRows {
         self.encode(values, row);
         self.decode(row, 0, values);
     }
+}
+
+/// The numbers of a row's columns from `from` on, whose scale is where [`EightBitRows::run_at`] says.
+#[expect(clippy::inline_always, reason = "melts into vector code")]
+#[inline(always)]
+#[must_use]
+pub fn decode_run(row: &[u8], from: usize, scale_at: usize) -> [f32; RUN] {
+    let mut numbers = [0.0; RUN];
+    let levels: Option<&[u8; RUN]> = row.get(from..).and_then(<[u8]>::first_chunk);
+    if let Some(levels) = levels {
+        let scale = scale(row, scale_at);
+        for (to, level) in numbers.iter_mut().zip(levels) {
+            *to = number(*level, scale);
+        }
+    }
+    numbers
+}
+
+#[expect(clippy::inline_always, reason = "melts into vector code")]
+#[inline(always)]
+fn scale(row: &[u8], at: usize) -> f32 {
+    let bytes = row.get(at..).and_then(<[u8]>::first_chunk);
+    let bits = u16::from_le_bytes(bytes.copied().unwrap_or_default());
+    f32::from_bits(u32::from(bits) << 16)
 }
 
 #[expect(clippy::inline_always, reason = "melts into vector code")]
@@ -273,6 +289,10 @@ mod tests {
         for from in 0..rows.width() {
             for len in [0, 1, 15, 16, 17, 40] {
                 let end = (from + len).min(rows.width());
+                if let Some(at) = rows.run_at(from) {
+                    let run = decode_run(&row, from, at);
+                    assert_eq!(bits(&run), bits(&all[from..from + RUN]), "{from}");
+                }
                 let mut some = vec![0.0; end - from];
                 rows.decode(&row, from, &mut some);
                 assert_eq!(bits(&some), bits(&all[from..end]), "{from} {len}");

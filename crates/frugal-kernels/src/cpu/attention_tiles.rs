@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use frugal_core::backend::{Keys, Pages};
 use frugal_core::ops::check::{AttentionDims, KeyPart, KeyTensor};
+use frugal_core::quant::rows::{RUN, decode_run};
 use half::bf16;
 
 use super::tensor::{EightBits, Tensor, widen};
@@ -43,14 +44,29 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Up to sixteen numbers of a row, of `stride` numbers where they are not of 8 bits.
+    /// Up to sixteen columns.
     #[inline(always)]
-    fn load<L: Lanes>(self, l: L, (row, stride): (usize, usize), columns: Range<usize>) -> L::V {
+    fn columns(self, columns: Range<usize>) -> Columns {
+        let scale_at = match self {
+            Self::EightBits(stored) if columns.len() == RUN => stored.rows.run_at(columns.start),
+            _ => None,
+        };
+        Columns { columns, scale_at }
+    }
+
+    /// The numbers of a row, of `stride` numbers where they are not of 8 bits, in some columns.
+    #[inline(always)]
+    fn load<L: Lanes>(self, l: L, (row, stride): (usize, usize), columns: &Columns) -> L::V {
+        let Columns { columns, scale_at } = columns;
         let range = row * stride + columns.start..row * stride + columns.end;
         match self {
             Self::EightBits(stored) => {
+                let row = stored.row(row);
+                if let Some(scale_at) = scale_at {
+                    return l.load(&decode_run(row, columns.start, *scale_at));
+                }
                 let mut wide = [0.0; WIDTH];
-                let (row, to) = (stored.row(row), &mut wide[..columns.len()]);
+                let to = &mut wide[..columns.len()];
                 stored.rows.decode(row, columns.start, to);
                 l.load(&wide)
             }
@@ -72,6 +88,12 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// Some columns, and where the one scale lies that they have in rows of 8 bits.
+struct Columns {
+    columns: Range<usize>,
+    scale_at: Option<usize>,
 }
 
 /// Which rows of the key tensors a sequence's keys are.
@@ -293,9 +315,9 @@ kernel! {
             while column < part.width {
                 let width = WIDTH.min(part.width - column);
                 let mut rows = [l.splat(0.0); WIDTH];
+                let read = source.columns(first + column..first + column + width);
                 for (numbers, row) in rows.iter_mut().zip(tile_rows) {
-                    let columns = first + column..first + column + width;
-                    *numbers = source.load(l, (*row, stride), columns);
+                    *numbers = source.load(l, (*row, stride), &read);
                 }
                 let turned = l.transpose(rows);
                 for (row, to) in turned.into_iter().zip(&mut columns[column..column + width]) {
@@ -321,20 +343,20 @@ kernel! {
         let Part { source, part } = part;
         let PaddedRows { values, padded, offset } = to;
         let (stride, first) = (part.row_stride, part.start(0, head));
-        let rows = values.chunks_exact_mut(padded.max(1));
-        for (row, from) in rows.zip(tile.rows()) {
-            let mut column = 0;
-            while column < part.width {
-                let width = WIDTH.min(part.width - column);
-                let columns = first + column..first + column + width;
-                let values = source.load(l, (*from, stride), columns);
+        let mut column = 0;
+        while column < part.width {
+            let width = WIDTH.min(part.width - column);
+            let read = source.columns(first + column..first + column + width);
+            let rows = values.chunks_exact_mut(padded.max(1));
+            for (row, from) in rows.zip(tile.rows()) {
+                let values = source.load(l, (*from, stride), &read);
                 let place = &mut row[offset + column..];
                 match place.first_chunk_mut::<WIDTH>() {
                     Some(all) => l.store(values, all),
                     None => l.store_part(values, place),
                 }
-                column += WIDTH;
             }
+            column += WIDTH;
         }
     }
 }
