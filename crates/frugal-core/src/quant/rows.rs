@@ -24,7 +24,7 @@ const LEAST: f32 = 1e-32;
 /// Scales above count as no number: 127 times them overflows.
 const MOST: f32 = 2e36;
 /// Bytes of a scale.
-const SCALE: usize = 2;
+pub const SCALE: usize = 2;
 /// Numbers that are decoded together where all are of one group.
 pub const RUN: usize = 16;
 
@@ -112,7 +112,10 @@ impl EightBitRows {
             let (group, end) = self.group(column);
             let end = end.min(column + rest.len());
             let (now, later) = rest.split_at_mut(end - column);
-            let scale = scale(row, self.scale_at(group));
+            let scale = row
+                .get(self.scale_at(group)..)
+                .and_then(<[u8]>::first_chunk);
+            let scale = wide(scale.copied().unwrap_or_default());
             for (value, level) in now.iter_mut().zip(row.get(column..end).unwrap_or(&[])) {
                 *value = number(*level, scale);
             }
@@ -144,28 +147,23 @@ impl EightBitRows {
     }
 }
 
-/// The numbers of a row's columns from `from` on, whose scale is where [`EightBitRows::run_at`] says.
+/// The numbers of levels of one group and its scale.
 #[expect(clippy::inline_always, reason = "melts into vector code")]
 #[inline(always)]
 #[must_use]
-pub fn decode_run(row: &[u8], from: usize, scale_at: usize) -> [f32; RUN] {
+pub fn decode_run(levels: &[u8; RUN], scale: [u8; SCALE]) -> [f32; RUN] {
+    let scale = wide(scale);
     let mut numbers = [0.0; RUN];
-    let levels: Option<&[u8; RUN]> = row.get(from..).and_then(<[u8]>::first_chunk);
-    if let Some(levels) = levels {
-        let scale = scale(row, scale_at);
-        for (to, level) in numbers.iter_mut().zip(levels) {
-            *to = number(*level, scale);
-        }
+    for (to, level) in numbers.iter_mut().zip(levels) {
+        *to = number(*level, scale);
     }
     numbers
 }
 
 #[expect(clippy::inline_always, reason = "melts into vector code")]
 #[inline(always)]
-fn scale(row: &[u8], at: usize) -> f32 {
-    let bytes = row.get(at..).and_then(<[u8]>::first_chunk);
-    let bits = u16::from_le_bytes(bytes.copied().unwrap_or_default());
-    f32::from_bits(u32::from(bits) << 16)
+fn wide(scale: [u8; SCALE]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(scale)) << 16)
 }
 
 #[expect(clippy::inline_always, reason = "melts into vector code")]
@@ -290,7 +288,8 @@ mod tests {
             for len in [0, 1, 15, 16, 17, 40] {
                 let end = (from + len).min(rows.width());
                 if let Some(at) = rows.run_at(from) {
-                    let run = decode_run(&row, from, at);
+                    let levels = row[from..].first_chunk().unwrap();
+                    let run = decode_run(levels, *row[at..].first_chunk().unwrap());
                     assert_eq!(bits(&run), bits(&all[from..from + RUN]), "{from}");
                 }
                 let mut some = vec![0.0; end - from];

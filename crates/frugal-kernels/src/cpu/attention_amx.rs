@@ -23,15 +23,15 @@ use super::attention_tiles::{
     IN_ORDER, Operands, PaddedRows, Reach, Source, TILE, Tile, Unit, carve, copy_part,
 };
 use super::avx512::attention::{
-    Gathered, KeyRows, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, values_to_panels,
-    weigh,
+    Gathered, KeyRows, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, open_columns,
+    values_to_panels, weigh,
 };
 use super::avx512::pack::Packable;
 use super::backend::Cpu;
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::Precision;
 use super::gemm::operands::{pair_panel, wide};
-use super::gemm::tile::{LANES, Place, Rect, TILE_WORDS};
+use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 use super::vector::{Level, WIDTH, kernel};
 use super::vector_x86::Avx512;
 
@@ -358,6 +358,11 @@ impl Stored<'_> {
                 let rows = [self.rows(first, own), self.rows(second, shared)];
                 pack(Rows::Narrow(KeyRows(rows)));
             }
+            (Source::EightBits(_), Source::EightBits(_)) if self.open([own, shared], copy) => {
+                let (width, padded) = Self::opened([own, shared]);
+                let rows = |width| self.copied(narrow(copy), (width, padded));
+                pack(Rows::Narrow(KeyRows([rows(width), rows(0)])));
+            }
             _ => {
                 let width = self.operands.dims.q_width;
                 let padded = width.next_multiple_of(WIDTH);
@@ -379,9 +384,13 @@ impl Stored<'_> {
     /// Shows `pack` the values. Those of 8 bits pass through `copy`.
     pub(super) fn values<R>(&self, copy: &mut [f32], pack: impl FnOnce(TileValues<'_>) -> R) -> R {
         let part = self.operands.dims.value;
+        let none = KeyPart { width: 0, ..part };
         pack(match self.operands.part(part).source {
             Source::F32(values) => Rows::Single(self.rows(values, part)),
             Source::Bf16(values) => Rows::Narrow(self.rows(values, part)),
+            Source::EightBits(_) if self.open([part, none], copy) => {
+                Rows::Narrow(self.copied(narrow(copy), Self::opened([part, none])))
+            }
             Source::EightBits(_) => {
                 let padded = self.operands.value_padded();
                 let to = PaddedRows {
@@ -396,7 +405,38 @@ impl Stored<'_> {
         })
     }
 
-    fn copied<'a>(&self, copy: &'a [f32], (width, padded): (usize, usize)) -> Gathered<'a, f32> {
+    /// Columns of parts opened to bf16 side by side, and what their rows are padded to: each part is
+    /// written in runs of 32, the next over the end of it.
+    fn opened(parts: [KeyPart; 2]) -> (usize, usize) {
+        let [own, shared] = parts.map(|part| part.width);
+        let padded = own.next_multiple_of(DEPTH) + shared.next_multiple_of(DEPTH);
+        (own + shared, padded)
+    }
+
+    /// Opens parts of 8 bits to rows of bf16 side by side, if whole vectors are of one group.
+    fn open(&self, parts: [KeyPart; 2], copy: &mut [f32]) -> bool {
+        let (_, padded) = Self::opened(parts);
+        let mut offset = 0;
+        for part in parts.into_iter().filter(|part| part.width > 0) {
+            let Source::EightBits(stored) = self.operands.part(part).source else {
+                return false;
+            };
+            if !part.width.is_multiple_of(LANES) {
+                return false;
+            }
+            let (from, start) = ((stored, self.tile.rows()), part.start(0, self.head));
+            let to = (narrow_mut(copy), padded, offset);
+            let columns = start..start + part.width;
+            // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+            if unsafe { open_columns(self.machine.lanes, from, &columns, to) }.is_none() {
+                return false;
+            }
+            offset += part.width;
+        }
+        true
+    }
+
+    fn copied<'a, T>(&self, copy: &'a [T], (width, padded): (usize, usize)) -> Gathered<'a, T> {
         Gathered {
             values: copy,
             rows: &IN_ORDER[..self.tile.len],
@@ -415,6 +455,18 @@ impl Stored<'_> {
             width: part.width,
         }
     }
+}
+
+/// The memory of some f32 as bf16.
+fn narrow(memory: &[f32]) -> &[bf16] {
+    // SAFETY: every pattern of two bytes is a bf16, and f32 are aligned more strictly.
+    unsafe { memory.align_to().1 }
+}
+
+/// As above.
+fn narrow_mut(memory: &mut [f32]) -> &mut [bf16] {
+    // SAFETY: as above, and every pattern of four bytes is an f32.
+    unsafe { memory.align_to_mut().1 }
 }
 
 /// Packs keys for scores: see [`keys_to_panels`].

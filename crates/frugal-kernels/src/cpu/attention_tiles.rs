@@ -63,7 +63,11 @@ impl<'a> Source<'a> {
             Self::EightBits(stored) => {
                 let row = stored.row(row);
                 if let Some(scale_at) = scale_at {
-                    return l.load(&decode_run(row, columns.start, *scale_at));
+                    let levels = row[columns.start..].first_chunk();
+                    let scale = row[*scale_at..].first_chunk();
+                    if let (Some(levels), Some(scale)) = (levels, scale) {
+                        return l.load(&decode_run(levels, *scale));
+                    }
                 }
                 let mut wide = [0.0; WIDTH];
                 let to = &mut wide[..columns.len()];

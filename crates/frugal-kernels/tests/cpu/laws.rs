@@ -40,7 +40,7 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
             v: second,
             n_kv_heads: 2,
         },
-        1 | 2 => Keys::Expanded {
+        1..=3 => Keys::Expanded {
             kv: first,
             k_rope: second,
             nope: NOPE[form - 1],
@@ -52,11 +52,18 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
     }
 }
 
-/// Columns of a key of its own before those it shares: part of a vector, and a whole one.
-const NOPE: [usize; 2] = [20, 16];
+/// Columns of a key of its own before those it shares: part of a vector, and a
+/// whole one, before part of one and before a whole one.
+const NOPE: [usize; 3] = [20, 16, 16];
 
 /// Widths of a query head and of the two key tensors.
-const WIDTHS: [[usize; 3]; 4] = [[24, 48, 40], [28, 4 * 36, 8], [24, 4 * 32, 8], [44, 44, 1]];
+const WIDTHS: [[usize; 3]; 5] = [
+    [24, 48, 40],
+    [28, 4 * 36, 8],
+    [24, 4 * 32, 8],
+    [32, 4 * 32, 16],
+    [44, 44, 1],
+];
 
 /// Attention of packed sequences, of pages filled row by row and read by one query at a time, and
 /// of a prefill in two halves: the same bits.
