@@ -78,8 +78,11 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     } else {
         None
     };
-    let sampling = sampling(arguments, &opened, checker.is_some());
-    let drafting = drafting(arguments.draft);
+    let drawing = (
+        sampling(arguments, &opened, checker.is_some()),
+        drafting(arguments.draft),
+        arguments.cache_bits.into(),
+    );
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -90,13 +93,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         prompting,
         checker,
         stops: stops.clone(),
-        speaker: Speaker::new(
-            &device,
-            &model,
-            (sampling, drafting, arguments.cache_bits.into()),
-            stops,
-            arguments.seed,
-        )?,
+        speaker: Speaker::new(&device, &model, drawing, stops, arguments.seed)?,
         stopped,
         forecast,
         max_tokens: arguments.max_tokens,

@@ -364,9 +364,10 @@ pub(crate) fn open_columns(
     for column in columns.clone().step_by(DEPTH) {
         let low_at = stored.rows.run_at(column)?;
         let high = column + LANES;
-        let high_at = match high < columns.end {
-            true => Some(stored.rows.run_at(high)?),
-            false => None,
+        let high_at = if high < columns.end {
+            Some(stored.rows.run_at(high)?)
+        } else {
+            None
         };
         let first = offset + column - columns.start;
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(padded)) {
