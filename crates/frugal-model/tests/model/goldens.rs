@@ -157,7 +157,7 @@ fn likeliest(logits: &[f32], vocabulary: usize) -> Vec<Option<usize>> {
 /// mean square where that is 1.5 times a number's. Sums over columns and keys average that out, the
 /// softmax and layers add to it: a hundredth of the largest logit is allowed. Recorded: 0.53 % at
 /// most (qwen2), 0.05 to 0.2 % elsewhere, where no expert changes; where one is chosen that was a near
-/// second, which befalls one token of 240 here, a token's logits are those of another way through the
+/// second, which befalls one token of 288 here, a token's logits are those of another way through the
 /// model, and off by 17 %. One token of ten may be such. The likeliest token stays for 430 of 432.
 #[test]
 fn a_cache_of_8_bits_changes_logits_by_less_than_a_hundredth() {
