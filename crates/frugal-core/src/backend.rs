@@ -13,8 +13,10 @@
 //! the meter. To remove one: it has one caller and a composition that is no slower.
 
 mod feed_forward;
+mod key_store;
 
 pub use self::feed_forward::{FeedForward, FeedForwardSaved};
+pub use self::key_store::{KeyBits, KeyStore};
 
 use alloc::vec::Vec;
 use core::fmt::Debug;
@@ -359,11 +361,10 @@ pub trait Backend {
     fn get_indices(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
     /// A tensor of zeros.
     fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
-    /// Zeros that keys and values will be written to: in fewer bits than others where attention reads
-    /// no more, so that its results are the same.
-    fn key_store(&self, shape: Shape) -> Result<Self::Tensor> {
-        self.zeros(shape)
-    }
+    /// Zeros that keys and values will be written to. A row that is written is rounded as the store
+    /// says; moving rows of a store, by [`Self::copy_rows`] or by [`Self::gather`] and
+    /// [`Self::append`], changes nothing.
+    fn key_store(&self, store: &KeyStore) -> Result<Self::Tensor>;
     /// The shape of a tensor.
     fn shape(&self, x: &Self::Tensor) -> Shape;
     /// The same numbers in another stored format (f32 or bf16).

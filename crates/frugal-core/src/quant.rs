@@ -4,7 +4,7 @@
 //! Each format is a unit struct with its layout, decode and encode ([`Block`]): those of 32 numbers
 //! in `simple`, those of 256 in `affine` (factor and minimum) and `signed` (factor alone). How
 //! levels are laid into bytes is `planes`; how factors are found is `fit`. The published FP8 format,
-//! whose factors lie apart, is [`fp8`]. What a whole tensor is stored in is a [`Format`].
+//! whose factors lie apart, is [`fp8`]; rows of a cache of keys are [`rows`]. What a whole tensor is stored in is a [`Format`].
 //!
 //! Nothing here multiplies matrices; a back-end does, from blocks as they are.
 
@@ -13,6 +13,7 @@ mod fit;
 pub mod fp8;
 pub mod integer;
 mod planes;
+pub mod rows;
 mod signed;
 mod simple;
 

@@ -3,7 +3,7 @@
 //! Everything is f32 on the host with sums in f64; the policy knows no other precision, so
 //! [`Product::Exact`](crate::backend::Product::Exact) changes nothing. It is the oracle of the
 //! conformance suite and runs where nothing else does; it is not meant to be fast. A tensor cast to
-//! bf16 holds bf16 values and rounds whatever is written to it. The training half is in
+//! bf16 holds bf16 values and rounds whatever is written to it; so does a key store of 8 bits. The training half is in
 //! `reference/train.rs`.
 
 mod train;
@@ -14,8 +14,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::backend::{
-    Attention, Backend, Divergence, Head, HeadProduct, Keys, Linear, LogProbs, Picked, RopeColumns,
-    Route, Router, Sampling,
+    Attention, Backend, Divergence, Head, HeadProduct, KeyStore, Keys, Linear, LogProbs, Picked,
+    RopeColumns, Route, Router, Sampling,
 };
 use crate::dtype::{DType, Data, decode, round_bf16};
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ use crate::ops::{
     attention, dispatch_combine, divergence, elementwise, gather, grouped_linear, linear, log_prob,
     math, per_head_linear, pick, rms_norm, rope, route, split_join,
 };
+use crate::quant::rows::EightBitRows;
 use crate::shape::Shape;
 
 /// The reference back-end. It holds nothing.
@@ -44,6 +45,8 @@ enum Values {
     F32(Arc<Vec<f32>>),
     /// f32 values that bf16 holds.
     Bf16(Arc<Vec<f32>>),
+    /// f32 values that rows of 8 bits hold.
+    EightBits(Arc<Vec<f32>>, EightBitRows),
     Indices(Arc<Vec<u32>>),
 }
 
@@ -76,11 +79,11 @@ impl HostTensor {
         self.shape
     }
 
-    /// The stored format.
+    /// The stored format; of rows of 8 bits what they are read in.
     #[must_use]
     pub const fn dtype(&self) -> DType {
         match self.values {
-            Values::F32(_) => DType::F32,
+            Values::F32(_) | Values::EightBits(..) => DType::F32,
             Values::Bf16(_) => DType::Bf16,
             Values::Indices(_) => DType::U32,
         }
@@ -89,7 +92,7 @@ impl HostTensor {
     /// The numbers, row-major.
     pub fn numbers(&self) -> Result<&[f32]> {
         match &self.values {
-            Values::F32(values) | Values::Bf16(values) => Ok(values),
+            Values::F32(values) | Values::Bf16(values) | Values::EightBits(values, _) => Ok(values),
             Values::Indices(_) => Err(unsupported("reading numbers", "the tensor holds indices")),
         }
     }
@@ -98,7 +101,7 @@ impl HostTensor {
     pub fn indices(&self) -> Result<&[u32]> {
         match &self.values {
             Values::Indices(indices) => Ok(indices),
-            Values::F32(_) | Values::Bf16(_) => {
+            Values::F32(_) | Values::Bf16(_) | Values::EightBits(..) => {
                 Err(unsupported("reading indices", "the tensor holds numbers"))
             }
         }
@@ -107,17 +110,29 @@ impl HostTensor {
     /// The numbers, to be changed; [`HostTensor::settle`] has to follow.
     fn numbers_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.values {
-            Values::F32(values) | Values::Bf16(values) => Ok(Arc::<Vec<f32>>::make_mut(values)),
+            Values::F32(values) | Values::Bf16(values) | Values::EightBits(values, _) => {
+                Ok(Arc::<Vec<f32>>::make_mut(values))
+            }
             Values::Indices(_) => Err(unsupported("writing numbers", "the tensor holds indices")),
         }
     }
 
     /// Rounds changed numbers to the stored format.
     fn settle(&mut self) {
-        if let Values::Bf16(values) = &mut self.values {
-            for value in Arc::<Vec<f32>>::make_mut(values) {
-                *value = round_bf16(*value);
+        match &mut self.values {
+            Values::Bf16(values) => {
+                for value in Arc::<Vec<f32>>::make_mut(values) {
+                    *value = round_bf16(*value);
+                }
             }
+            Values::EightBits(values, rows) => {
+                let mut bytes = vec![0; rows.row_bytes()];
+                let values = Arc::<Vec<f32>>::make_mut(values);
+                for row in values.chunks_exact_mut(rows.width().max(1)) {
+                    rows.round(row, &mut bytes);
+                }
+            }
+            Values::F32(_) | Values::Indices(_) => {}
         }
     }
 
@@ -194,6 +209,17 @@ impl Backend for Reference {
 
     fn zeros(&self, shape: Shape) -> Result<HostTensor> {
         Ok(HostTensor::new(shape, vec![0.0; shape.checked_elements()?]))
+    }
+
+    fn key_store(&self, store: &KeyStore) -> Result<HostTensor> {
+        let zeros = self.zeros(store.shape())?;
+        Ok(match (store.eight_bits(), zeros.values) {
+            (Some(rows), Values::F32(values)) => HostTensor {
+                shape: zeros.shape,
+                values: Values::EightBits(values, rows),
+            },
+            (_, values) => HostTensor { values, ..zeros },
+        })
     }
 
     fn shape(&self, x: &HostTensor) -> Shape {

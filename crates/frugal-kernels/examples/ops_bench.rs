@@ -15,8 +15,8 @@
 use std::time::Instant;
 
 use frugal_core::backend::{
-    AdamW, Attention, Backend, Balance, Context, GroupScore, Head, Keys, Linear, Muon, Pages,
-    Product, RopeColumns, RopePairs, Router, Sampling, Scoring, TrainBackend,
+    AdamW, Attention, Backend, Balance, Context, GroupScore, Head, KeyBits, KeyStore, Keys, Linear,
+    Muon, Pages, Product, RopeColumns, RopePairs, Router, Sampling, Scoring, TrainBackend,
 };
 use frugal_core::dtype::{DType, Data};
 use frugal_core::quant::BlockFormat;
@@ -109,6 +109,7 @@ fn main() {
     rowwise(&bench);
     attention(&bench);
     decode(&bench);
+    decode_long(&bench);
     decode_tiny(&bench);
     experts(&bench);
     heads(&bench);
@@ -329,6 +330,55 @@ fn decode(b: &Bench) {
     b.line("decode latent", pairs, pairs / 4 * 64, || {
         cpu.attention(&q, keys, &attention).unwrap();
     });
+}
+
+/// Long conversations with a model of Qwen2-1.5B's heads, keys and values in bf16 and in 8 bits.
+fn decode_long(b: &Bench) {
+    let cpu = &b.cpu;
+    for (n, length) in [(1_u32, 8192_u32), (8, 2048)] {
+        let each = length.div_ceil(16);
+        let tables = (0..n)
+            .map(|i| (i * each..(i + 1) * each).collect())
+            .collect();
+        let rows = Rows::new(&vec![1; n as usize], &vec![length - 1; n as usize]).unwrap();
+        let pages = Pages {
+            page_rows: 16,
+            tables,
+            lengths: vec![length; n as usize],
+        };
+        let attention = Attention {
+            n_heads: 12,
+            scale: 0.09,
+            rows: &rows,
+            context: Context::Paged(&pages),
+        };
+        let n_rows = (n * each * 16) as usize;
+        let q = b.tensor(n as usize, 12 * 128);
+        let slots: Vec<u32> = (0..n_rows as u32).collect();
+        let store = |bits| {
+            let parts = [2 * 128, 0];
+            let rows = n_rows;
+            let mut store = cpu.key_store(&KeyStore { rows, parts, bits }).unwrap();
+            cpu.append(&mut store, &b.tensor(n_rows, 2 * 128), &slots)
+                .unwrap();
+            store
+        };
+        for (name, bits, bytes) in [
+            ("full", KeyBits::AsProducts, 512),
+            ("8 bits", KeyBits::Eight, 272),
+        ] {
+            let (k, v) = (store(bits), store(bits));
+            let keys = Keys::Grouped {
+                k: &k,
+                v: &v,
+                n_kv_heads: 2,
+            };
+            let name = format!("decode long {n} x {length} {name}");
+            b.line(&name, 12 * n_rows, n_rows * 2 * bytes / 4, || {
+                cpu.attention(&q, keys, &attention).unwrap();
+            });
+        }
+    }
 }
 
 /// Short answers of a tiny model: sequences that fit the second cache, and many.

@@ -11,8 +11,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use frugal_core::backend::Backend;
-use frugal_core::shape::Shape;
+use frugal_core::backend::{Backend, KeyBits, KeyStore};
+use frugal_core::meter::Meter;
 
 use crate::config::{AttentionConfig, ModelConfig};
 use crate::error::{Error, Result};
@@ -56,15 +56,6 @@ impl CacheKind {
         }
     }
 
-    /// Numbers that it keeps of each token, over all layers of a model.
-    ///
-    /// # Errors
-    /// If the kind does not fit the model's attention.
-    pub fn numbers_per_token(self, config: &ModelConfig) -> Result<usize> {
-        let (first, second) = self.widths(config)?;
-        Ok(config.num_hidden_layers * (first + second.unwrap_or(0)))
-    }
-
     /// The kind over which attention computes what it computes in training, in the same order.
     pub const fn as_trained(config: &ModelConfig) -> Self {
         match config.attention {
@@ -73,20 +64,20 @@ impl CacheKind {
         }
     }
 
-    /// Columns of a layer's stores.
-    fn widths(self, config: &ModelConfig) -> Result<(usize, Option<usize>)> {
+    /// Columns of a layer's stores, those of parts whose numbers differ in size apart.
+    fn parts(self, config: &ModelConfig) -> Result<Parts> {
         let heads = config.num_attention_heads;
         match (self, &config.attention) {
             (Self::Latent | Self::Absorbed, AttentionConfig::Mla(mla)) => {
-                Ok((mla.kv_lora_rank + mla.qk_rope_head_dim, None))
+                Ok(([mla.kv_lora_rank, mla.qk_rope_head_dim], None))
             }
             (Self::Expanded, AttentionConfig::Mla(mla)) => Ok((
-                heads * (mla.qk_nope_head_dim + mla.v_head_dim),
-                Some(mla.qk_rope_head_dim),
+                [heads * (mla.qk_nope_head_dim + mla.v_head_dim), 0],
+                Some([mla.qk_rope_head_dim, 0]),
             )),
             (Self::Grouped, AttentionConfig::Gqa(gqa)) => {
                 let width = gqa.num_key_value_heads * gqa.head_dim;
-                Ok((width, Some(width)))
+                Ok(([width, 0], Some([width, 0])))
             }
             (got, AttentionConfig::Mla(_)) => Err(Error::CacheKind {
                 expected: "latent, absorbed or expanded",
@@ -100,15 +91,43 @@ impl CacheKind {
     }
 }
 
+/// Columns of the first store of a layer and of the second.
+type Parts = ([usize; 2], Option<[usize; 2]>);
+
 /// How a cache is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheSettings {
     /// What it keeps.
     pub kind: CacheKind,
+    /// How precisely. What is computed from rows that are not read back from the cache (MLA's of a
+    /// sequence that begins) is not rounded.
+    pub bits: KeyBits,
     /// Rows of a page.
     pub page_rows: usize,
     /// The most pages it may grow to.
     pub max_pages: usize,
+}
+
+impl CacheSettings {
+    const fn store(&self, rows: usize, parts: [usize; 2]) -> KeyStore {
+        let bits = self.bits;
+        KeyStore { rows, parts, bits }
+    }
+}
+
+impl CacheSettings {
+    /// Bytes of a page over all layers of a model, on a back-end that keeps keys as this meter does.
+    ///
+    /// # Errors
+    /// If the kind does not fit the model's attention.
+    pub fn page_bytes(&self, meter: &Meter, config: &ModelConfig) -> Result<u64> {
+        let (first, second) = self.kind.parts(config)?;
+        let before = meter.live_bytes();
+        let store = |parts| meter.key_store(&self.store(self.page_rows, parts));
+        let _held = (store(first)?, second.map(store).transpose()?);
+        let of_a_layer = meter.live_bytes() - before;
+        Ok(of_a_layer * config.num_hidden_layers as u64)
+    }
 }
 
 /// A sequence in a cache. Valid until freed; the number is then used again.
@@ -131,7 +150,7 @@ struct Store<T> {
 #[derive(Debug, Clone)]
 pub struct Cache<T> {
     settings: CacheSettings,
-    widths: (usize, Option<usize>),
+    parts: Parts,
     layers: Vec<Store<T>>,
     pool: PagePool,
     sequences: Vec<Option<Sequence>>,
@@ -157,7 +176,7 @@ impl<T: Clone> Cache<T> {
         settings: CacheSettings,
         n_layers: usize,
     ) -> Result<Self> {
-        let widths = settings.kind.widths(config)?;
+        let parts = settings.kind.parts(config)?;
         let rows = settings.page_rows.checked_mul(settings.max_pages);
         if settings.page_rows == 0 || rows.is_none_or(|rows| u32::try_from(rows).is_err()) {
             return Err(Error::Cache {
@@ -170,15 +189,15 @@ impl<T: Clone> Cache<T> {
         }
         let mut layers = Vec::with_capacity(n_layers);
         for _ in 0..n_layers {
-            let empty = |width| b.key_store(Shape::matrix(0, width));
+            let empty = |parts| b.key_store(&settings.store(0, parts));
             layers.push(Store {
-                first: empty(widths.0)?,
-                second: widths.1.map(empty).transpose()?,
+                first: empty(parts.0)?,
+                second: parts.1.map(empty).transpose()?,
             });
         }
         Ok(Self {
             settings,
-            widths,
+            parts,
             layers,
             pool: PagePool::new(),
             sequences: Vec::new(),
@@ -408,15 +427,16 @@ impl<T: Clone> Cache<T> {
         let kept: Vec<u32> =
             (0..u32::try_from(old * self.settings.page_rows).unwrap_or(0)).collect();
         let n_rows = new * self.settings.page_rows;
-        let larger = |store: &T, width: usize| -> Result<T> {
-            let mut grown = b.key_store(Shape::matrix(n_rows, width))?;
+        let settings = self.settings;
+        let larger = |store: &T, parts: [usize; 2]| -> Result<T> {
+            let mut grown = b.key_store(&settings.store(n_rows, parts))?;
             b.append(&mut grown, &b.gather(store, &kept)?, &kept)?;
             Ok(grown)
         };
         for store in &mut self.layers {
-            store.first = larger(&store.first, self.widths.0)?;
-            if let (Some(second), Some(width)) = (&mut store.second, self.widths.1) {
-                *second = larger(second, width)?;
+            store.first = larger(&store.first, self.parts.0)?;
+            if let (Some(second), Some(parts)) = (&mut store.second, self.parts.1) {
+                *second = larger(second, parts)?;
             }
         }
         self.pool.grow(new);

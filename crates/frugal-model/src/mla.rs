@@ -223,7 +223,7 @@ mod tests {
     use alloc::vec::Vec;
     use alloc::{format, vec};
 
-    use frugal_core::backend::Backend;
+    use frugal_core::backend::{Backend, KeyBits};
     use frugal_core::dtype::Data;
     use frugal_core::reference::Reference;
     use frugal_core::shape::{Rows, Shape};
@@ -298,6 +298,7 @@ mod tests {
             .put(Shape::matrix(16, config.rope_width()), Data::F32(&table))
             .unwrap();
         let settings = |kind| CacheSettings {
+            bits: KeyBits::AsProducts,
             kind,
             page_rows: 2,
             max_pages: 8,

@@ -17,7 +17,7 @@
 
 use core::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Head, Sampling, TrainBackend};
+use frugal_core::backend::{Backend, Head, KeyBits, Sampling, TrainBackend};
 use frugal_core::dtype::Data;
 use frugal_core::shape::{Rows, Shape};
 use frugal_model::cache::{CacheKind, CacheSettings};
@@ -355,6 +355,7 @@ impl<B: TrainBackend> Check<'_, B> {
         let page_rows = 16;
         let settings = GeneratorSettings {
             cache: CacheSettings {
+                bits: KeyBits::AsProducts,
                 kind,
                 page_rows,
                 max_pages: requests.len() * greedy.width.div_ceil(page_rows),

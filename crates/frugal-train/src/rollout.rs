@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Sampling, TrainBackend};
+use frugal_core::backend::{Backend, KeyBits, Sampling, TrainBackend};
 use frugal_core::meter::Meter;
 use frugal_core::shape::Rows;
 use frugal_model::cache::{CacheKind, CacheSettings};
@@ -88,6 +88,7 @@ impl<'b, B: TrainBackend> Roller<'b, B> {
     ) -> Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
+                bits: KeyBits::AsProducts,
                 kind: match cached {
                     Cached::AsTrained => CacheKind::as_trained(config),
                     Cached::Latent => CacheKind::smallest(config),

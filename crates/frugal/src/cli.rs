@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use frugal_core::backend::KeyBits;
 
 mod bench;
 
@@ -246,6 +247,28 @@ pub(crate) struct Chat {
     /// Precision of products
     #[arg(long, value_enum, default_value_t = Products::Bf16)]
     pub(crate) products: Products,
+    /// Bits of each number in the cache of keys and values
+    #[arg(long, value_enum, default_value_t = CacheBits::Full)]
+    pub(crate) cache_bits: CacheBits,
+}
+
+/// In how many bits keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CacheBits {
+    /// As many as attention reads: 16, or 32 where it computes in f32
+    Full,
+    /// 8, and a scale for every 32 numbers: about half the memory, and answers that may differ
+    #[value(name = "8")]
+    Eight,
+}
+
+impl From<CacheBits> for KeyBits {
+    fn from(bits: CacheBits) -> Self {
+        match bits {
+            CacheBits::Full => Self::AsProducts,
+            CacheBits::Eight => Self::Eight,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -6,7 +6,7 @@ pub(crate) mod least;
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use frugal_core::backend::{Backend, Linear, Product};
+use frugal_core::backend::{Backend, KeyBits, Linear, Product};
 use frugal_core::dtype::{DType, Data};
 use frugal_core::meter::Price;
 use frugal_core::quant::Format;
@@ -90,14 +90,14 @@ impl<'a> Machine<'a> {
     }
 
     /// The forecast for a model whose parameters are stored in `formats`, in a conversation of
-    /// `context` tokens.
+    /// `context` tokens, whose keys and values are kept in `bits`.
     pub(crate) fn forecast(
         &mut self,
         config: &ModelConfig,
         formats: &Params<(Spec, Format)>,
-        context: usize,
+        (context, bits): (usize, KeyBits),
     ) -> anyhow::Result<Forecast> {
-        let keys = self.device.key_dtype();
+        let keys = (bits, self.device.key_dtype());
         let mut shadow = Shadow::new(config, formats, (1, context), keys)?;
         let before = shadow.meter.live_bytes();
         let held = (context / 2).max(1);

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_core::rng::key;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::error::Error as ModelError;
@@ -74,15 +74,16 @@ impl<'a> Speaker<'a> {
     pub(crate) fn new(
         device: &'a Device,
         model: &'a OnDevice,
-        drawing: (Sampling, Drafting),
+        drawing: (Sampling, Drafting, KeyBits),
         stops: Vec<u32>,
         seed: u64,
     ) -> anyhow::Result<Self> {
         let positions = device.shape(&model.rope).rows();
-        let (sampling, drafting) = drawing;
+        let (sampling, drafting, bits) = drawing;
         let settings = StreamSettings {
             cache: CacheSettings {
                 kind: CacheKind::smallest(&model.config),
+                bits,
                 page_rows: PAGE_ROWS,
                 max_pages: positions.div_ceil(PAGE_ROWS),
             },

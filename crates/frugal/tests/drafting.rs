@@ -10,7 +10,7 @@ mod device;
 
 use std::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_kernels::cpu::backend::Cpu;
 use frugal_kernels::cpu::gemm::Precision;
 use frugal_model::cache::{CacheKind, CacheSettings};
@@ -33,6 +33,7 @@ fn samples(
 ) -> (Vec<Sample>, Drafted) {
     let settings = GeneratorSettings {
         cache: CacheSettings {
+            bits: KeyBits::AsProducts,
             kind,
             page_rows: 16,
             max_pages: 200,
@@ -96,6 +97,7 @@ fn a_prompt_that_is_said_again_is_answered_alike() {
         let model = in_blocks(&b, "qwen3");
         let settings = StreamSettings {
             cache: CacheSettings {
+                bits: KeyBits::AsProducts,
                 kind: CacheKind::Grouped,
                 page_rows: 16,
                 max_pages: 8,

@@ -11,7 +11,7 @@ mod device;
 
 use std::sync::Arc;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_kernels::cpu::backend::Cpu;
 use frugal_kernels::cpu::gemm::Precision;
 use frugal_model::cache::{CacheKind, CacheSettings};
@@ -25,13 +25,14 @@ use device::{ALL, POSITIONS, cpu, in_blocks, model};
 fn engine(
     b: Cpu,
     model: Model<<Cpu as Backend>::Tensor>,
-    (max_pages, prefill_rows): (usize, usize),
+    (max_pages, prefill_rows, bits): (usize, usize, KeyBits),
 ) -> Engine {
     let memory = Memory {
         cache: CacheSettings {
             kind: CacheKind::for_company(&model.config),
             page_rows: 4,
             max_pages,
+            bits,
         },
         page_bytes: 1,
         weight_bytes: 1,
@@ -93,8 +94,18 @@ fn tokens(mut asked: Asked) -> Vec<Vec<Drawn>> {
 
 /// All at once, in little room, against one after another with an empty cache each.
 fn check(load: &dyn Fn() -> Option<(Cpu, Model<<Cpu as Backend>::Tensor>)>, what: &str) {
-    let start = |room| load().map(|(b, model)| engine(b, model, room));
-    let Some(together) = start((24, 5)) else {
+    for bits in [KeyBits::AsProducts, KeyBits::Eight] {
+        check_with(load, bits, what);
+    }
+}
+
+fn check_with(
+    load: &dyn Fn() -> Option<(Cpu, Model<<Cpu as Backend>::Tensor>)>,
+    bits: KeyBits,
+    what: &str,
+) {
+    let start = |prefill| load().map(|(b, model)| engine(b, model, (24, prefill, bits)));
+    let Some(together) = start(5) else {
         return;
     };
     let handle: Handle = together.handle().unwrap();
@@ -104,9 +115,9 @@ fn check(load: &dyn Fn() -> Option<(Cpu, Model<<Cpu as Backend>::Tensor>)>, what
         .collect();
     let together: Vec<_> = asked.into_iter().map(tokens).collect();
     for (index, (job, together)) in jobs().into_iter().zip(together).enumerate() {
-        let alone = start((24, POSITIONS)).unwrap();
+        let alone = start(POSITIONS).unwrap();
         let alone = tokens(alone.handle().unwrap().ask(job).unwrap());
-        assert_eq!(together, alone, "{what}, job {index}");
+        assert_eq!(together, alone, "{what}, {bits:?}, job {index}");
     }
 }
 

@@ -4,6 +4,8 @@
 //! largest scale sum |q| |k| of the row (the 6 are the scale, the maximum's subtraction and their
 //! rounding). A probability is then off by e^(2 d) - 1, the sum over n keys, the exponentials and
 //! what the policy rounds of p: epsilon. The output is bounded by (epsilon + gamma(n)) sum p |v|.
+//! Where the policy rounds keys and values too (those of 8 bits do not fit bf16), its u comes to d
+//! times that largest sum, and to the values.
 //! Backward: with a_j = |dy| · |v_j| and m = sum p a, a slope ds_j is bounded by its magnitude
 //! scale p_j (a_j + m) times epsilon, once more the policy's rounding, and the f32 of the saved
 //! log-sum; its products with q and k collect over rows and heads.
@@ -13,7 +15,7 @@ use alloc::vec::Vec;
 
 use super::tolerance::{FLOOR, FUNCTION, U_F32, gamma, operand};
 use super::{Draw, Rounding, Suite, Twin, host};
-use crate::backend::{Attention, Backend, Context, Keys, Pages, TrainBackend};
+use crate::backend::{Attention, Backend, Context, KeyBits, KeyStore, Keys, Pages, TrainBackend};
 use crate::error::Result;
 use crate::ops::attention::{Operands, key_rows};
 use crate::ops::check::{self, AttentionDims, KeyPart, KeyShapes, KeyTensor};
@@ -77,6 +79,16 @@ impl Form {
         }
     }
 
+    /// The stores that a cache would keep such keys in.
+    pub(super) fn key_stores(self, sizes: &Sizes, (rows, bits): (usize, KeyBits)) -> [KeyStore; 2] {
+        let [_, first, second] = self.columns(sizes);
+        let first = match self {
+            Self::Grouped | Self::Expanded => [first, 0],
+            Self::Latent => [sizes.nope, sizes.rope],
+        };
+        [first, [second, 0]].map(|parts| KeyStore { rows, parts, bits })
+    }
+
     pub(super) fn keys<'a, T>(self, sizes: &Sizes, first: &'a T, second: &'a T) -> Keys<'a, T> {
         match self {
             Self::Grouped => Keys::Grouped {
@@ -93,6 +105,24 @@ impl Form {
                 latent: first,
                 rank: sizes.nope,
             },
+        }
+    }
+}
+
+/// What is rounded.
+#[derive(Clone, Copy)]
+struct Roundings {
+    /// Intermediate operands.
+    policy: Rounding,
+    /// Keys and values, where they are not numbers that bf16 holds. Of the forward alone.
+    keys: Rounding,
+}
+
+impl Roundings {
+    const fn of_short_keys(policy: Rounding) -> Self {
+        Self {
+            policy,
+            keys: Rounding::F32,
         }
     }
 }
@@ -123,7 +153,7 @@ fn bounds(
     dims: &AttentionDims,
     attention: &Attention<'_>,
     dy: &[f32],
-    rounding: Rounding,
+    rounding: Roundings,
 ) -> Bounds {
     let slots = dims.rows * dims.n_heads;
     let mut bounds = Bounds {
@@ -161,7 +191,7 @@ fn add_head(
     at: &Place<'_>,
     (operands, dims, attention): (&Operands<'_>, &AttentionDims, &Attention<'_>),
     dy: &[f32],
-    rounding: Rounding,
+    rounding: Roundings,
 ) {
     let n = at.keys.len();
     let scale = f64::from(attention.scale).abs();
@@ -182,8 +212,9 @@ fn add_head(
     let largest = scores.iter().map(|(_, size)| *size).fold(0.0, f64::max);
     let sum: f64 = scores.iter().map(|(z, _)| (z - max).exp()).sum();
     let p: Vec<f64> = scores.iter().map(|(z, _)| (z - max).exp() / sum).collect();
-    let error = gamma(dims.q_width + 6) * largest;
-    let epsilon = (2.0 * error).exp_m1() + gamma(2 * n + FUNCTION + 4) + operand(rounding);
+    let keys_error = operand(rounding.keys);
+    let error = (gamma(dims.q_width + 6) + keys_error) * largest;
+    let epsilon = (2.0 * error).exp_m1() + gamma(2 * n + FUNCTION + 4) + operand(rounding.policy);
     let log_sum = if n == 0 { 0.0 } else { (max + sum.ln()).abs() };
     if let Some(bound) = bounds.log_sum.get_mut(at.slot) {
         *bound += error + gamma(n + FUNCTION + 2) * (1.0 + log_sum);
@@ -195,10 +226,10 @@ fn add_head(
         .collect();
     let mean: f64 = p.iter().zip(&pull).map(|(p, a)| p * a).sum();
     let terms = gamma(dims.rows * dims.n_heads + n + dims.value_width + 16);
-    let slope_error = epsilon + operand(rounding) + terms + 2.0 * U_F32 * (log_sum + 1.0);
+    let slope_error = epsilon + operand(rounding.policy) + terms + 2.0 * U_F32 * (log_sum + 1.0);
     for ((key, p), pull) in at.keys.iter().zip(&p).zip(&pull) {
         let start = at.slot * dims.value_width;
-        let forward = (epsilon + gamma(n + 2)) * p;
+        let forward = (epsilon + gamma(n + 2) + keys_error) * (1.0 + keys_error) * p;
         add_absolute(&mut bounds.output, start, forward, value(*key));
         let slope = slope_error * scale * p * (pull + mean);
         let q_start = at.slot * dims.q_width;
@@ -240,7 +271,7 @@ fn dims_and_bounds(
     keys: Keys<'_, HostTensor>,
     attention: &Attention<'_>,
     dy: Option<&HostTensor>,
-    rounding: Rounding,
+    rounding: Roundings,
 ) -> Result<Bounds> {
     let [q, first, second] = hosts;
     let dims = check::attention(q.shape(), KeyShapes::of(keys, HostTensor::shape), attention)?;
@@ -269,7 +300,13 @@ fn packed<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw, form: Form) ->
     let own_keys = form.keys(&sizes, &first.own, &second.own);
     let expected = Reference.attention(&q.host, host_keys, &setting)?;
     let dy = s.short(draw, expected.shape())?;
-    let bounds = dims_and_bounds(hosts, host_keys, &setting, Some(&dy.host), s.rounding)?;
+    let bounds = dims_and_bounds(
+        hosts,
+        host_keys,
+        &setting,
+        Some(&dy.host),
+        Roundings::of_short_keys(s.rounding),
+    )?;
     let own = s.backend.attention(&q.own, own_keys, &setting)?;
     s.near("y", &own, &expected, &bounds.output)?;
     if form == Form::Latent {
@@ -311,7 +348,23 @@ pub(super) fn latent<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> 
     packed(s, draw, Form::Latent)
 }
 
-/// Pages in shuffled order, some sequences with fewer keys than query rows, stores in f32 and bf16.
+/// A key store with numbers of all bits in every row, on both sides.
+fn stored<B: TrainBackend>(
+    s: &Suite<'_, B>,
+    draw: &mut Draw,
+    store: &KeyStore,
+) -> Result<Twin<B::Tensor>> {
+    let rows = s.full(draw, store.shape())?;
+    let slots: Vec<u32> = (0..).take(store.rows).collect();
+    let mut host = Reference.key_store(store)?;
+    Reference.append(&mut host, &rows.host, &slots)?;
+    let mut own = s.backend.key_store(store)?;
+    s.backend.append(&mut own, &rows.own, &slots)?;
+    Ok(Twin { host, own })
+}
+
+/// Pages in shuffled order, some sequences with fewer keys than query rows, stores in f32, bf16
+/// and 8 bits.
 pub(super) fn paged<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> Result<()> {
     let n_rows = draw.rows(17);
     let rows = draw.sequences(n_rows)?;
@@ -323,12 +376,18 @@ pub(super) fn paged<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> R
     let sizes = Sizes::of(draw);
     for form in [Form::Grouped, Form::Expanded, Form::Latent] {
         let setting = sizes.setting(&rows, Context::Paged(&pages));
-        let counts = [n_rows, n_pages * page_rows];
-        let [q, first, second] = inputs(s, draw, counts, form.columns(&sizes))?;
+        let n_keys = n_pages * page_rows;
+        let [q, first, second] = inputs(s, draw, [n_rows, n_keys], form.columns(&sizes))?;
         let keys = form.keys(&sizes, &first.host, &second.host);
         let expected = Reference.attention(&q.host, keys, &setting)?;
         let hosts = [&q.host, &first.host, &second.host];
-        let bounds = dims_and_bounds(hosts, keys, &setting, None, s.rounding)?;
+        let bounds = dims_and_bounds(
+            hosts,
+            keys,
+            &setting,
+            None,
+            Roundings::of_short_keys(s.rounding),
+        )?;
         let own_keys = form.keys(&sizes, &first.own, &second.own);
         let own = s.backend.attention(&q.own, own_keys, &setting)?;
         s.near("y", &own, &expected, &bounds.output)?;
@@ -338,6 +397,20 @@ pub(super) fn paged<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> R
         let own_keys = form.keys(&sizes, &first, &second);
         let own = s.backend.attention(&q.own, own_keys, &setting)?;
         s.near("y from a bf16 store", &own, &expected, &bounds.output)?;
+        let [first, second] = form.key_stores(&sizes, (n_keys, KeyBits::Eight));
+        let first = stored(s, draw, &first)?;
+        let second = stored(s, draw, &second)?;
+        let keys = form.keys(&sizes, &first.host, &second.host);
+        let expected = Reference.attention(&q.host, keys, &setting)?;
+        let hosts = [&q.host, &first.host, &second.host];
+        let rounding = Roundings {
+            policy: s.rounding,
+            keys: s.rounding,
+        };
+        let bounds = dims_and_bounds(hosts, keys, &setting, None, rounding)?;
+        let own_keys = form.keys(&sizes, &first.own, &second.own);
+        let own = s.backend.attention(&q.own, own_keys, &setting)?;
+        s.near("y from 8 bits", &own, &expected, &bounds.output)?;
     }
     Ok(())
 }

@@ -8,11 +8,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::attention::{Form, Sizes, laid_out, scattered};
-use super::{Draw, Suite, Twin, host};
+use super::{Draw, Suite, host};
 use crate::backend::{
-    Context, GroupScore, Head, Linear, Product, RopeColumns, RopePairs, Router, Sampling, Scoring,
-    TrainBackend,
+    Context, GroupScore, Head, KeyBits, Linear, Product, RopeColumns, RopePairs, Router, Sampling,
+    Scoring, TrainBackend,
 };
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::ops::math;
 use crate::reference::HostTensor;
@@ -235,19 +236,28 @@ pub(super) fn pages<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> R
         let setting = sizes.setting(&decode, Context::Paged(&pages));
         let own = s.backend.attention(&q.own, keys, &setting)?;
         s.exact("attention", &own, &last_rows(&whole)?)?;
-        let stored = |x: &Twin<B::Tensor>| -> Result<B::Tensor> {
-            let shape = x.host.shape();
-            let slots: Vec<u32> = (0..shape.rows())
-                .filter_map(|i| i.try_into().ok())
-                .collect();
-            let mut store = s.backend.key_store(shape)?;
-            s.backend.append(&mut store, &x.own, &slots)?;
-            Ok(store)
+        let n_slots = n_pages * page_rows;
+        let slots: Vec<u32> = (0..).take(n_slots).collect();
+        let stores = |bits| -> Result<[B::Tensor; 2]> {
+            let [a, b] = form.key_stores(&sizes, (n_slots, bits));
+            let mut stores = [s.backend.key_store(&a)?, s.backend.key_store(&b)?];
+            s.backend.append(&mut stores[0], &first.own, &slots)?;
+            s.backend.append(&mut stores[1], &second.own, &slots)?;
+            Ok(stores)
         };
-        let stores = [stored(&first)?, stored(&second)?];
-        let keys = form.keys(&sizes, &stores[0], &stores[1]);
+        let [a, b] = stores(KeyBits::AsProducts)?;
+        let keys = form.keys(&sizes, &a, &b);
         let own = s.backend.attention(&q.own, keys, &setting)?;
         s.exact("attention over key stores", &own, &last_rows(&whole)?)?;
+        // Of 8 bits: what the numbers that they are read back as give.
+        let [a, b] = stores(KeyBits::Eight)?;
+        let keys = form.keys(&sizes, &a, &b);
+        let own = s.backend.attention(&q.own, keys, &setting)?;
+        let plain = |x: &B::Tensor| s.backend.cast(x, DType::F32);
+        let (a, b) = (plain(&a)?, plain(&b)?);
+        let keys = form.keys(&sizes, &a, &b);
+        let expected = s.backend.attention(&q.own, keys, &setting)?;
+        s.same("attention over 8 bits", &own, &expected)?;
     }
     Ok(())
 }

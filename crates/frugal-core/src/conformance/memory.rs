@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Draw, Suite, host};
-use crate::backend::{Backend, TrainBackend};
+use crate::backend::{Backend, KeyBits, KeyStore, TrainBackend};
 use crate::dtype::{DType, Data};
 use crate::error::Result;
 use crate::reference::Reference;
@@ -78,6 +78,45 @@ pub(super) fn append<B: TrainBackend>(s: &mut Suite<'_, B>, draw: &mut Draw) -> 
         s.backend.copy_rows(&mut own, from, to)?;
         Reference.copy_rows(&mut expected, from, to)?;
         s.exact("copy_rows", &own, &expected)?;
+    }
+    let first = draw.below(cols + 1);
+    for bits in [KeyBits::AsProducts, KeyBits::Eight] {
+        let wanted = KeyStore {
+            rows: n_slots,
+            parts: [first, cols - first],
+            bits,
+        };
+        let mut own = s.backend.key_store(&wanted)?;
+        let mut expected = Reference.key_store(&wanted)?;
+        s.exact("key_store", &own, &expected)?;
+        let before = own.clone();
+        s.backend.append(&mut own, &x.own, slots)?;
+        s.exact("the other handle after an append", &before, &expected)?;
+        let all: Vec<u32> = (0..).take(n_slots).collect();
+        if bits == KeyBits::Eight {
+            Reference.append(&mut expected, &x.host, slots)?;
+            s.exact("append to 8 bits", &own, &expected)?;
+            let n = from.len().min(slots.len());
+            let to = from.get(..n).unwrap_or(&[]);
+            let from = slots.get(..n).unwrap_or(&[]);
+            s.backend.copy_rows(&mut own, from, to)?;
+            Reference.copy_rows(&mut expected, from, to)?;
+            s.exact("copy_rows of 8 bits", &own, &expected)?;
+            s.exact(
+                "gather of 8 bits",
+                &s.backend.gather(&own, &all)?,
+                &expected,
+            )?;
+        }
+        // A store that grows moves its rows, which is no reason to round them once more.
+        let mut larger = s.backend.key_store(&KeyStore {
+            rows: n_slots + 3,
+            ..wanted
+        })?;
+        s.backend
+            .append(&mut larger, &s.backend.gather(&own, &all)?, &all)?;
+        let kept = s.backend.gather(&larger, &all)?;
+        s.same("rows of a store that grew", &kept, &own)?;
     }
     Ok(())
 }

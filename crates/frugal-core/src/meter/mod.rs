@@ -19,8 +19,8 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 
 use crate::backend::{
-    Attention, Backend, Context, Divergence, Head, HeadProduct, Keys, Linear, LogProbs, Picked,
-    RopeColumns, Route, Router, Sampling,
+    Attention, Backend, Context, Divergence, Head, HeadProduct, KeyStore, Keys, Linear, LogProbs,
+    Picked, RopeColumns, Route, Router, Sampling,
 };
 use crate::dtype::{DType, Data};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Meter {
         Self::default()
     }
 
-    /// The same for a back-end that keeps keys and values so.
+    /// The same for a back-end that keeps keys and values so where they are kept as products read them.
     #[must_use]
     pub fn with_keys_in(self, keys: DType) -> Self {
         Self { keys, ..self }
@@ -137,17 +137,20 @@ impl Meter {
     /// # Errors
     /// If the shape is too large to address, or its rows do not fill whole blocks.
     pub fn hold(&self, shape: Shape, format: Format) -> Result<Ghost> {
-        let bytes = format.bytes(shape)?;
+        Ok(self.hold_bytes(shape, format.bytes(shape)?))
+    }
+
+    fn hold_bytes(&self, shape: Shape, bytes: u64) -> Ghost {
         let live = self.ledger.live.get() + bytes;
         self.ledger.live.set(live);
         self.count(|price| price.peak_bytes = price.peak_bytes.max(live));
-        Ok(Ghost {
+        Ghost {
             held: Rc::new(Held {
                 shape,
                 bytes,
                 ledger: Rc::clone(&self.ledger),
             }),
-        })
+        }
     }
 
     fn make(&self, shape: Shape, dtype: DType) -> Result<Ghost> {
@@ -245,8 +248,13 @@ impl Backend for Meter {
         self.make(shape, DType::F32)
     }
 
-    fn key_store(&self, shape: Shape) -> Result<Ghost> {
-        self.make(shape, self.keys)
+    fn key_store(&self, store: &KeyStore) -> Result<Ghost> {
+        let Some(rows) = store.eight_bits() else {
+            return self.make(store.shape(), self.keys);
+        };
+        store.shape().checked_elements()?;
+        let bytes = store.rows as u64 * rows.row_bytes() as u64;
+        Ok(self.hold_bytes(store.shape(), bytes))
     }
 
     fn shape(&self, x: &Ghost) -> Shape {

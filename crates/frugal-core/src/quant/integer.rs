@@ -55,7 +55,7 @@ pub fn round_group(values: &[f32; GROUP], levels: &mut [i8; GROUP]) -> f32 {
     clippy::cast_possible_truncation,
     reason = "the low byte is the number, in two's complement"
 )]
-fn nearest(x: f32) -> i8 {
+pub(super) fn nearest(x: f32) -> i8 {
     // Adding 1.5 * 2^23 leaves no bits below one, and the number in the lowest bits.
     ((x + 12_582_912.0).to_bits() as u8).cast_signed()
 }

@@ -23,15 +23,15 @@ use super::attention_tiles::{
     IN_ORDER, Operands, PaddedRows, Reach, Source, TILE, Tile, Unit, carve, copy_part,
 };
 use super::avx512::attention::{
-    Gathered, KeyRows, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, values_to_panels,
-    weigh,
+    Gathered, KeyRows, OfQueries, Running, Scores, WEIGHT_WORDS, keys_to_panels, open_columns,
+    values_to_panels, weigh,
 };
 use super::avx512::pack::Packable;
 use super::backend::Cpu;
 use super::detect::{CpuFeatures, Isa};
 use super::gemm::Precision;
 use super::gemm::operands::{pair_panel, wide};
-use super::gemm::tile::{LANES, Place, Rect, TILE_WORDS};
+use super::gemm::tile::{DEPTH, LANES, Place, Rect, TILE_WORDS};
 use super::vector::{Level, WIDTH, kernel};
 use super::vector_x86::Avx512;
 
@@ -133,11 +133,17 @@ struct Desk<'a> {
     weights: &'a mut [u32],
     /// Products of a block.
     products: &'a mut [f32],
-    /// Keys of a tile in padded rows, where they cannot be packed from where they are stored.
-    key_rows: &'a mut [f32],
+    /// Keys or values of a tile in padded rows, where they cannot be packed from where they are stored.
+    rows: &'a mut [f32],
     state: State<'a>,
     /// Whether the tile's values are all numbers that bf16 holds, once known.
     has_numbers: [Option<bool>; SLOTS],
+}
+
+/// Columns of a key or of a value, rounded up to whole vectors.
+pub(super) fn widest(operands: &Operands<'_>) -> usize {
+    let key = operands.dims.q_width.next_multiple_of(WIDTH);
+    key.max(operands.value_padded())
 }
 
 /// (words, numbers) that `n_units` of up to `n_queries` need.
@@ -153,7 +159,7 @@ fn sizes(operands: &Operands<'_>, n_queries: usize, n_units: usize) -> ([usize; 
     ];
     let numbers = [
         slots * LANES * TILE,
-        TILE * operands.dims.q_width.next_multiple_of(WIDTH),
+        TILE * widest(operands),
         room * operands.value_padded(),
         room,
         room,
@@ -175,14 +181,14 @@ impl<'a> Desk<'a> {
     ) -> Self {
         let lengths = sizes(operands, n_queries, n_units);
         let [queries, keys, values, weights] = carve(words, lengths.0);
-        let [products, key_rows, sums, largest, totals] = carve(numbers, lengths.1);
+        let [products, rows, sums, largest, totals] = carve(numbers, lengths.1);
         Self {
             queries,
             keys,
             values,
             weights,
             products,
-            key_rows,
+            rows,
             state: State::begin(sums, largest, totals),
             has_numbers: [None; SLOTS],
         }
@@ -331,8 +337,8 @@ macro_rules! either {
 pub(super) use either;
 
 impl Stored<'_> {
-    /// Shows `pack` the keys. Parts that differ in form, and parts that do not begin with a vector,
-    /// pass through `copy`.
+    /// Shows `pack` the keys. Parts that differ in form, that are of 8 bits or that do not begin with a
+    /// vector pass through `copy`.
     pub(super) fn keys(&self, copy: &mut [f32], pack: impl FnOnce(TileKeys<'_>)) {
         let [own, shared] = self.operands.dims.key;
         let source = |part| self.operands.part(part).source;
@@ -352,6 +358,11 @@ impl Stored<'_> {
                 let rows = [self.rows(first, own), self.rows(second, shared)];
                 pack(Rows::Narrow(KeyRows(rows)));
             }
+            (Source::EightBits(_), Source::EightBits(_)) if self.open([own, shared], copy) => {
+                let (width, padded) = Self::opened([own, shared]);
+                let rows = |width| self.copied(narrow(copy), (width, padded));
+                pack(Rows::Narrow(KeyRows([rows(width), rows(0)])));
+            }
             _ => {
                 let width = self.operands.dims.q_width;
                 let padded = width.next_multiple_of(WIDTH);
@@ -364,25 +375,75 @@ impl Stored<'_> {
                     let part = self.operands.part(part);
                     copy_part(self.machine.level(), part, self.head, self.tile, to);
                 }
-                let rows = |width| Gathered {
-                    values: &*copy,
-                    rows: &IN_ORDER[..self.tile.len],
-                    stride: padded,
-                    first: 0,
-                    width,
-                };
+                let rows = |width| self.copied(copy, (width, padded));
                 pack(Rows::Single(KeyRows([rows(width), rows(0)])));
             }
         }
     }
 
-    /// Shows `pack` the values.
-    pub(super) fn values<R>(&self, pack: impl FnOnce(TileValues<'_>) -> R) -> R {
+    /// Shows `pack` the values. Those of 8 bits pass through `copy`.
+    pub(super) fn values<R>(&self, copy: &mut [f32], pack: impl FnOnce(TileValues<'_>) -> R) -> R {
         let part = self.operands.dims.value;
+        let none = KeyPart { width: 0, ..part };
         pack(match self.operands.part(part).source {
             Source::F32(values) => Rows::Single(self.rows(values, part)),
             Source::Bf16(values) => Rows::Narrow(self.rows(values, part)),
+            Source::EightBits(_) if self.open([part, none], copy) => {
+                Rows::Narrow(self.copied(narrow(copy), Self::opened([part, none])))
+            }
+            Source::EightBits(_) => {
+                let padded = self.operands.value_padded();
+                let to = PaddedRows {
+                    values: &mut *copy,
+                    padded,
+                    offset: 0,
+                };
+                let from = self.operands.part(part);
+                copy_part(self.machine.level(), from, self.head, self.tile, to);
+                Rows::Single(self.copied(copy, (part.width, padded)))
+            }
         })
+    }
+
+    /// Columns of parts opened to bf16 side by side, and what their rows are padded to: each part is
+    /// written in runs of 32, the next over the end of it.
+    fn opened(parts: [KeyPart; 2]) -> (usize, usize) {
+        let [own, shared] = parts.map(|part| part.width);
+        let padded = own.next_multiple_of(DEPTH) + shared.next_multiple_of(DEPTH);
+        (own + shared, padded)
+    }
+
+    /// Opens parts of 8 bits to rows of bf16 side by side, if whole vectors are of one group.
+    fn open(&self, parts: [KeyPart; 2], copy: &mut [f32]) -> bool {
+        let (_, padded) = Self::opened(parts);
+        let mut offset = 0;
+        for part in parts.into_iter().filter(|part| part.width > 0) {
+            let Source::EightBits(stored) = self.operands.part(part).source else {
+                return false;
+            };
+            if !part.width.is_multiple_of(LANES) {
+                return false;
+            }
+            let (from, start) = ((stored, self.tile.rows()), part.start(0, self.head));
+            let to = (narrow_mut(copy), padded, offset);
+            let columns = start..start + part.width;
+            // SAFETY: a machine with tiles has the instructions (`Machine::of`, `Isa`'s order).
+            if unsafe { open_columns(self.machine.lanes, from, &columns, to) }.is_none() {
+                return false;
+            }
+            offset += part.width;
+        }
+        true
+    }
+
+    fn copied<'a, T>(&self, copy: &'a [T], (width, padded): (usize, usize)) -> Gathered<'a, T> {
+        Gathered {
+            values: copy,
+            rows: &IN_ORDER[..self.tile.len],
+            stride: padded,
+            first: 0,
+            width,
+        }
     }
 
     fn rows<'a, T>(&'a self, values: &'a [T], part: KeyPart) -> Gathered<'a, T> {
@@ -394,6 +455,18 @@ impl Stored<'_> {
             width: part.width,
         }
     }
+}
+
+/// The memory of some f32 as bf16.
+fn narrow(memory: &[f32]) -> &[bf16] {
+    // SAFETY: every pattern of two bytes is a bf16, and f32 are aligned more strictly.
+    unsafe { memory.align_to().1 }
+}
+
+/// As above.
+fn narrow_mut(memory: &mut [f32]) -> &mut [bf16] {
+    // SAFETY: as above, and every pattern of four bytes is an f32.
+    unsafe { memory.align_to_mut().1 }
 }
 
 /// Packs keys for scores: see [`keys_to_panels`].
@@ -419,10 +492,13 @@ fn pack(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
     let (machine, stored, slot) = (at.machine, at.stored(tile), Slot::of(at.widths));
     let keys = &mut desk.keys[at.slot * slot.keys..][..slot.keys];
     let values = &mut desk.values[at.slot * slot.values..][..slot.values];
-    stored.keys(desk.key_rows, |rows| {
+    stored.keys(desk.rows, |rows| {
         either!(&rows, rows => pack_keys(machine, rows, at.widths.key, keys));
     });
-    stored.values(|rows| either!(&rows, rows => pack_columns(machine, rows, values)));
+    stored.values(
+        desk.rows,
+        |rows| either!(&rows, rows => pack_columns(machine, rows, values)),
+    );
 }
 
 kernel! {
@@ -560,7 +636,7 @@ fn weigh_block(at: &At<'_>, meeting: &Meeting<'_>, desk: &mut Desk<'_>) -> OfQue
 /// Looks once a tile, when first asked.
 fn tile_has_numbers(at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) -> bool {
     *desk.has_numbers[at.slot].get_or_insert_with(|| {
-        at.stored(tile).values(|rows| match rows {
+        at.stored(tile).values(desk.rows, |rows| match rows {
             Rows::Single(rows) => are_numbers(at.machine.level(), &rows),
             Rows::Narrow(rows) => are_numbers_narrow(&rows),
         })
@@ -572,7 +648,7 @@ fn pack_seen(at: &At<'_>, tile: &Tile, seen: usize, desk: &mut Desk<'_>) {
     let len = Slot::of(at.widths).values;
     let values = &mut desk.values[at.slot * len..][..len];
     values.fill(0);
-    at.stored(tile).values(|rows| {
+    at.stored(tile).values(desk.rows, |rows| {
         either!(rows, given => {
             let rows = &given.rows[..seen];
             pack_columns(at.machine, &Gathered { rows, ..given }, values);

@@ -259,7 +259,7 @@ fn pack_tile(machine: Machine, at: &At<'_>, tile: &Tile, desk: &mut Desk<'_>) {
             }
         });
     });
-    stored.values(|rows| {
+    stored.values(numbers.value_rows, |rows| {
         either!(rows, rows => {
             let none = Gathered { width: 0, ..rows };
             pack_keys(machine, &KeyRows([rows, none]), widths.value, words.values);

@@ -13,9 +13,10 @@ use std::ops::Range;
 
 use frugal_core::backend::{Keys, Pages};
 use frugal_core::ops::check::{AttentionDims, KeyPart, KeyTensor};
+use frugal_core::quant::rows::{RUN, decode_run};
 use half::bf16;
 
-use super::tensor::{Tensor, widen};
+use super::tensor::{EightBits, Tensor, widen};
 use super::vector::{Lanes, WIDTH, kernel, prefetch};
 
 /// Keys of a tile: four vectors, so that four rows keep their scores in sixteen registers.
@@ -28,10 +29,14 @@ pub(super) const ROWS: usize = 4;
 pub(super) enum Source<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
+    EightBits(EightBits<'a>),
 }
 
 impl<'a> Source<'a> {
     pub(super) fn of(tensor: &'a Tensor) -> Self {
+        if let Some(rows) = tensor.stored_eight_bits() {
+            return Self::EightBits(rows);
+        }
         match (tensor.stored_f32(), tensor.stored_bf16()) {
             (Some(values), _) => Self::F32(values),
             (None, Some(values)) => Self::Bf16(values),
@@ -39,10 +44,36 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Up to sixteen numbers.
+    /// Up to sixteen columns.
     #[inline(always)]
-    fn load<L: Lanes>(self, l: L, range: Range<usize>) -> L::V {
+    fn columns(self, columns: Range<usize>) -> Columns {
+        let scale_at = match self {
+            Self::EightBits(stored) if columns.len() == RUN => stored.rows.run_at(columns.start),
+            _ => None,
+        };
+        Columns { columns, scale_at }
+    }
+
+    /// The numbers of a row, of `stride` numbers where they are not of 8 bits, in some columns.
+    #[inline(always)]
+    fn load<L: Lanes>(self, l: L, (row, stride): (usize, usize), columns: &Columns) -> L::V {
+        let Columns { columns, scale_at } = columns;
+        let range = row * stride + columns.start..row * stride + columns.end;
         match self {
+            Self::EightBits(stored) => {
+                let row = stored.row(row);
+                if let Some(scale_at) = scale_at {
+                    let levels = row[columns.start..].first_chunk();
+                    let scale = row[*scale_at..].first_chunk();
+                    if let (Some(levels), Some(scale)) = (levels, scale) {
+                        return l.load(&decode_run(levels, *scale));
+                    }
+                }
+                let mut wide = [0.0; WIDTH];
+                let to = &mut wide[..columns.len()];
+                stored.rows.decode(row, columns.start, to);
+                l.load(&wide)
+            }
             Self::F32(values) => {
                 let values = &values[range];
                 match values.first_chunk::<WIDTH>() {
@@ -61,6 +92,12 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// Some columns, and where the one scale lies that they have in rows of 8 bits.
+struct Columns {
+    columns: Range<usize>,
+    scale_at: Option<usize>,
 }
 
 /// Which rows of the key tensors a sequence's keys are.
@@ -276,16 +313,15 @@ kernel! {
     /// [`TILE`] for each column; lanes beyond the tile are zeros.
     pub(super) fn transpose_part<L>(l, part: Part<'_>, head: usize, tile: &Tile, columns: &mut [[f32; TILE]]) {
         let Part { source, part } = part;
-        let starts = tile.starts(part, head);
-        let (groups, _) = starts.as_chunks::<WIDTH>();
-        for (lanes, starts) in groups[..tile.len.div_ceil(WIDTH)].iter().enumerate() {
-            let n_keys = WIDTH.min(tile.len - lanes * WIDTH);
+        let (stride, first) = (part.row_stride, part.start(0, head));
+        for (lanes, tile_rows) in tile.rows().chunks(WIDTH).enumerate() {
             let mut column = 0;
             while column < part.width {
                 let width = WIDTH.min(part.width - column);
                 let mut rows = [l.splat(0.0); WIDTH];
-                for (row, start) in rows[..n_keys].iter_mut().zip(starts) {
-                    *row = source.load(l, start + column..start + column + width);
+                let read = source.columns(first + column..first + column + width);
+                for (numbers, row) in rows.iter_mut().zip(tile_rows) {
+                    *numbers = source.load(l, (*row, stride), &read);
                 }
                 let turned = l.transpose(rows);
                 for (row, to) in turned.into_iter().zip(&mut columns[column..column + width]) {
@@ -310,20 +346,21 @@ kernel! {
     pub(super) fn copy_part<L>(l, part: Part<'_>, head: usize, tile: &Tile, to: PaddedRows<'_>) {
         let Part { source, part } = part;
         let PaddedRows { values, padded, offset } = to;
-        let starts = tile.starts(part, head);
-        let rows = values.chunks_exact_mut(padded.max(1));
-        for (row, start) in rows.zip(&starts[..tile.len]) {
-            let mut column = 0;
-            while column < part.width {
-                let width = WIDTH.min(part.width - column);
-                let values = source.load(l, start + column..start + column + width);
+        let (stride, first) = (part.row_stride, part.start(0, head));
+        let mut column = 0;
+        while column < part.width {
+            let width = WIDTH.min(part.width - column);
+            let read = source.columns(first + column..first + column + width);
+            let rows = values.chunks_exact_mut(padded.max(1));
+            for (row, from) in rows.zip(tile.rows()) {
+                let values = source.load(l, (*from, stride), &read);
                 let place = &mut row[offset + column..];
                 match place.first_chunk_mut::<WIDTH>() {
                     Some(all) => l.store(values, all),
                     None => l.store_part(values, place),
                 }
-                column += WIDTH;
             }
+            column += WIDTH;
         }
     }
 }
@@ -369,6 +406,11 @@ impl<'a> Reach<'a> {
                 match source {
                     Source::F32(values) => prefetch(&values[range]),
                     Source::Bf16(values) => prefetch(&values[range]),
+                    Source::EightBits(stored) => {
+                        for bytes in stored.rows.reach(columns) {
+                            prefetch(&stored.row(*row)[bytes]);
+                        }
+                    }
                 }
             }
         }

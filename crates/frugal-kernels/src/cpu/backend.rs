@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use frugal_core::backend::{
-    Attention, Backend, Divergence, Head, HeadDirection, HeadProduct, Keys, Linear, LogProbs,
-    Picked, Product, RopeColumns, Route, Router, Sampling,
+    Attention, Backend, Divergence, Head, HeadDirection, HeadProduct, KeyStore, Keys, Linear,
+    LogProbs, Picked, Product, RopeColumns, Route, Router, Sampling,
 };
 use frugal_core::dtype::{DType, Data, decode};
 use frugal_core::error::{Error, Result};
@@ -242,7 +242,7 @@ impl Cpu {
         Ok(y.done())
     }
 
-    /// How [`Backend::key_store`] keeps numbers: bf16 where products round them to it anyway.
+    /// How [`Backend::key_store`] keeps numbers as products read them: bf16 where products round them to it anyway.
     pub fn key_dtype(&self) -> DType {
         if attention::rounds_keys(self) {
             DType::Bf16
@@ -294,7 +294,11 @@ impl Backend for Cpu {
         self.produce(shape, |values| values.fill(0.0))
     }
 
-    fn key_store(&self, shape: Shape) -> Result<Tensor> {
+    fn key_store(&self, store: &KeyStore) -> Result<Tensor> {
+        let shape = store.shape();
+        if let Some(rows) = store.eight_bits() {
+            return Tensor::of_eight_bits(&self.memory, shape, rows);
+        }
         if self.key_dtype() == DType::F32 {
             return self.zeros(shape);
         }
@@ -309,7 +313,7 @@ impl Backend for Cpu {
 
     fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         x.expect_numbers("cast")?;
-        if x.dtype() == dtype {
+        if x.dtype() == dtype && x.stored_eight_bits().is_none() {
             return Ok(x.clone());
         }
         let values = x.floats("cast")?;

@@ -135,6 +135,19 @@ pub(super) fn gather(cpu: &Cpu, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
             });
         });
     }
+    if let Some(stored) = table.stored_eight_bits() {
+        return cpu.produce(Shape::matrix(ids.len(), dims.width), |y| {
+            let rows = rows_of_a_piece(dims.width);
+            cpu.pool.for_each_chunk(y, rows * dims.width, |i, y| {
+                for (y, id) in y
+                    .chunks_exact_mut(dims.width.max(1))
+                    .zip(ids.iter().skip(i * rows))
+                {
+                    stored.decode(*id as usize, y);
+                }
+            });
+        });
+    }
     let values = table.floats("gather")?;
     let values: &[f32] = &values;
     cpu.produce(Shape::matrix(ids.len(), dims.width), |y| {

@@ -195,6 +195,8 @@ unsafe trait Plain: Copy {}
 unsafe impl Plain for f32 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}
+// SAFETY: one byte, every pattern is a number.
+unsafe impl Plain for u8 {}
 // SAFETY: two bytes around a u16 (`repr(transparent)`).
 unsafe impl Plain for bf16 {}
 
@@ -248,6 +250,16 @@ impl Block {
 
     /// As above.
     pub(super) fn bf16s_mut(&mut self) -> &mut [bf16] {
+        self.view_mut()
+    }
+
+    /// The memory as bytes.
+    pub(super) fn u8s(&self) -> &[u8] {
+        self.view()
+    }
+
+    /// As above.
+    pub(super) fn u8s_mut(&mut self) -> &mut [u8] {
         self.view_mut()
     }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use frugal_core::dtype::DType;
 use frugal_core::error::{Error, Result};
+use frugal_core::quant::rows::EightBitRows;
 use frugal_core::shape::Shape;
 use half::bf16;
 
@@ -97,7 +98,8 @@ pub(super) fn with_wide(len: usize, f: impl FnOnce(&mut [f32])) {
     });
 }
 
-/// A handle on numbers: f32, bf16 or indices in memory, or a weight in the form of its file. Cloning
+/// A handle on numbers: f32, bf16, rows of 8 bits or indices in memory, or a weight in the form of its
+/// file. Cloning
 /// shares them.
 #[derive(Clone)]
 pub struct Tensor {
@@ -116,8 +118,7 @@ impl fmt::Debug for Tensor {
 struct Body {
     dtype: DType,
     block: Block,
-    /// The numbers in the form of their file; the block is empty then, and nothing may be written.
-    stored: Option<Arc<StoredWeight>>,
+    form: Form,
     /// Counts writes, so that packed forms know when they are stale.
     version: u64,
     packs: Mutex<Vec<Pack>>,
@@ -125,6 +126,17 @@ struct Body {
     route: u64,
     /// Where these are the order of a route: the slot of each position.
     slots: OnceLock<Block>,
+}
+
+/// How a body holds its numbers.
+#[derive(Clone)]
+enum Form {
+    /// In the block, as the dtype says.
+    Plain,
+    /// In the form of their file; the block is empty then, and nothing may be written.
+    File(Arc<StoredWeight>),
+    /// In the block, row by row in 8 bits; they are read and written as f32.
+    EightBits(EightBitRows),
 }
 
 impl Body {
@@ -211,12 +223,38 @@ impl Clone for Body {
         Self {
             dtype: self.dtype,
             block: self.block.duplicate(),
-            stored: self.stored.clone(),
+            form: self.form.clone(),
             version: self.version,
             packs: Mutex::default(),
             route: 0,
             slots: OnceLock::new(),
         }
+    }
+}
+
+/// Rows of 8 bits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EightBits<'a> {
+    /// Row after row, more bytes after them.
+    pub(super) bytes: &'a [u8],
+    /// How they are laid out.
+    pub(super) rows: EightBitRows,
+}
+
+impl<'a> EightBits<'a> {
+    /// The bytes of a row.
+    #[expect(clippy::inline_always, reason = "melts into kernels")]
+    #[inline(always)]
+    pub(super) fn row(self, row: usize) -> &'a [u8] {
+        let bytes = self.rows.row_bytes();
+        self.bytes
+            .get(row * bytes..(row + 1) * bytes)
+            .unwrap_or(&[])
+    }
+
+    /// The numbers of a row.
+    pub(super) fn decode(self, row: usize, to: &mut [f32]) {
+        self.rows.decode(self.row(row), 0, to);
     }
 }
 
@@ -284,21 +322,42 @@ impl Tensor {
     /// A tensor over `block`, whose first elements are its numbers.
     pub(super) fn new(shape: Shape, dtype: DType, block: Block) -> Self {
         debug_assert!(shape.elements() * dtype.bytes() <= block.bytes());
-        Self::of(shape, dtype, block, None)
+        Self::of(shape, dtype, block, Form::Plain)
     }
 
     /// A weight in the form of its file.
     pub(super) fn keep(home: &Arc<Recycler>, shape: Shape, stored: StoredWeight) -> Self {
-        Self::of(shape, DType::F32, home.take(0), Some(Arc::new(stored)))
+        Self::of(
+            shape,
+            DType::F32,
+            home.take(0),
+            Form::File(Arc::new(stored)),
+        )
     }
 
-    fn of(shape: Shape, dtype: DType, block: Block, stored: Option<Arc<StoredWeight>>) -> Self {
+    /// Zeros in rows of 8 bits.
+    ///
+    /// # Errors
+    /// If the shape has more elements than can be addressed.
+    pub(super) fn of_eight_bits(
+        home: &Arc<Recycler>,
+        shape: Shape,
+        rows: EightBitRows,
+    ) -> Result<Self> {
+        shape.checked_elements()?;
+        let bytes = shape.rows().saturating_mul(rows.row_bytes());
+        let mut block = home.take(bytes);
+        part_mut(block.u8s_mut(), bytes).fill(0);
+        Ok(Self::of(shape, DType::F32, block, Form::EightBits(rows)))
+    }
+
+    fn of(shape: Shape, dtype: DType, block: Block, form: Form) -> Self {
         Self {
             shape,
             body: Arc::new(Body {
                 dtype,
                 block,
-                stored,
+                form,
                 version: 0,
                 packs: Mutex::default(),
                 route: 0,
@@ -353,7 +412,7 @@ impl Tensor {
         self.shape
     }
 
-    /// How its numbers are stored: f32, bf16 or u32.
+    /// How its numbers are stored: f32, bf16 or u32; of other forms, what they are read in.
     pub fn dtype(&self) -> DType {
         self.body.dtype
     }
@@ -376,7 +435,7 @@ impl Tensor {
     /// Refuses what cannot be written to.
     pub(super) fn expect_writable(&self, op: &'static str) -> Result<()> {
         self.expect_numbers(op)?;
-        if self.body.stored.is_some() {
+        if self.stored().is_some() {
             let reason =
                 "expected a tensor of its own, got a weight in the form of its file".into();
             return Err(Error::Setting { op, reason });
@@ -386,7 +445,26 @@ impl Tensor {
 
     /// Where the numbers are in the form of their file: those.
     pub(super) fn stored(&self) -> Option<&StoredWeight> {
-        self.body.stored.as_deref()
+        match &self.body.form {
+            Form::File(stored) => Some(stored),
+            Form::Plain | Form::EightBits(_) => None,
+        }
+    }
+
+    /// Where rows are of 8 bits: those.
+    pub(super) fn stored_eight_bits(&self) -> Option<EightBits<'_>> {
+        match self.body.form {
+            Form::EightBits(rows) => Some(EightBits {
+                bytes: self.body.block.u8s(),
+                rows,
+            }),
+            Form::Plain | Form::File(_) => None,
+        }
+    }
+
+    /// Whether the block holds numbers of the dtype one after another.
+    fn is_plain(&self, dtype: DType) -> bool {
+        matches!(self.body.form, Form::Plain) && self.body.dtype == dtype
     }
 
     /// Its numbers in f32.
@@ -405,6 +483,12 @@ impl Tensor {
             let wide = part_mut(block.f32s_mut(), len);
             for (row, to) in wide.chunks_exact_mut(stored.cols().max(1)).enumerate() {
                 stored.decode(level, row, 0, to);
+            }
+        }
+        if let Some(stored) = self.stored_eight_bits() {
+            let wide = part_mut(block.f32s_mut(), len);
+            for (row, to) in wide.chunks_exact_mut(self.shape.cols().max(1)).enumerate() {
+                stored.decode(row, to);
             }
         }
         if let (Some(narrow), Some(wide)) = (self.stored_bf16(), block.f32s_mut().get_mut(..len)) {
@@ -426,14 +510,14 @@ impl Tensor {
 
     /// The stored numbers, where they are f32.
     pub(super) fn stored_f32(&self) -> Option<&[f32]> {
-        let is_f32 = self.body.dtype == DType::F32;
-        is_f32.then(|| self.body.block.f32s().get(..self.shape.elements()))?
+        self.is_plain(DType::F32)
+            .then(|| self.body.block.f32s().get(..self.shape.elements()))?
     }
 
     /// The stored numbers, where they are bf16.
     pub(super) fn stored_bf16(&self) -> Option<&[bf16]> {
-        let is_bf16 = self.body.dtype == DType::Bf16;
-        is_bf16.then(|| self.body.block.bf16s().get(..self.shape.elements()))?
+        self.is_plain(DType::Bf16)
+            .then(|| self.body.block.bf16s().get(..self.shape.elements()))?
     }
 
     /// Its indices.
@@ -447,7 +531,7 @@ impl Tensor {
     }
 
     /// Lets `write` change the numbers; a shared tensor is copied first, packed forms become stale.
-    /// Numbers in bf16 are widened for it and rounded again after.
+    /// Numbers in fewer bits are widened for it and rounded again after.
     ///
     /// # Errors
     /// If it holds indices.
@@ -458,6 +542,13 @@ impl Tensor {
     ) -> Result<R> {
         self.expect_writable(op)?;
         let len = self.shape.elements();
+        if let Form::EightBits(_) = self.body.form {
+            let mut wide = self.floats(op)?.to_vec();
+            let result = write(&mut wide);
+            let all: Vec<u32> = (0..).take(self.shape.rows()).collect();
+            self.write_rows(&wide, &all);
+            return Ok(result);
+        }
         let body = Arc::make_mut(&mut self.body);
         body.touch();
         if body.dtype == DType::F32 {
@@ -473,15 +564,22 @@ impl Tensor {
         Ok(result)
     }
 
-    /// Writes rows of a store: `to[i]` of `width` columns from row i of `from`, rounding where the
-    /// store is bf16. Indices were checked.
+    /// Writes rows of a store: `to[i]` of `width` columns from row i of `from`, rounding as the store
+    /// is kept. Indices were checked.
     pub(super) fn write_rows(&mut self, from: &[f32], to: &[u32]) {
         let (len, width) = (self.shape.elements(), self.shape.cols());
         let body = Arc::make_mut(&mut self.body);
         body.touch();
         let starts = to.iter().map(|row| *row as usize * width);
         let rows = from.chunks_exact(width.max(1)).zip(starts);
-        if body.dtype == DType::Bf16 {
+        if let Form::EightBits(form) = body.form {
+            let bytes = form.row_bytes();
+            for (row, to) in from.chunks_exact(width.max(1)).zip(to) {
+                let start = *to as usize * bytes;
+                let place = body.block.u8s_mut().get_mut(start..start + bytes);
+                form.encode(row, place.unwrap_or_default());
+            }
+        } else if body.dtype == DType::Bf16 {
             let level = body.block.home().level();
             let store = part_mut(body.block.bf16s_mut(), len);
             for (row, start) in rows {
@@ -506,6 +604,14 @@ impl Tensor {
         let (len, width) = (self.shape.elements(), self.shape.cols());
         let body = Arc::make_mut(&mut self.body);
         body.touch();
+        if let Form::EightBits(rows) = body.form {
+            let bytes = rows.row_bytes();
+            for (from, to) in from.iter().zip(to) {
+                let [from, to] = [from, to].map(|row| *row as usize * bytes);
+                body.block.u8s_mut().copy_within(from..from + bytes, to);
+            }
+            return;
+        }
         let is_wide = body.dtype != DType::Bf16;
         for (from, to) in from.iter().zip(to) {
             let from = *from as usize * width;

@@ -1,6 +1,8 @@
 //! What holds bit for bit: threads, neighbours, caches; and memory that is used again.
 
-use frugal_core::backend::{Attention, Backend, Context, Keys, Pages, TrainBackend};
+use frugal_core::backend::{
+    Attention, Backend, Context, KeyBits, KeyStore, Keys, Pages, TrainBackend,
+};
 use frugal_core::dtype::DType;
 use frugal_core::shape::{Rows, Shape};
 use frugal_kernels::cpu::backend::Cpu;
@@ -38,7 +40,7 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
             v: second,
             n_kv_heads: 2,
         },
-        1 | 2 => Keys::Expanded {
+        1..=3 => Keys::Expanded {
             kv: first,
             k_rope: second,
             nope: NOPE[form - 1],
@@ -50,11 +52,18 @@ fn keys(form: usize, tensors: &[Tensor; 2]) -> Keys<'_, Tensor> {
     }
 }
 
-/// Columns of a key of its own before those it shares: part of a vector, and a whole one.
-const NOPE: [usize; 2] = [20, 16];
+/// Columns of a key of its own before those it shares: part of a vector, and a
+/// whole one, before part of one and before a whole one.
+const NOPE: [usize; 3] = [20, 16, 16];
 
 /// Widths of a query head and of the two key tensors.
-const WIDTHS: [[usize; 3]; 4] = [[24, 48, 40], [28, 4 * 36, 8], [24, 4 * 32, 8], [44, 44, 1]];
+const WIDTHS: [[usize; 3]; 5] = [
+    [24, 48, 40],
+    [28, 4 * 36, 8],
+    [24, 4 * 32, 8],
+    [32, 4 * 32, 16],
+    [44, 44, 1],
+];
 
 /// Attention of packed sequences, of pages filled row by row and read by one query at a time, and
 /// of a prefill in two halves: the same bits.
@@ -62,11 +71,11 @@ const WIDTHS: [[usize; 3]; 4] = [[24, 48, 40], [28, 4 * 36, 8], [24, 4 * 32, 8],
 fn a_row_of_attention_is_the_same_in_training_prefill_and_decode() {
     for isa in isas() {
         for form in 0..WIDTHS.len() {
-            for dtype in [DType::F32, DType::Bf16] {
+            for kept in [Kept::As(DType::F32), Kept::As(DType::Bf16), Kept::EightBits] {
                 for precision in [Precision::F32, Precision::Bf16] {
                     // One thread takes all heads of a sequence together, two share them.
                     for threads in [1, 2] {
-                        check_attention(&cpu(threads, precision, isa), form, dtype);
+                        check_attention(&cpu(threads, precision, isa), form, kept);
                     }
                 }
             }
@@ -84,12 +93,50 @@ fn ask(b: &Cpu, q: &Tensor, keys: Keys<'_, Tensor>, rows: &Rows, context: Contex
     b.get(&b.attention(q, keys, &attention).unwrap()).unwrap()
 }
 
-fn check_attention(b: &Cpu, form: usize, dtype: DType) {
+/// How the stores under test keep numbers.
+#[derive(Clone, Copy)]
+enum Kept {
+    As(DType),
+    EightBits,
+}
+
+impl Kept {
+    fn store(self, b: &Cpu, rows: usize, width: usize) -> Tensor {
+        match self {
+            Self::As(dtype) => {
+                let zeros = b.zeros(Shape::matrix(rows, width)).unwrap();
+                b.cast(&zeros, dtype).unwrap()
+            }
+            Self::EightBits => {
+                let first = width.min(36);
+                let parts = [first, width - first];
+                let bits = KeyBits::Eight;
+                b.key_store(&KeyStore { rows, parts, bits }).unwrap()
+            }
+        }
+    }
+
+    /// The numbers that are read back of rows written to a store of 8 bits; of the others, whose
+    /// numbers are ones that bf16 holds, the same.
+    fn read_back(self, b: &Cpu, rows: Tensor) -> Tensor {
+        if let Self::As(_) = self {
+            return rows;
+        }
+        let shape = b.shape(&rows);
+        let mut store = self.store(b, shape.rows(), shape.cols());
+        let slots: Vec<u32> = (0..shape.rows() as u32).collect();
+        b.append(&mut store, &rows, &slots).unwrap();
+        b.cast(&store, DType::F32).unwrap()
+    }
+}
+
+fn check_attention(b: &Cpu, form: usize, kept: Kept) {
     let rows = rows();
     let t = rows.n_rows();
     let [q_width, first, second] = WIDTHS[form];
     let q = tensor(b, 1, Shape::matrix(t, 4 * q_width), 1.0);
     let packed = [first, second].map(|w| tensor(b, 2, Shape::matrix(t, w), 1.0));
+    let packed = packed.map(|rows| kept.read_back(b, rows));
     let expected = ask(b, &q, keys(form, &packed), &rows, Context::Packed);
     let width = expected.len() / t;
 
@@ -102,10 +149,7 @@ fn check_attention(b: &Cpu, form: usize, dtype: DType) {
         tables.push((n_pages..n_pages + pages).rev().collect::<Vec<u32>>());
         n_pages += pages;
     }
-    let store = |width| {
-        let zeros = b.zeros(Shape::matrix(n_pages as usize * page_rows, width));
-        b.cast(&zeros.unwrap(), dtype).unwrap()
-    };
+    let store = |width| kept.store(b, n_pages as usize * page_rows, width);
     let mut stores = [store(first), store(second)];
     for (range, table) in rows.ranges().zip(&tables) {
         let slots: Vec<u32> = (0..range.len())

@@ -2,7 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_core::reference::Reference;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::config::{AttentionConfig, ModelConfig};
@@ -65,6 +65,7 @@ fn check(model: &Model<Tensor>, batch: &Batch<'_>, page_rows: usize) -> Drafted 
     let mut sum = Drafted::default();
     for kind in kinds(&model.config) {
         let cache = CacheSettings {
+            bits: KeyBits::AsProducts,
             kind: *kind,
             page_rows,
             max_pages: 200,
@@ -156,6 +157,7 @@ fn what_repeats_itself_takes_few_steps() {
         stop: &[],
     };
     let cache = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Grouped,
         page_rows: 4,
         max_pages: 16,
@@ -181,6 +183,7 @@ fn drafts_need_no_pages_beyond_those_of_full_sequences() {
     for kind in [CacheKind::Latent, CacheKind::Expanded] {
         for page_rows in [1, 2, 3, 5] {
             let cache = |max_pages| CacheSettings {
+                bits: KeyBits::AsProducts,
                 kind,
                 page_rows,
                 max_pages,
@@ -202,6 +205,7 @@ fn drafts_need_no_pages_beyond_those_of_full_sequences() {
 fn a_model_without_the_extra_layer_cannot_draft_with_it() {
     let config = small_v3();
     let cache = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Latent,
         page_rows: 4,
         max_pages: 4,
@@ -223,6 +227,7 @@ fn converse(
 ) -> (Vec<Answer>, Drafted) {
     let settings = StreamSettings {
         cache: CacheSettings {
+            bits: KeyBits::AsProducts,
             kind: CacheKind::smallest(&model.config),
             page_rows: 3,
             max_pages: 64usize.div_ceil(3),
@@ -301,6 +306,7 @@ fn a_stream_refuses_what_cannot_be_and_goes_on_after_an_interruption() {
     let model = model(&small_qwen3(), 4);
     let settings = StreamSettings {
         cache: CacheSettings {
+            bits: KeyBits::AsProducts,
             kind: CacheKind::Grouped,
             page_rows: 4,
             max_pages: 16,

@@ -3,7 +3,7 @@
 
 use core::ops::ControlFlow;
 
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_core::reference::Reference;
 use frugal_core::shape::Rows;
 use frugal_model::cache::{Cache, CacheKind, CacheSettings, Cached};
@@ -95,7 +95,7 @@ proptest! {
     ) {
         let model = model(&config, seed);
         let naive = whole(&model, &ids);
-        let settings = |kind| CacheSettings { kind, page_rows, max_pages: 32 };
+        let settings = |kind| CacheSettings { bits: KeyBits::AsProducts, kind, page_rows, max_pages: 32 };
         let expanded = in_pieces(&model, &ids, &cuts, settings(CacheKind::Expanded));
         prop_assert_eq!(&expanded, &naive, "an expanded cache repeats training bit for bit");
         let absorbed = in_pieces(&model, &ids, &cuts, settings(CacheKind::Latent));
@@ -111,7 +111,7 @@ proptest! {
         page_rows in 1usize..7,
     ) {
         let model = model(&small_qwen3(), seed);
-        let settings = CacheSettings { kind: CacheKind::Grouped, page_rows, max_pages: 32 };
+        let settings = CacheSettings { bits: KeyBits::AsProducts, kind: CacheKind::Grouped, page_rows, max_pages: 32 };
         prop_assert_eq!(in_pieces(&model, &ids, &cuts, settings), whole(&model, &ids));
     }
 
@@ -182,6 +182,7 @@ fn sequences_of_a_step_do_not_see_each_other() {
 fn forks_share_pages_until_they_write() {
     let model = model(&small_v3(), 9);
     let settings = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Latent,
         page_rows: 4,
         max_pages: 64,
@@ -226,6 +227,7 @@ fn forks_share_pages_until_they_write() {
 fn pages_left_by_a_failed_step_are_not_shared() {
     let model = model(&small_v3(), 15);
     let settings = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Latent,
         page_rows: 2,
         max_pages: 16,
@@ -260,6 +262,7 @@ fn a_cache_refuses_what_it_cannot_hold() {
     let v3 = small_v3();
     let model = model(&v3, 10);
     let settings = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Grouped,
         page_rows: 4,
         max_pages: 2,
@@ -269,6 +272,7 @@ fn a_cache_refuses_what_it_cannot_hold() {
         Err(Error::CacheKind { .. })
     ));
     let settings = CacheSettings {
+        bits: KeyBits::AsProducts,
         kind: CacheKind::Latent,
         ..settings
     };
@@ -328,6 +332,7 @@ fn a_cache_refuses_what_it_cannot_hold() {
 fn settings(config: &ModelConfig, max_sequences: usize, page_rows: usize) -> GeneratorSettings {
     GeneratorSettings {
         cache: CacheSettings {
+            bits: KeyBits::AsProducts,
             kind: CacheKind::as_trained(config),
             page_rows,
             max_pages: 1_000,

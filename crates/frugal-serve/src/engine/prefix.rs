@@ -136,6 +136,7 @@ mod tests {
             kind: CacheKind::for_company(&config),
             page_rows: 4,
             max_pages: 4,
+            bits: frugal_core::backend::KeyBits::AsProducts,
         };
         let mut cache = Cache::new(&Reference, &config, settings).unwrap();
         (0..n).map(|_| cache.open().unwrap()).collect()

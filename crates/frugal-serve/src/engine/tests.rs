@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use frugal_core::backend::Sampling;
+use frugal_core::backend::{KeyBits, Sampling};
 use frugal_core::reference::Reference;
 use frugal_model::cache::{CacheKind, CacheSettings, SequenceId};
 use frugal_model::config::ModelConfig;
@@ -41,6 +41,7 @@ fn loaded(name: &str, max_pages: usize) -> Loaded<Reference> {
             kind: CacheKind::for_company(&config),
             page_rows: 4,
             max_pages,
+            bits: KeyBits::AsProducts,
         },
         page_bytes: 1,
         weight_bytes: 1,

@@ -126,6 +126,7 @@ fn the_text_has_the_form_that_prometheus_reads() {
         answering: 3,
         pages_in_use: 25,
         preempted: 4,
+        spent: crate::engine::Costs::default(),
     };
     let facts = Facts {
         vocabulary: 0,

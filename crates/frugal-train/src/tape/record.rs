@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use frugal_core::backend::{
-    Attention, Backend, Context, Divergence, FeedForward, Head, HeadProduct, Keys, Linear,
-    LogProbs, Picked, RopeColumns, Route, Router, Sampling, TrainBackend,
+    Attention, Backend, Context, Divergence, FeedForward, Head, HeadProduct, KeyStore, Keys,
+    Linear, LogProbs, Picked, RopeColumns, Route, Router, Sampling, TrainBackend,
 };
 use frugal_core::dtype::{DType, Data};
 use frugal_core::error::{Error, Result};
@@ -122,8 +122,8 @@ impl<B: TrainBackend> Backend for Tape<'_, B> {
         self.backend.zeros(shape).map(constant)
     }
 
-    fn key_store(&self, shape: Shape) -> Result<Self::Tensor> {
-        self.backend.key_store(shape).map(constant)
+    fn key_store(&self, store: &KeyStore) -> Result<Self::Tensor> {
+        self.backend.key_store(store).map(constant)
     }
 
     fn shape(&self, x: &Self::Tensor) -> Shape {

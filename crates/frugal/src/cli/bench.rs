@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Draft;
+use super::{CacheBits, Draft};
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -174,6 +174,9 @@ pub(crate) struct BenchDecode {
     /// without in turns
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
+    /// Bits of each number in the cache of keys and values
+    #[arg(long, value_enum, default_value_t = CacheBits::Full)]
+    pub(crate) cache_bits: CacheBits,
 }
 
 #[derive(Debug, Args)]

@@ -72,13 +72,17 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
     let context = opened.positions(arguments.context);
     let forecast = if arguments.forecast {
         let mut machine = Machine::measure(&device);
-        let forecast = machine.forecast(&opened.config, &models::formats(&opened), context)?;
+        let cache = (context, arguments.cache_bits.into());
+        let forecast = machine.forecast(&opened.config, &models::formats(&opened), cache)?;
         Some(forecast.answer_tokens_per_second)
     } else {
         None
     };
-    let sampling = sampling(arguments, &opened, checker.is_some());
-    let drafting = drafting(arguments.draft);
+    let drawing = (
+        sampling(arguments, &opened, checker.is_some()),
+        drafting(arguments.draft),
+        arguments.cache_bits.into(),
+    );
     let mut stops = opened.stops()?;
     stops.extend(markup(&prompting).map(|markup| markup.eos));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -89,7 +93,7 @@ pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode>
         prompting,
         checker,
         stops: stops.clone(),
-        speaker: Speaker::new(&device, &model, (sampling, drafting), stops, arguments.seed)?,
+        speaker: Speaker::new(&device, &model, drawing, stops, arguments.seed)?,
         stopped,
         forecast,
         max_tokens: arguments.max_tokens,

@@ -2,6 +2,7 @@
 //! of weights and cache that are read once a step. Measured speeds are held against it.
 
 use anyhow::Context;
+use frugal_core::backend::KeyBits;
 use frugal_core::dtype::DType;
 use frugal_core::meter::{Ghost, Meter, Price};
 use frugal_core::quant::Format;
@@ -84,7 +85,7 @@ impl Shadow {
         config: &ModelConfig,
         formats: &Params<(Spec, Format)>,
         (n_sequences, context): (usize, usize),
-        keys: DType,
+        (bits, keys): (KeyBits, DType),
     ) -> anyhow::Result<Self> {
         let meter = Meter::new().with_keys_in(keys);
         let params = formats.try_map(|(spec, format)| meter.hold(spec.shape, *format))?;
@@ -92,6 +93,7 @@ impl Shadow {
         let model = Model::new(&meter, config.clone(), params, context.max(2))?;
         let settings = CacheSettings {
             kind: CacheKind::smallest(config),
+            bits,
             page_rows: PAGE_ROWS,
             max_pages: n_sequences * (context.div_ceil(PAGE_ROWS) + 1),
         };
@@ -163,13 +165,13 @@ pub(crate) struct Generation {
 }
 
 /// What generation must do with a model whose parameters are stored in `formats`, keys and values in
-/// `keys`: the weights that some row needs are read once a step, experts as evenly chosen, and so is
+/// `keys` (the format is that of products): the weights that some row needs are read once a step, experts as evenly chosen, and so is
 /// the cache.
 pub(crate) fn generation(
     config: &ModelConfig,
     formats: &Params<(Spec, Format)>,
     of: Streams,
-    keys: DType,
+    keys: (KeyBits, DType),
 ) -> anyhow::Result<Generation> {
     let context = of.prompt + of.tokens + 2;
     let mut shadow = Shadow::new(config, formats, (of.n, context), keys)?;

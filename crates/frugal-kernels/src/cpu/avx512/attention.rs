@@ -4,13 +4,18 @@
 //! with a query a lane, so that a query's numbers do not depend on the others of its block.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16,
-    _mm512_setzero_si512,
+    __m512, __m512bh, __m512i, __mmask16, _mm_loadu_si128, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_permutexvar_epi16, _mm512_setzero_si512,
+    _mm512_storeu_si512,
 };
 use std::mem::transmute;
+use std::ops::Range;
+
+use half::bf16;
 
 use super::pack::{INTERLEAVE, Packable, index, store, store_tile, transposed};
 use crate::cpu::gemm::tile::{DEPTH, LANES, TILE_WORDS};
+use crate::cpu::tensor::EightBits;
 use crate::cpu::vector::{Lanes, exp};
 use crate::cpu::vector_x86::Avx512;
 
@@ -345,6 +350,49 @@ impl<T: Packable> KeyRows<'_, T> {
             _ => (own, column),
         }
     }
+}
+
+/// Columns of rows of 8 bits, opened to bf16: into rows of `padded` numbers, from `offset` on, zeros
+/// after them up to the next 32. Gives up where sixteen of them are not of one group.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) fn open_columns(
+    l: Avx512,
+    (stored, rows): (EightBits<'_>, &[usize]),
+    columns: &Range<usize>,
+    (out, padded, offset): (&mut [bf16], usize, usize),
+) -> Option<()> {
+    for column in columns.clone().step_by(DEPTH) {
+        let low_at = stored.rows.run_at(column)?;
+        let high = column + LANES;
+        let high_at = if high < columns.end {
+            Some(stored.rows.run_at(high)?)
+        } else {
+            None
+        };
+        let first = offset + column - columns.start;
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(padded)) {
+            let row = stored.row(*row);
+            let high = high_at.map_or(l.splat(0.0), |at| open_run(l, row, (high, at)));
+            let low = open_run(l, row, (column, low_at));
+            let place: &mut [bf16] = &mut out[first..first + DEPTH];
+            let pairs = words(_mm512_cvtne2ps_pbh(high, low));
+            // SAFETY: the slice holds exactly 32 numbers of 16 bits.
+            unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), pairs) };
+        }
+    }
+    Some(())
+}
+
+/// Sixteen numbers of a row: where their levels and their scale lie.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn open_run(l: Avx512, row: &[u8], (levels, scale): (usize, usize)) -> __m512 {
+    let levels: &[u8] = &row[levels..levels + LANES];
+    // SAFETY: the slice holds exactly sixteen bytes.
+    let levels = unsafe { _mm_loadu_si128(levels.as_ptr().cast()) };
+    let scale = u16::from_le_bytes([row[scale], row[scale + 1]]);
+    let scale = l.splat(f32::from_bits(u32::from(scale) << 16));
+    l.mul(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels)), scale)
 }
 
 /// Keys to panels of sixteen, pairs along the columns; the reduction is `steps` tiles.

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context;
-use frugal_core::backend::{Backend, Sampling};
+use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_core::rng::Rng;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_model::generate::{Batch, Drafting, Generator, GeneratorSettings, Progress, Request};
@@ -38,6 +38,7 @@ pub(super) fn prefill(common: &Common, arguments: &BenchPrefill) -> anyhow::Resu
         opened: subject::stored(common, &arguments.subject, &arguments.storage)?,
         streams,
         drafts: vec![Draft::None],
+        bits: KeyBits::AsProducts,
         texts: None,
         marks: vec![("tokens", json!(streams.prompt))],
         done: Spoken::reading,
@@ -65,6 +66,7 @@ pub(super) fn run(common: &Common, arguments: &BenchDecode) -> anyhow::Result<()
         opened,
         streams,
         drafts,
+        bits: arguments.cache_bits.into(),
         texts,
         marks: vec![
             ("streams", json!(streams.n)),
@@ -114,6 +116,8 @@ struct Job {
     streams: Streams,
     /// Who drafts, in turns.
     drafts: Vec<Draft>,
+    /// In which keys and values are kept.
+    bits: KeyBits,
     /// What is said, if not what is drawn.
     texts: Option<Vec<Vec<u32>>>,
     marks: Vec<(&'static str, Value)>,
@@ -126,24 +130,33 @@ impl Job {
             opened,
             streams,
             drafts,
+            bits,
             texts,
             done,
             ..
         } = self;
         let device = device::open(common, Precision::Bf16)?;
         let formats = models::formats(&opened);
-        let least = generation(&opened.config, &formats, streams, device.key_dtype())?;
+        let least = generation(
+            &opened.config,
+            &formats,
+            streams,
+            (bits, device.key_dtype()),
+        )?;
         let model = opened.load(&device, positions(streams))?;
         let mut cases = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let drafting = drafting(draft);
-            let mut speaker = Speaker::new(&device, &model, (streams, drafting), texts.as_deref())?;
+            let settings = (streams, drafting, bits);
+            let mut speaker = Speaker::new(&device, &model, settings, texts.as_deref())?;
             let mut marks = vec![
                 ("model", json!(opened.name)),
                 ("format", json!(stored_in(&opened).to_string())),
             ];
             marks.extend(self.marks.clone());
             if self.what == "decode" {
+                let bits = if bits == KeyBits::Eight { "8" } else { "full" };
+                marks.push(("cache_bits", json!(bits)));
                 marks.push(("draft", json!(format!("{draft:?}").to_lowercase())));
             }
             cases.push(Case {
@@ -218,12 +231,13 @@ impl<'d> Speaker<'d> {
     fn new(
         device: &'d Device,
         model: &'d OnDevice,
-        (of, drafting): (Streams, Drafting),
+        (of, drafting, bits): (Streams, Drafting, KeyBits),
         texts: Option<&[Vec<u32>]>,
     ) -> anyhow::Result<Self> {
         let settings = GeneratorSettings {
             cache: CacheSettings {
                 kind: CacheKind::smallest(&model.config),
+                bits,
                 page_rows: PAGE_ROWS,
                 // Each stream its own pages, and each prompt those it was computed in.
                 max_pages: 2 * of.n * (positions(of).div_ceil(PAGE_ROWS) + 2),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use frugal_core::backend::KeyBits;
 use frugal_core::dtype::DType;
 use frugal_core::quant::{BlockFormat, Format};
 use frugal_model::params::{Params, Spec};
@@ -38,10 +39,14 @@ pub(super) fn run(common: &Common, arguments: &PlanOf) -> anyhow::Result<ExitCod
     let as_stored = models::formats(&opened);
     let mut rows: Vec<(String, Forecast)> = vec![(
         format!("{} (as stored)", stored_in(&opened)),
-        machine.forecast(config, &as_stored, context)?,
+        machine.forecast(config, &as_stored, (context, KeyBits::AsProducts))?,
     )];
     for format in FORMATS {
-        let forecast = machine.forecast(config, &all_in(config, format)?, context)?;
+        let forecast = machine.forecast(
+            config,
+            &all_in(config, format)?,
+            (context, KeyBits::AsProducts),
+        )?;
         rows.push((format.to_string(), forecast));
     }
     let count = Params::<Spec>::spec(config)?.count(config);
