@@ -3,18 +3,28 @@
 pub mod chat;
 pub mod completions;
 mod conversation;
+mod effort;
 pub mod error;
 pub(crate) mod fields;
 mod form;
+mod head;
 mod log_probs;
 pub mod messages;
 pub mod models;
 pub mod ollama;
+mod ours;
 pub mod responses;
 mod sampled;
+#[cfg(test)]
+mod samples;
 mod thinking;
 pub mod tokens;
+mod toolbox;
 mod tools;
+mod turns;
+mod unused;
 mod usage;
+mod verify;
 
+pub use head::Head;
 pub use sampled::Streaming;
