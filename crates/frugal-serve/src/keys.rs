@@ -187,18 +187,6 @@ pub enum Entry {
     Anyone,
 }
 
-/// The key that came with a request: `Authorization: Bearer`, else `x-api-key`.
-pub fn presented<'a>(
-    authorization: Option<&'a str>,
-    x_api_key: Option<&'a str>,
-) -> Option<&'a str> {
-    let bearer = authorization.and_then(|value| {
-        let (scheme, key) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
-    bearer.or(x_api_key.map(str::trim))
-}
-
 /// Lets requests in by their keys.
 #[derive(Debug)]
 pub struct Keyring {

@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as TurnMutex;
 
 use crate::engine::{Engine, EngineSettings, Handle};
+use crate::answer::Manner;
+use crate::steer::Grammars;
 use crate::models::{Library, Listed, Ready, Words};
 use crate::wire::error::{Fault, Kind};
 
@@ -36,8 +39,11 @@ pub struct Served {
     pub name: String,
     /// Its words.
     pub words: Arc<Words>,
+    /// What its template does.
+    pub manner: Manner,
     /// Takes jobs for it.
     pub handle: Handle,
+    grammars: OnceLock<Result<Arc<Grammars>, Fault>>,
     /// When it was used last, as the shelf counts.
     used: AtomicU64,
     /// Ends with the last who holds this.
@@ -49,6 +55,32 @@ impl Served {
     pub fn bytes(&self) -> u64 {
         let facts = self.handle.facts();
         facts.weight_bytes + facts.max_pages as u64 * facts.page_bytes
+    }
+
+    /// Makes grammars over its vocabulary. The first time takes up to a second: not for an async
+    /// thread.
+    ///
+    /// # Errors
+    /// If its vocabulary cannot follow any.
+    pub fn grammars(&self) -> Result<&Arc<Grammars>, Fault> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.words));
+        grammars.as_ref().map_err(Clone::clone)
+    }
+
+    /// Names what an answer depends on, beside what was asked: the program and the model.
+    pub fn fingerprint(&self) -> String {
+        let facts = self.handle.facts();
+        let mut digest = Sha256::new();
+        digest.update(env!("CARGO_PKG_VERSION"));
+        digest.update(&self.name);
+        for number in [facts.weight_bytes, facts.vocabulary as u64, facts.page_bytes] {
+            digest.update(number.to_le_bytes());
+        }
+        digest.update(facts.flops_per_token.to_le_bytes());
+        let hex = digest.finalize().iter().take(5).fold(String::new(), |hex, byte| {
+            format!("{hex}{byte:02x}")
+        });
+        format!("fp_{hex}")
     }
 
     fn is_idle(&self) -> bool {
@@ -109,7 +141,7 @@ impl Shelf {
     /// # Errors
     /// If there is none of that name, it cannot be loaded, or there is no room for it now.
     pub async fn get(&self, name: &str) -> Result<Arc<Served>, Fault> {
-        let name = self.resolve(name)?;
+        let name = self.resolve(name).to_owned();
         if let Some(served) = self.find(&name) {
             return Ok(served);
         }
@@ -128,22 +160,19 @@ impl Shelf {
 
     /// Unloads a model where it is idle; whether it was loaded.
     pub fn unload(&self, name: &str) -> bool {
-        let Ok(name) = self.resolve(name) else {
-            return false;
-        };
+        let name = self.resolve(name);
         let mut loaded = self.lock();
-        let is_idle = loaded.get(&name).is_some_and(|served| served.is_idle());
-        is_idle && loaded.remove(&name).is_some()
+        let is_idle = loaded.get(name).is_some_and(|served| served.is_idle());
+        is_idle && loaded.remove(name).is_some()
     }
 
     /// The name that a name or alias stands for.
-    fn resolve(&self, name: &str) -> Result<String, Fault> {
-        let name = match (&self.settings.default, name) {
-            (Some(default), "") => default,
+    pub fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
+        let name = match &self.settings.default {
+            Some(default) if name.is_empty() => default,
             _ => name,
         };
-        let name = (self.settings.aliases.get(name)).map_or(name, String::as_str);
-        Ok(name.to_owned())
+        self.settings.aliases.get(name).map_or(name, String::as_str)
     }
 
     fn find(&self, name: &str) -> Option<Arc<Served>> {
@@ -190,8 +219,10 @@ impl Shelf {
             let handle = engine.handle().map_err(|error| error.to_string())?;
             Ok::<_, String>(Served {
                 name,
+                manner: Manner::of(&words),
                 words,
                 handle,
+                grammars: OnceLock::new(),
                 used: AtomicU64::new(now),
                 _engine: engine,
             })

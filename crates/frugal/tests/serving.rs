@@ -86,7 +86,7 @@ fn tokens(mut asked: Asked) -> Vec<Vec<Drawn>> {
         match event {
             Event::Token(token) => samples[token.sample].push(token.drawn),
             Event::Failed { why } => panic!("{why}"),
-            Event::Begun { .. } | Event::Ended { .. } => {}
+            Event::Started | Event::Begun { .. } | Event::Ended { .. } => {}
         }
     }
     samples

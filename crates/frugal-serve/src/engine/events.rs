@@ -5,6 +5,8 @@ use super::Drawn;
 /// One thing that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Its turn has come: its prompt is being read.
+    Started,
     /// Its prompt is read.
     Begun {
         /// Tokens of the prompt found in the cache.

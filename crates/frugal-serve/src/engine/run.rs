@@ -181,6 +181,7 @@ impl Run {
             Ok((sequence, cached)) => {
                 first.sequence = Some(sequence);
                 first.computed = cached;
+                first.request.tell(Event::Started);
                 self.reading.push_back(Reading {
                     samples,
                     looked_at: Vec::new(),

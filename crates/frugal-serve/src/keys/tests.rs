@@ -252,17 +252,3 @@ fn records_of_a_newer_program_are_refused_and_the_ledger_does_not_mind_ours() {
     assert!(matches!(error, KeysError::Newer { got: 99, .. }), "{error}");
 }
 
-#[test]
-fn a_key_is_found_in_either_header() {
-    let rows = [
-        (Some("Bearer k"), None, Some("k")),
-        (Some("bearer  k "), Some("x"), Some("k")),
-        (Some("Basic k"), Some("x"), Some("x")),
-        (None, Some("x"), Some("x")),
-        (Some("k"), None, None),
-        (None, None, None),
-    ];
-    for (authorization, x_api_key, expected) in rows {
-        assert_eq!(presented(authorization, x_api_key), expected);
-    }
-}

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use super::log::{Entry, Notes, OnDone};
 use super::origin::{self, Origins, Page};
 use super::{Dialect, Settings, Shutdown, Stage, envelope};
+use crate::keys::Holder;
 use crate::wire::error::{Fault, Kind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,7 +57,7 @@ pub trait Admission: Send + Sync {
     ///
     /// # Errors
     /// If nobody is let in with it.
-    fn admit(&self, key: Option<&str>) -> Result<Who, Fault>;
+    fn admit(&self, key: Option<&str>) -> Result<Holder, Fault>;
 }
 
 /// Lets everyone in: for loopback.
@@ -64,24 +65,9 @@ pub trait Admission: Send + Sync {
 pub struct Anyone;
 
 impl Admission for Anyone {
-    fn admit(&self, _key: Option<&str>) -> Result<Who, Fault> {
-        Ok(Who {
-            owner: 0,
-            name: "anyone".into(),
-            may_use: None,
-        })
+    fn admit(&self, _key: Option<&str>) -> Result<Holder, Fault> {
+        Ok(Holder::anyone())
     }
-}
-
-/// Whose request it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who {
-    /// Owners are served in turn.
-    pub owner: u64,
-    /// The key's name, for the log.
-    pub name: String,
-    /// The models it may use; all where there is no list.
-    pub may_use: Option<Vec<String>>,
 }
 
 /// A request as the guard knows it: an argument of handlers that want it.
@@ -93,7 +79,7 @@ pub struct Visit {
     pub dialect: Dialect,
     /// Told to the log.
     pub notes: Notes,
-    who: Option<Who>,
+    who: Option<Holder>,
 }
 
 impl Visit {
@@ -101,7 +87,7 @@ impl Visit {
     ///
     /// # Errors
     /// If the route is one for everyone.
-    pub fn who(&self) -> Result<&Who, Fault> {
+    pub fn who(&self) -> Result<&Holder, Fault> {
         let fault = || Fault::new(Kind::Internal, "the server failed");
         self.who.as_ref().ok_or_else(fault)
     }
@@ -161,7 +147,7 @@ enum Pass {
     /// It is answered already.
     Preflight(Response),
     /// To its handler.
-    In(Option<Who>),
+    In(Option<Holder>),
 }
 
 impl Guard {

@@ -60,7 +60,7 @@ mod tls;
 
 pub use body::{BodyLimits, read_body};
 pub use envelope::Dialect;
-pub use guard::{Admission, Anyone, Visit, Who};
+pub use guard::{Admission, Anyone, Visit};
 pub use health::{Readiness, State};
 pub use listen::{ListenError, Reload, Server};
 pub use log::{Line, Notes, OnDone};

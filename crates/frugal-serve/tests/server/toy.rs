@@ -9,8 +9,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use frugal_serve::server::stream::{self, Ending, Event};
+use frugal_serve::keys::Holder;
 use frugal_serve::server::{
-    Admission, Anyone, App, Line, Readiness, Server, Settings, Shutdown, Visit, Who, read_body,
+    Admission, Anyone, App, Line, Readiness, Server, Settings, Shutdown, Visit, read_body,
 };
 use frugal_serve::wire::error::{Fault, Kind};
 use futures_util::stream::unfold;
@@ -37,14 +38,14 @@ impl Drop for Work {
 pub(crate) struct OneKey;
 
 impl Admission for OneKey {
-    fn admit(&self, key: Option<&str>) -> Result<Who, Fault> {
+    fn admit(&self, key: Option<&str>) -> Result<Holder, Fault> {
         if key != Some("good") {
             return Err(Fault::new(Kind::Authentication, "expected a key"));
         }
-        Ok(Who {
-            owner: 7,
+        Ok(Holder {
+            id: 7,
             name: "team".into(),
-            may_use: None,
+            ..Holder::default()
         })
     }
 }

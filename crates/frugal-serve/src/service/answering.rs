@@ -1,0 +1,298 @@
+//! The task behind an answer: events become what is said, and what was used is settled.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Listing, Ready, Service, verify};
+use crate::answer::{Going, Part, Said, Speaker, TokenText, Usage};
+use crate::engine::{Asked, Costs, Drawn, End, Event};
+use crate::metrics::Watch;
+use crate::models::Words;
+use crate::quota::{Pass, Spent};
+use crate::shelf::Served;
+use crate::steer::Closed;
+
+/// What an answer's task holds on to.
+pub(super) struct Task {
+    pub(super) service: Arc<Service>,
+    pub(super) served: Arc<Served>,
+    pub(super) asked: Asked,
+    pub(super) ready: Ready,
+    pub(super) id: String,
+    pub(super) sender: Sender<Said>,
+    pub(super) pass: Pass,
+    pub(super) watch: Watch,
+    pub(super) began: f64,
+    pub(super) listing: Listing,
+}
+
+/// What an answer has come to.
+struct State<'a> {
+    speakers: Vec<Speaker<'a>>,
+    /// Answers that have been told to end, or have ended.
+    is_over: Vec<bool>,
+    /// Samples whose costs are not known yet.
+    left: usize,
+    usage: Usage,
+    costs: Costs,
+    began_after: Option<f64>,
+}
+
+/// What woke the task.
+enum Woken {
+    Event(Option<Event>),
+    Left,
+    Late,
+}
+
+impl Task {
+    /// Runs until every sample has ended and been paid for.
+    pub(super) async fn run(mut self) {
+        let served = Arc::clone(&self.served);
+        let words: &Words = &served.words;
+        let n = self.ready.records.len();
+        let speaker = |index| {
+            let request = self.id.as_str();
+            let part = Part { index, request };
+            Speaker::new(words, &self.ready.prepared, &self.ready.ask, part)
+        };
+        let mut state = State {
+            speakers: (0..n).map(speaker).collect(),
+            is_over: vec![false; n],
+            left: n,
+            usage: Usage {
+                prompt_tokens: self.ready.prepared.ids.len(),
+                ..Usage::default()
+            },
+            costs: Costs::default(),
+            began_after: None,
+        };
+        // Answers that are graded first are kept until the best is known.
+        let mut kept = self.ready.ask.verify.is_some().then(Vec::new);
+        let is_whole = self.follow(&mut state, words, &mut kept).await;
+        self.settle(&mut state);
+        if !is_whole {
+            self.watch.took(&state.usage);
+            return;
+        }
+        if let Some(kept) = kept {
+            self.give_best(kept, &mut state).await;
+        }
+        let usage = std::mem::take(&mut state.usage);
+        self.say(Said::Done(Box::new(usage))).await;
+        drop(self.listing);
+    }
+
+    /// Follows the engine's events to the last. Whether the client still wants to hear the end.
+    async fn follow<'a>(
+        &mut self,
+        state: &mut State<'a>,
+        words: &Words,
+        kept: &mut Option<Vec<Said>>,
+    ) -> bool {
+        let now = Instant::now();
+        let parts = &self.service.parts;
+        let mut deadline = now + parts.queue_time;
+        let last = now + parts.request_time;
+        let mut has_left = false;
+        loop {
+            let woken = tokio::select! {
+                event = self.asked.events.recv() => Woken::Event(event),
+                () = self.sender.closed(), if !has_left => Woken::Left,
+                () = sleep_until(deadline), if !has_left => Woken::Late,
+            };
+            let mut said = Vec::new();
+            match woken {
+                Woken::Left => {
+                    has_left = true;
+                    self.asked.state().leave();
+                }
+                Woken::Late => {
+                    has_left = true;
+                    let message = if state.began_after.is_none() && deadline < last {
+                        "the server is too busy: the request waited too long for its turn"
+                    } else {
+                        "the answer took longer than the server allows"
+                    };
+                    self.asked.state().leave();
+                    self.say(Said::Failed(message.into())).await;
+                }
+                // The engine ends when its model is unloaded or the server stops.
+                Woken::Event(None) => {
+                    if !has_left {
+                        self.say(Said::Failed("the answer broke off".into())).await;
+                    }
+                    return false;
+                }
+                Woken::Event(Some(event)) => {
+                    if matches!(event, Event::Started) {
+                        deadline = last;
+                    }
+                    if matches!(event, Event::Failed { .. }) {
+                        if !has_left {
+                            self.say(Said::Failed("the answer failed".into())).await;
+                        }
+                        return false;
+                    }
+                    self.take(event, state, words, &mut said);
+                }
+            }
+            for piece in said {
+                match kept {
+                    Some(kept) => kept.push(piece),
+                    None if has_left => {}
+                    None => {
+                        if !self.say(piece).await {
+                            has_left = true;
+                            self.asked.state().leave();
+                        }
+                    }
+                }
+            }
+            if state.left == 0 {
+                return !has_left;
+            }
+        }
+    }
+
+    /// Takes an event; gives what it lets be said.
+    fn take(&mut self, event: Event, state: &mut State<'_>, words: &Words, said: &mut Vec<Said>) {
+        let now = self.service.parts.clock.now().seconds;
+        match event {
+            Event::Started => {
+                state.began_after = Some(now - self.began);
+                self.watch.left_queue(now);
+            }
+            Event::Begun { cached, prompt } => {
+                state.usage.cached_tokens = cached;
+                state.usage.seconds_to_first = now - self.began;
+                said.push(self.begun(cached, prompt, words));
+            }
+            Event::Token(token) => {
+                let index = token.sample;
+                let (Some(speaker), Some(is_over)) =
+                    (state.speakers.get_mut(index), state.is_over.get_mut(index))
+                else {
+                    return;
+                };
+                if *is_over {
+                    return;
+                }
+                if speaker.hear(&token, said) == Going::Stopped {
+                    *is_over = true;
+                    speaker.end(End::Left, self.closed(index), said);
+                    self.asked.state().end_sample(index);
+                }
+            }
+            Event::Ended { sample, why, costs } => {
+                state.left -= 1;
+                state.costs.add(&costs);
+                let closed = self.closed(sample);
+                let is_stuck = (self.ready.records.get(sample)).is_some_and(|r| r.is_stuck());
+                if is_stuck {
+                    tracing::warn!(id = self.id, "a grammar could not be followed to its end");
+                }
+                if let (Some(speaker), Some(is_over)) =
+                    (state.speakers.get_mut(sample), state.is_over.get_mut(sample))
+                    && !std::mem::replace(is_over, true)
+                {
+                    speaker.end(why, closed, said);
+                }
+            }
+            Event::Failed { .. } => {}
+        }
+    }
+
+    fn begun(&self, cached_tokens: usize, prompt: Vec<Drawn>, words: &Words) -> Said {
+        let Ready { ask, prepared, .. } = &self.ready;
+        let bytes = |id| words.tokenizer.token_bytes(id).unwrap_or_default();
+        let told = |drawn: Drawn| TokenText {
+            id: drawn.id,
+            bytes: bytes(drawn.id),
+            log_prob: Some(drawn.log_prob),
+            likeliest: (drawn.likeliest.into_iter())
+                .map(|(id, log_prob)| (id, bytes(id), log_prob))
+                .collect(),
+        };
+        let first = (prepared.ids.first()).map(|id| TokenText {
+            id: *id,
+            bytes: bytes(*id),
+            ..TokenText::default()
+        });
+        let prompt = if ask.prompt_likeliest.is_some() {
+            first.into_iter().chain(prompt.into_iter().map(told)).collect()
+        } else {
+            Vec::new()
+        };
+        Said::Begun {
+            prompt_tokens: prepared.ids.len(),
+            cached_tokens,
+            prompt,
+            prompt_ids: if ask.wants_ids {
+                prepared.ids.clone()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn closed(&self, sample: usize) -> Option<&'static str> {
+        let record = self.ready.records.get(sample)?;
+        record.closed().map(Closed::name)
+    }
+
+    /// What was used, told to the key's account.
+    fn settle(&mut self, state: &mut State<'_>) {
+        let parts = &self.service.parts;
+        let usage = &mut state.usage;
+        for speaker in &state.speakers {
+            let counts = speaker.counts();
+            usage.completion_tokens += counts.completion;
+            usage.reasoning_tokens += counts.reasoning;
+        }
+        usage.flops = state.costs.flops;
+        usage.core_seconds = state.costs.core_seconds;
+        usage.joules = usage.core_seconds * parts.price.watts_per_core;
+        usage.joules_are = "estimated";
+        usage.money = usage.core_seconds / 3600.0 * parts.price.per_core_hour;
+        usage.currency.clone_from(&parts.price.currency);
+        usage.seconds = parts.clock.now().seconds - self.began;
+        self.pass.spent(Spent {
+            tokens: (usage.prompt_tokens + usage.completion_tokens) as u64,
+            money: usage.money,
+        });
+    }
+
+    /// Of several answers the best, and what grading came to.
+    async fn give_best(&mut self, kept: Vec<Said>, state: &mut State<'_>) {
+        let Some(wanted) = self.ready.ask.verify.clone() else {
+            return;
+        };
+        let grader = self.service.parts.grader.clone();
+        let graded = self
+            .service
+            .on_text(move || Ok(verify::best(&wanted, kept, grader.as_deref())))
+            .await;
+        match graded {
+            Ok((pieces, verdict)) => {
+                state.usage.verified = Some(verdict);
+                for piece in pieces {
+                    self.say(piece).await;
+                }
+            }
+            Err(_) => {
+                self.say(Said::Failed("the answers could not be graded".into())).await;
+            }
+        }
+    }
+
+    /// Says a piece; whether somebody heard it.
+    async fn say(&mut self, said: Said) -> bool {
+        let now = self.service.parts.clock.now().seconds;
+        self.watch.said(&said, now);
+        self.sender.send(said).await.is_ok()
+    }
+}
+
