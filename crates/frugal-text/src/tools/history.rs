@@ -143,7 +143,8 @@ fn spell_calls(one: &mut Value, calls: &[Value]) {
             content.push('\n');
         }
         let arguments = arguments_text(call);
-        *content += &format!("{OPEN}\n{{\"name\": {name}, \"arguments\": {arguments}}}\n{CLOSE}");
+        let call = format!("{OPEN}\n{{\"name\": {name}, \"arguments\": {arguments}}}\n{CLOSE}");
+        content.push_str(&call);
     }
 }
 

@@ -87,7 +87,7 @@ fn no_tool_of_qwen2_can_speak_in_control_tokens() {
     assert_eq!(check(tokenizer, &template, Style::Plain), 5);
 }
 
-/// Takes a second or two: five hundred conversations.
+/// Takes some seconds: five hundred conversations.
 #[test]
 fn no_tool_of_deepseek_can_speak_in_control_tokens() {
     let (Some(tokenizer), Some(folder)) = (deepseek(), data("chat-templates")) else {
