@@ -47,7 +47,7 @@ pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
 pub const MAX_CONVERSATION_BYTES: usize = 64 << 20;
 
 /// The names the template gets from us, which [`Conversation::variables`] must not hold.
-const RESERVED: [&str; 5] = [
+pub const RESERVED: [&str; 5] = [
     "messages",
     "tools",
     "add_generation_prompt",

@@ -10,6 +10,7 @@
 //!   that what a user typed stays text.
 //! - [`reasoning`]: which of the generated ids are thinking and which are the answer; [`stops`]: which
 //!   of them end it.
+//! - [`tools`]: how models are told of tools, and how their calls are written and read.
 //!
 //! No files, no clock and no model here: bytes, dates and ids come in as arguments. Read
 //! `tokenizer.rs` first.
@@ -24,6 +25,7 @@ mod json;
 pub mod reasoning;
 mod stops;
 pub mod tokenizer;
+pub mod tools;
 pub mod train;
 pub mod word_level;
 

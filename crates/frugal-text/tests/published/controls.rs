@@ -9,7 +9,7 @@ use super::data;
 use super::tokenizers::{QWEN2, deepseek_coder};
 
 /// DeepSeek Coder's vocabulary with R1's marks in the places of fillers.
-fn deepseek() -> Option<Tokenizer> {
+pub(super) fn deepseek() -> Option<Tokenizer> {
     let mut vocabulary = deepseek_coder(&data("tokenizer")?);
     let marks = "<｜User｜> <｜Assistant｜> <think> </think> <｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> \
         <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜> <｜tool▁outputs▁begin｜> \
@@ -33,7 +33,7 @@ fn render(template: &Template, messages: &[Value]) -> Vec<Segment> {
     template.render(&conversation).unwrap()
 }
 
-fn controls(ids: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
+pub(super) fn controls(ids: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
     ids.iter()
         .copied()
         .filter(|id| tokenizer.is_control(*id))

@@ -11,6 +11,7 @@ mod gguf_keys;
 mod hostile;
 mod tiktoken;
 mod tokenizers;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
