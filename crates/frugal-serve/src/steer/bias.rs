@@ -181,13 +181,14 @@ impl Weighing {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "all values are exact")]
 mod tests {
     use super::*;
 
     const NO: f32 = f32::NEG_INFINITY;
 
-    fn check(weights: Weights, prompt: &[u32], sample: &[u32], expected: [f32; 4]) {
-        let mut weighing = Weighing::new(Prepared::new(&weights, prompt).unwrap());
+    fn check(weights: &Weights, prompt: &[u32], sample: &[u32], expected: [f32; 4]) {
+        let mut weighing = Weighing::new(Prepared::new(weights, prompt).unwrap());
         for id in sample {
             weighing.took(*id);
         }
@@ -206,29 +207,29 @@ mod tests {
             bias: vec![(0, 100.0), (1, -100.0), (3, -0.5), (99, 5.0), (98, -100.0)],
             ..none.clone()
         };
-        check(bias, &[], &[], [101.0, NO, 0.0, 3.5]);
+        check(&bias, &[], &[], [101.0, NO, 0.0, 3.5]);
         let presence = Weights {
             presence: 0.5,
             ..none.clone()
         };
-        check(presence.clone(), &[0], &[], [1.0, -2.0, 0.0, 4.0]);
-        check(presence, &[0], &[1, 3, 1], [1.0, -2.5, 0.0, 3.5]);
+        check(&presence, &[0], &[], [1.0, -2.0, 0.0, 4.0]);
+        check(&presence, &[0], &[1, 3, 1], [1.0, -2.5, 0.0, 3.5]);
         let frequency = Weights {
             frequency: -0.5,
             ..none.clone()
         };
-        check(frequency, &[0], &[1, 3, 1], [1.0, -1.0, 0.0, 4.5]);
+        check(&frequency, &[0], &[1, 3, 1], [1.0, -1.0, 0.0, 4.5]);
         let repetition = Weights {
             repetition: 2.0,
             ..none.clone()
         };
         // Tokens that are in the prompt and in the sample are penalised once.
-        check(repetition, &[3, 1, 3], &[1, 0, 0], [0.5, -4.0, 0.0, 2.0]);
+        check(&repetition, &[3, 1, 3], &[1, 0, 0], [0.5, -4.0, 0.0, 2.0]);
         let forbidden = Weights {
             forbidden: vec![2, 77],
             ..none
         };
-        check(forbidden, &[], &[], [1.0, -2.0, NO, 4.0]);
+        check(&forbidden, &[], &[], [1.0, -2.0, NO, 4.0]);
         let all = Weights {
             bias: vec![(3, 1.0)],
             presence: 0.25,
@@ -236,7 +237,7 @@ mod tests {
             repetition: 2.0,
             forbidden: vec![0],
         };
-        check(all, &[1], &[3, 3], [NO, -4.0, 0.0, 2.25]);
+        check(&all, &[1], &[3, 3], [NO, -4.0, 0.0, 2.25]);
     }
 
     #[test]

@@ -9,13 +9,20 @@
 //! - *lists, tables, traces of arithmetic*: their lines are alike but hold something new every few
 //!   tokens, and each new token spoils the [`GRAM`] runs it is in;
 //! - *a passage said twice*, as in checking one's work: two periods and more must follow the first;
-//! - *short runs of one token*, such as rules, zeros, indentation: [`LEAST`] tokens of them are let
-//!   pass.
+//! - *runs of few different tokens*, such as rules, zeros, indentation: they weigh as little as they
+//!   have kinds of tokens, so that a thousand equal tokens must come.
 //!
 //! Loops that change a little (a counter, a word) are noticed where most runs of [`GRAM`] tokens
 //! stay the same: later, as one spoilt run weighs half of a good one.
 //!
-//! FALSE_ALARMS
+//! *False alarms, measured* with words, digits and signs as tokens: none in 2,890 texts of 950,000
+//! tokens (10 thoughts of R1 and its 8B distillate, 24 proofs by DeepSeekMath-V2, 2,000 Countdown and 856 Game-of-24
+//! searches); the highest sum came to 30 % of its limit, and no higher with the texts of a set put in
+//! one row. This says little about long thoughts: the mean is 330 tokens, the longest 12,193, and
+//! the constants here were chosen with the same texts at hand. None in 170 Python programs (19 %) nor in
+//! 213,000 tokens of an encyclopaedia (15 %). Alarms do come for what is a loop to anybody who cannot
+//! see the point of it: 128 of 400 ARC tasks written out as JSON, with grids of hundreds of equal
+//! cells, and 13 of 1,010 records of Reasoning Gym.
 //!
 //! *Cost*: [`LONGEST`] comparisons a token, which the compiler makes vectors of, and 6 KiB a sample.
 
@@ -96,7 +103,10 @@ impl Circles {
     fn kinds(&self) -> i32 {
         let mut tokens = self.tokens;
         tokens.sort_unstable();
-        1 + tokens.windows(2).map(|pair| i32::from(pair.first() != pair.last())).sum::<i32>()
+        1 + tokens
+            .windows(2)
+            .map(|pair| i32::from(pair.first() != pair.last()))
+            .sum::<i32>()
     }
 
     /// Of the last tokens; never 0, which stands for no run. FNV-1a over whole ids, the upper half
@@ -144,70 +154,148 @@ mod tests {
         worst
     }
 
-    #[test]
-    #[ignore]
-    fn measure() {
-        use std::io::Read;
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/");
-        let read = |p: &str| -> String {
-            let b = std::fs::read(format!("{root}{p}")).unwrap();
-            if p.ends_with("gz") {
-                let mut s = String::new();
-                flate2::read::GzDecoder::new(&b[..]).read_to_string(&mut s).unwrap();
-                s
-            } else {
-                String::from_utf8(b).unwrap()
+    /// Where the guard first notices, after how many tokens.
+    fn noticed(ids: impl IntoIterator<Item = u32>) -> Option<usize> {
+        let mut circles = Circles::new();
+        ids.into_iter().position(|id| circles.took(id))
+    }
+
+    /// Ids of words with the space before them, digits and signs.
+    fn ids(text: &str) -> Vec<u32> {
+        let mut pieces = vec![String::new()];
+        for c in text.chars() {
+            let goes_on = pieces.last().is_some_and(|piece| {
+                let last = piece.chars().next_back();
+                last == Some(' ') || (c.is_alphabetic() && last.is_some_and(char::is_alphabetic))
+            });
+            if !goes_on || c == ' ' {
+                pieces.push(String::new());
             }
+            pieces.last_mut().unwrap().push(c);
+        }
+        let hash = |piece: String| {
+            let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+            piece.bytes().fold(0x811C_9DC5, mix)
         };
-        for (p, f) in [
-            ("reasoning-traces/think_traces.jsonl", "think"),
-            ("reasoning-traces/proof_traces.jsonl.gz", "proof"),
-            ("countdown-traces/traces.jsonl.gz", "response"),
-            ("game24/traces.jsonl.gz", "response"),
-            ("arc-agi-train/training.jsonl.gz", ""),
-            ("mbpp-train/mbpp_sanitized_train.jsonl", ""),
-            ("reasoning-gym/samples.jsonl.gz", ""),
-            ("text-en-wiki/wiki_demo.txt.gz", "-"),
-        ] {
-            let text = read(p);
-            let texts: Vec<String> = if f == "-" {
-                vec![text]
-            } else {
-                text.lines()
-                    .map(|l| {
-                        let v: serde_json::Value = serde_json::from_str(l).unwrap();
-                        if f.is_empty() { l.to_string() } else { v[f].as_str().unwrap().to_string() }
-                    })
-                    .collect()
-            };
-            let mut ws: Vec<(i32, usize)> = texts.iter().map(|t| { let i = pieces(t); (worst(i.iter().copied()), i.len()) }).collect();
-            let n: usize = ws.iter().map(|w| w.1).sum();
-            ws.sort();
-            let over = ws.iter().filter(|w| w.0 >= 100).count();
-            eprintln!("{p}: {} texts {n} tokens, over {over}, top {:?}", ws.len(), &ws[ws.len().saturating_sub(6)..]);
-            let all: Vec<u32> = texts.iter().flat_map(|t| pieces(t)).collect();
-            eprintln!("   joined {}", worst(all.into_iter().take(400_000)));
+        pieces.into_iter().skip(1).map(hash).collect()
+    }
+
+    #[test]
+    fn loops_are_noticed() {
+        let before = || 5_000..5_700;
+        for period in [1, 2, 3, 5, 7, 8, 9, 17, 30, 64, 100, 255, 400, 511, 512] {
+            let round = 100..100 + period;
+            let at = noticed(before().chain(round.cycle().take(5000))).unwrap() - 700;
+            // Runs of few different tokens weigh less.
+            let weight = GRAM.div_ceil(GRAM.min(period as usize));
+            let most = GRAM + period as usize + weight * (LEAST as usize + 2 * period as usize);
+            assert!(
+                (LEAST as usize..=most).contains(&at),
+                "{period}: {at}, not {most}"
+            );
+        }
+        assert_eq!(
+            noticed((0..600).cycle().take(20_000)),
+            None,
+            "longer than any lag"
+        );
+    }
+
+    #[test]
+    fn loops_that_change_a_little_are_noticed_later() {
+        let says = |what: fn(usize) -> String| {
+            let text: String = (0..300).map(what).collect();
+            let n_tokens = ids(&text).len();
+            noticed(ids(&text)).map(|at| at * 300 / n_tokens)
+        };
+        let counter = says(|i| {
+            format!(
+                "Wait, maybe I should consider that again (attempt {i}). So the sum is the product of the first two numbers, which we know is not what the problem asks for.\n"
+            )
+        });
+        assert!(counter.is_some_and(|rounds| rounds < 40), "{counter:?}");
+        let word = says(|i| {
+            let word = ["So", "But", "Hmm", "Now", "Then", "Well"][i * i * 7 % 31 % 6];
+            format!(
+                "{word}, let me check the case where both of them are odd, because then the difference must be even and the claim follows at once.\n"
+            )
+        });
+        assert!(word.is_some_and(|rounds| rounds < 30), "{word:?}");
+    }
+
+    #[test]
+    fn work_that_looks_alike_is_let_be() {
+        let lines = |n: usize, line: fn(usize) -> String| (0..n).map(line).collect::<String>();
+        let rows = [
+            (
+                "sums",
+                lines(300, |i| format!("{i} + {} = {}\n", i + 7, 2 * i + 7)),
+            ),
+            (
+                "a list",
+                lines(200, |i| {
+                    format!(
+                        "{}. The item {} is {}.\n",
+                        i,
+                        i * 37 % 101,
+                        ["red", "blue"][i * i % 7 % 2]
+                    )
+                }),
+            ),
+            (
+                "a table",
+                lines(100, |i| format!("| {i} | {} | {} | yes |\n", i * i, i % 7)),
+            ),
+            (
+                "trials",
+                lines(200, |i| {
+                    format!(
+                        "Try {} - {} + {}: that is {}, too low.\n",
+                        i * 31 % 97,
+                        i * 17 % 89,
+                        i % 10,
+                        i * 91 % 113
+                    )
+                }),
+            ),
+            (
+                "code",
+                lines(60, |i| {
+                    format!(
+                        "    if x == {i}:\n        return table[{}]\n    else:\n        pass\n",
+                        i * 13 % 64
+                    )
+                }),
+            ),
+            ("a rule", "-".repeat(150)),
+            ("zeros", lines(30, |_| " 0".repeat(29) + "\n")),
+            (
+                "said three times",
+                lines(100, |i| format!(" word{i}")).repeat(3),
+            ),
+        ];
+        for (what, text) in rows {
+            assert!(worst(ids(&text)) < 90, "{what}: {}", worst(ids(&text)));
         }
     }
 
-    /// Ids of words, digits and signs.
-    fn pieces(text: &str) -> Vec<u32> {
-        let mut out = Vec::new();
-        let mut word = String::new();
-        let id = |w: &str| w.bytes().fold(0x811C_9DC5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-        for c in text.chars() {
-            if c.is_alphabetic() && c.is_ascii() {
-                word.push(c);
-                continue;
-            }
-            if !word.is_empty() {
-                out.push(id(&word));
-                word.clear();
-            }
-            if c == ' ' { word.push(' '); if word.len() > 1 { } continue; }
-            out.push(id(&c.to_string()));
+    #[test]
+    fn real_thoughts_are_let_be() {
+        let path = "/../../../shared/data/reasoning-traces/think_traces.jsonl";
+        let path = format!("{}{path}", env!("CARGO_MANIFEST_DIR"));
+        let Ok(file) = std::fs::read_to_string(path) else {
+            eprintln!("skipped: no reasoning traces");
+            return;
+        };
+        for line in file.lines() {
+            let trace: serde_json::Value = serde_json::from_str(line).unwrap();
+            let thought = ids(trace["think"].as_str().unwrap());
+            assert!(worst(thought.iter().copied()) < 25);
+            // The same thought, got stuck in its last 80 tokens.
+            let (_, end) = thought.split_at(thought.len() - 80);
+            let stuck = thought.iter().chain(end.iter().cycle().take(1000));
+            let at = noticed(stuck.copied()).unwrap();
+            assert!(at > thought.len() && at < thought.len() + 500);
         }
-        if !word.is_empty() { out.push(id(&word)); }
-        out
     }
 }

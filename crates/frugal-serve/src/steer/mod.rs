@@ -18,17 +18,17 @@ mod grammar;
 mod thinking;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use frugal_text::reasoning::State;
 
 pub use self::bias::Weights;
 use self::bias::{Prepared, Weighing};
-use self::grammar::{Follower, Standing};
 pub use self::grammar::{Compiled, Grammars, Piece, Source};
-use self::thinking::{Step, Thinking};
+use self::grammar::{Follower, Standing};
 pub use self::thinking::{Closed, Thoughts, Watch};
+use self::thinking::{Step, Thinking};
 
 /// What is asked of the samples of a job.
 #[derive(Debug, Clone)]
@@ -109,7 +109,8 @@ impl Record {
 
     fn close(&self, why: Closed) {
         let number = (1..).zip(CLOSED).find(|(_, reason)| *reason == why);
-        self.closed.store(number.map_or(0, |(n, _)| n), Ordering::Release);
+        self.closed
+            .store(number.map_or(0, |(n, _)| n), Ordering::Release);
     }
 }
 
@@ -161,13 +162,11 @@ impl Steering {
         let Some(parts) = &mut self.parts else {
             return Next::Free;
         };
-        match parts.next(is_to_answer) {
-            Ok(next) => next,
-            Err(Stuck) => {
-                self.record.is_stuck.store(1, Ordering::Release);
-                Next::Nothing
-            }
+        let next = parts.next(is_to_answer);
+        if next.is_err() {
+            self.record.is_stuck.store(1, Ordering::Release);
         }
+        next.unwrap_or(Next::Nothing)
     }
 
     /// Changes the logits of the next token, as [`Self::next`] has found.
@@ -183,7 +182,9 @@ impl Steering {
         parts.took(id);
         if let Some(thinking) = &parts.thinking {
             let record = &self.record;
-            record.thought_tokens.store(thinking.tokens(), Ordering::Release);
+            record
+                .thought_tokens
+                .store(thinking.tokens(), Ordering::Release);
             if let Some(why) = thinking.closed() {
                 record.close(why);
             }
@@ -223,7 +224,11 @@ impl Parts {
                 Standing::Stuck => return Err(Stuck),
             }
         }
-        Ok(if is_adjusted { Next::Adjusted } else { Next::Free })
+        Ok(if is_adjusted {
+            Next::Adjusted
+        } else {
+            Next::Free
+        })
     }
 
     fn adjust(&mut self, logits: &mut [f32]) {
@@ -241,7 +246,9 @@ impl Parts {
             grammar.mask(logits);
         }
         if let Some(weights) = &self.weights {
-            weights.restore(logits, |id| grammar.is_none_or(|grammar| grammar.allows(id)));
+            weights.restore(logits, |id| {
+                grammar.is_none_or(|grammar| grammar.allows(id))
+            });
         }
     }
 
@@ -266,4 +273,5 @@ impl Parts {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "all values are exact")]
 mod tests;

@@ -282,7 +282,10 @@ mod tests {
     #[test]
     fn a_budget_of_nothing_closes_at_once() {
         let mut thinking = thinking(Start::Fresh, Some(0));
-        assert_eq!((thinking.forced(false), thinking.opening()), (None, Some(2)));
+        assert_eq!(
+            (thinking.forced(false), thinking.opening()),
+            (None, Some(2))
+        );
         assert_eq!(thinking.took(2), Step::On);
         assert_eq!((thinking.forced(false), thinking.bonus()), (Some(3), None));
         assert_eq!(thinking.took(3), Step::Cut);
@@ -293,7 +296,10 @@ mod tests {
     fn who_asks_gets_the_answer() {
         let mut thinking = thinking(Start::Thinking, None);
         thinking.took(7);
-        assert_eq!((thinking.forced(false), thinking.forced(true)), (None, Some(3)));
+        assert_eq!(
+            (thinking.forced(false), thinking.forced(true)),
+            (None, Some(3))
+        );
         assert_eq!(thinking.took(3), Step::Cut);
         assert_eq!(thinking.closed(), Some(Closed::Asked));
         assert_eq!(thinking.tokens(), 1);

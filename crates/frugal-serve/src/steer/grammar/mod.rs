@@ -14,6 +14,10 @@
 //! waiting for it after [`vocabulary::DEADLINE`]), work for each token while it is followed. Each
 //! sample has its own copy, so that one that fails takes no other with it. The library's panics are
 //! caught where they happen, its messages are never shown.
+//!
+//! *Cost*, for 151,644 tokens (Qwen's) and texts drawn at random, on a busy core: to work out what may
+//! come 20 microseconds in the median and 0.1 to 0.5 milliseconds in the mean, to tell it a token 30
+//! microseconds; 10 to 20 milliseconds to compile a schema, 0.1 to copy it for a sample.
 
 mod kept;
 mod schema;
@@ -88,9 +92,10 @@ impl Follower {
             return Standing::Open;
         }
         if self.matcher.is_stopped() {
-            return match self.matcher.stop_reason().is_ok() {
-                true => Standing::Complete,
-                false => Standing::Stuck,
+            return if self.matcher.stop_reason().is_ok() {
+                Standing::Complete
+            } else {
+                Standing::Stuck
             };
         }
         let Ok(mut mask) = self.matcher.compute_mask() else {
@@ -121,8 +126,13 @@ impl Follower {
         let Some(mask) = &self.mask else { return };
         let words = mask.as_slice().iter().chain(std::iter::repeat(&0));
         for (logits, word) in logits.chunks_mut(u32::BITS as usize).zip(words) {
-            if *word == u32::MAX {
-                continue;
+            match *word {
+                u32::MAX => continue,
+                0 => {
+                    logits.fill(f32::NEG_INFINITY);
+                    continue;
+                }
+                _ => {}
             }
             for (bit, logit) in logits.iter_mut().enumerate() {
                 if word >> bit & 1 == 0 {

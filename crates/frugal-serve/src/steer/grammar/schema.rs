@@ -74,8 +74,12 @@ const COUNTS: [(&str, u64); 6] = [
 ];
 /// The most patterns of property names: the library compares each with each.
 const MOST_PATTERNS: usize = 32;
+/// The most cases of an `anyOf` or `oneOf` that are followed side by side: all but plain values.
+const MOST_CASES: usize = 128;
 /// The most parts of a schema that come of combining others; the library clones them.
 const MOST_COMBINED: f64 = 50_000.0;
+/// References that lead to references, at most.
+const MOST_HOPS: usize = 64;
 /// Types that a schema has which names none.
 const ALL_TYPES: f64 = 6.0;
 
@@ -101,9 +105,16 @@ pub(super) fn check(schema: &Value, limits: &Limits) -> Result<(), Fault> {
     let mut sizes = Sizes {
         root: schema,
         refs: BTreeMap::new(),
+        depth: 0,
+        is_deep: false,
         is_over: false,
     };
     let _ = sizes.of(schema);
+    if sizes.is_deep {
+        return Err(fault(format!(
+            "schema: expected references to lead at most {MOST_HOPS} deep"
+        )));
+    }
     if sizes.is_over {
         return Err(fault(
             "schema: allOf, anyOf, oneOf and $ref combine to too many cases",
@@ -119,9 +130,7 @@ pub(super) fn fault(message: impl Into<String>) -> Fault {
 /// Whether a value nests no deeper, without going deeper.
 fn is_within(value: &Value, depth: usize) -> bool {
     match value {
-        Value::Array(items) => {
-            depth > 0 && items.iter().all(|item| is_within(item, depth - 1))
-        }
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_within(item, depth - 1)),
         Value::Object(fields) => {
             depth > 0 && fields.values().all(|field| is_within(field, depth - 1))
         }
@@ -205,10 +214,32 @@ fn check_keywords(schema: &Value, n_patterns: &mut usize) -> Result<(), Fault> {
             )));
         }
     }
+    for keyword in ["anyOf", "oneOf"] {
+        let cases = schema.get(keyword).and_then(Value::as_array);
+        let n_cases = cases.map_or(0, |cases| {
+            cases.iter().filter(|case| !is_plain(case)).count()
+        });
+        if n_cases > MOST_CASES {
+            return Err(fault(format!(
+                "schema: expected at most {MOST_CASES} cases of {keyword}, got {n_cases}"
+            )));
+        }
+    }
     for (_, child) in children(schema) {
         check_keywords(child, n_patterns)?;
     }
     Ok(())
+}
+
+/// Whether only values without parts fit, so that one automaton follows all such cases.
+fn is_plain(schema: &Value) -> bool {
+    let is_list = |value: &Value| value.is_array() || value.is_object();
+    let holds = |keyword: &str| schema.get(keyword).filter(|value| !is_list(value));
+    match schema.get("enum") {
+        Some(Value::Array(values)) => !values.iter().any(is_list),
+        _ if holds("const").is_some() => true,
+        _ => holds("type").is_some_and(|name| name != "object" && name != "array"),
+    }
 }
 
 /// How many parts schemas have once references are followed and combinations are worked out. Both
@@ -218,6 +249,9 @@ struct Sizes<'a> {
     root: &'a Value,
     /// By reference; none while it is being worked out.
     refs: BTreeMap<&'a str, Option<f64>>,
+    /// References being followed, one within the other.
+    depth: usize,
+    is_deep: bool,
     is_over: bool,
 }
 
@@ -251,7 +285,13 @@ impl<'a> Sizes<'a> {
             Some(_) => 1.0,
         };
         if types > 0.0 {
-            let own = ["properties", "patternProperties", "additionalProperties", "items", "prefixItems"];
+            let own = [
+                "properties",
+                "patternProperties",
+                "additionalProperties",
+                "items",
+                "prefixItems",
+            ];
             let within = children(schema).filter(|(keyword, _)| own.contains(keyword));
             let within: Vec<&'a Value> = within.map(|(_, child)| child).collect();
             let within: f64 = within.into_iter().map(|child| self.of(child)).sum();
@@ -269,9 +309,15 @@ impl<'a> Sizes<'a> {
         if let Some(known) = self.refs.get(to) {
             return known.unwrap_or(1.0);
         }
+        if self.depth >= MOST_HOPS {
+            self.is_deep = true;
+            return 1.0;
+        }
         self.refs.insert(to, None);
+        self.depth += 1;
         let target = self.root.pointer(to.trim_start_matches('#'));
         let size = target.map_or(1.0, |schema| self.of(schema));
+        self.depth -= 1;
         self.refs.insert(to, Some(size));
         size
     }
@@ -310,21 +356,37 @@ mod tests {
         let names = json!({ "type": "object", "properties": { "not": {}, "$ref": { "type": "string" } },
             "enum": [{ "if": 1, "$ref": "http://a" }] });
         check_with(&names, None);
-        check_with(&json!({ "type": "string", "x-order": 3, "nullable": true }), None);
+        check_with(
+            &json!({ "type": "string", "x-order": 3, "nullable": true }),
+            None,
+        );
     }
 
     #[test]
     fn what_is_not_followed_is_named() {
-        let within = |schema: Value| json!({ "items": [{ "properties": { "a": { "anyOf": [schema] } } }] });
+        let within =
+            |schema: Value| json!({ "items": [{ "properties": { "a": { "anyOf": [schema] } } }] });
         let rows = [
             (json!({ "not": {} }), "not is not supported"),
             (json!({ "if": {}, "then": {} }), "if is not supported"),
             (json!({ "uniqueItems": true }), "uniqueItems is not"),
-            (json!({ "x-guidance": { "lenient": true } }), "x-guidance is not"),
-            (json!({ "$ref": "https://example.com/a.json" }), "expected $ref to point into"),
-            (json!({ "$ref": "file:///etc/passwd" }), "expected $ref to point into"),
+            (
+                json!({ "x-guidance": { "lenient": true } }),
+                "x-guidance is not",
+            ),
+            (
+                json!({ "$ref": "https://example.com/a.json" }),
+                "expected $ref to point into",
+            ),
+            (
+                json!({ "$ref": "file:///etc/passwd" }),
+                "expected $ref to point into",
+            ),
             (json!({ "$ref": 7 }), "expected $ref to point into"),
-            (json!({ "maxItems": 1_000_000 }), "expected maxItems to be a whole number up to 10000"),
+            (
+                json!({ "maxItems": 1_000_000 }),
+                "expected maxItems to be a whole number up to 10000",
+            ),
             (json!({ "minLength": -1 }), "expected minLength"),
             (json!([]), "expected an object or a boolean, got []"),
         ];
@@ -336,24 +398,59 @@ mod tests {
 
     #[test]
     fn what_grows_is_refused() {
-        let deep = (0..10_000).fold(json!({}), |inner, _| json!({ "items": inner }));
+        let deep = (0..10_000).fold(json!({}), |inner, _| {
+            Value::Object(Map::from_iter([("items".to_owned(), inner)]))
+        });
         check_with(&deep, Some("expected nesting of at most 32"));
+        // To drop it would need as much stack.
         std::mem::forget(deep);
         let words: Vec<String> = (0..1 << 20).map(|i| format!("{i:08}")).collect();
-        check_with(&json!({ "enum": words }), Some("expected at most 65536 bytes"));
+        check_with(
+            &json!({ "enum": words }),
+            Some("expected at most 65536 bytes"),
+        );
+        let cases =
+            |case: fn(usize) -> Value| json!({ "anyOf": (0..200).map(case).collect::<Vec<_>>() });
+        check_with(
+            &cases(|i| json!({ "type": "object", "minProperties": i / 100 })),
+            Some("at most 128 cases of anyOf, got 200"),
+        );
+        check_with(&cases(|i| json!({ "const": i })), None);
         let patterns: Map<String, Value> = (0..40).map(|i| (format!("^{i}"), json!({}))).collect();
-        check_with(&json!({ "patternProperties": patterns }), Some("at most 32 patternProperties"));
+        check_with(
+            &json!({ "patternProperties": patterns }),
+            Some("at most 32 patternProperties"),
+        );
         let choice = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
-        check_with(&json!({ "allOf": vec![choice; 20] }), Some("too many cases"));
+        check_with(
+            &json!({ "allOf": vec![choice; 20] }),
+            Some("too many cases"),
+        );
         // Each definition names the next one twice, and two such chains are laid over each other.
         let mut defs = Map::new();
         for i in 0..40 {
             for side in ["a", "b"] {
                 let next = json!({ "$ref": format!("#/$defs/{side}{}", i + 1) });
-                defs.insert(format!("{side}{i}"), json!({ "type": "object", "properties": { "l": next, "r": next } }));
+                defs.insert(
+                    format!("{side}{i}"),
+                    json!({ "type": "object", "properties": { "l": next, "r": next } }),
+                );
             }
         }
-        let both = json!({ "allOf": [{ "$ref": "#/$defs/a0" }, { "$ref": "#/$defs/b0" }], "$defs": defs });
+        let chain: Map<String, Value> = (0..1500)
+            .map(|i| {
+                (
+                    format!("{i}"),
+                    json!({ "items": { "$ref": format!("#/$defs/{}", i + 1) } }),
+                )
+            })
+            .collect();
+        check_with(
+            &json!({ "$ref": "#/$defs/0", "$defs": chain }),
+            Some("at most 64 deep"),
+        );
+        let both =
+            json!({ "allOf": [{ "$ref": "#/$defs/a0" }, { "$ref": "#/$defs/b0" }], "$defs": defs });
         check_with(&both, Some("too many cases"));
     }
 }

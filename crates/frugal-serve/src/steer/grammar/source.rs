@@ -1,5 +1,7 @@
 //! What a grammar is made of, and the notation the library reads.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -89,7 +91,10 @@ impl Source {
                 return Ok(());
             }
             let most = limits.schema_bytes;
-            Err(fault(format!("{what}: expected at most {most} bytes, got {}", text.len())))
+            Err(fault(format!(
+                "{what}: expected at most {most} bytes, got {}",
+                text.len()
+            )))
         };
         Ok(match self {
             Self::JsonObject => Notation::Json(with_options(&json!({ "type": "object" }))?),
@@ -112,13 +117,30 @@ impl Source {
                 let bytes: usize = texts.iter().map(|text| text.len() + 1).sum();
                 if bytes > limits.schema_bytes {
                     let most = limits.schema_bytes;
-                    return Err(fault(format!("choice: expected at most {most} bytes in all, got {bytes}")));
+                    return Err(fault(format!(
+                        "choice: expected at most {most} bytes in all, got {bytes}"
+                    )));
                 }
-                let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-                Notation::Lark(format!("start: {}\n", texts.join(" | ")))
+                // One terminal, and so one automaton: as rules they would be followed side by side.
+                let maybe = if texts.iter().any(String::is_empty) {
+                    "?"
+                } else {
+                    ""
+                };
+                let texts = texts.iter().filter(|text| !text.is_empty());
+                let texts: Vec<String> = texts.map(|text| quoted(text)).collect();
+                Notation::Lark(if texts.is_empty() {
+                    "start: \"\"\n".to_owned()
+                } else {
+                    format!("start: T{maybe}\nT: {}\n", texts.join(" | "))
+                })
             }
             Self::Composed(piece) => {
-                let mut writer = Writer { rules: String::new(), n_rules: 0, limits };
+                let mut writer = Writer {
+                    rules: String::new(),
+                    n_rules: 0,
+                    limits,
+                };
                 let start = writer.rule(piece, DEPTH)?;
                 Notation::Lark(format!("start: {start}\n{}", writer.rules))
             }
@@ -145,7 +167,10 @@ fn with_options(schema: &Value) -> Result<Value, Fault> {
         Value::Object(fields) => fields.clone(),
         _ => serde_json::Map::new(),
     };
-    schema.insert("x-guidance".into(), json!({ "whitespace_pattern": WHITE_SPACE }));
+    schema.insert(
+        "x-guidance".into(),
+        json!({ "whitespace_pattern": WHITE_SPACE }),
+    );
     Ok(Value::Object(schema))
 }
 
@@ -159,7 +184,9 @@ fn whole(expression: &str) -> Result<String, Fault> {
         _ => inner,
     };
     if inner.is_empty() || slashes_at_end(inner) % 2 == 1 {
-        return Err(fault("regular expression: expected one that is not empty and not cut off"));
+        return Err(fault(
+            "regular expression: expected one that is not empty and not cut off",
+        ));
     }
     Ok(llguidance::regex_to_lark(inner, ""))
 }
@@ -233,7 +260,7 @@ impl Writer<'_> {
                 let name = format!("T{}", self.n_rules);
                 let text = literal(text);
                 let body = format!("/(?s:.*)/ & ~/(?s:.*){text}(?s:.*)/");
-                self.rules.push_str(&format!("{name}: {body}\n"));
+                let _ = writeln!(self.rules, "{name}: {body}");
                 ("", name)
             }
             Piece::All(pieces) => ("", self.join(pieces, " ", depth)?),
@@ -243,7 +270,7 @@ impl Writer<'_> {
         };
         let name = format!("r{}", self.n_rules);
         self.n_rules += 1;
-        self.rules.push_str(&format!("{name}{head}: {body}\n"));
+        let _ = writeln!(self.rules, "{name}{head}: {body}");
         Ok(name)
     }
 

@@ -14,10 +14,10 @@ use llguidance::toktrie::{
 };
 use llguidance::{Matcher, ParserFactory, panic_utils};
 
+use super::Compiled;
 use super::kept::Kept;
 use super::schema::fault;
 use super::source::{Notation, Source};
-use super::Compiled;
 use crate::answer::ask::Limits;
 use crate::models::Words;
 use crate::wire::error::{Fault, Kind};
@@ -32,6 +32,9 @@ const MOST_UNDERWAY: usize = 4;
 const STACK_BYTES: usize = 256 << 20;
 /// States of a grammar's lexer at most, about 1 KiB each.
 const MAX_LEXER_STATES: usize = 50_000;
+/// Work on a grammar's lexer for one token at most, in the library's units: some 14,000 a
+/// millisecond. Ordinary schemas take a tenth of it for their worst token.
+const STEP_FUEL: u64 = 60_000;
 /// The library's tree has room for tokens this long; longer ones never come under a grammar.
 const MAX_TOKEN_BYTES: usize = 1000;
 /// The byte that begins the names of control tokens in the library's tree; no text has it.
@@ -55,29 +58,40 @@ impl fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Lays out a model's tokens. Takes about a second for a vocabulary of 150,000: once for each
+    /// Lays out a model's tokens. Takes some seconds for a vocabulary of 150,000: once for each
     /// model, when a grammar is first asked for, off the engine's thread.
     ///
     /// *Errors*: a vocabulary of whole words, which cannot write texts of a given form.
     pub fn new(words: &Arc<Words>) -> Result<Arc<Self>, Fault> {
         let tokenizer = &words.tokenizer;
         if tokenizer.puts_spaces() {
-            return Err(fault("the model's vocabulary is of whole words: it cannot follow a grammar"));
+            return Err(fault(
+                "the model's vocabulary is of whole words: it cannot follow a grammar",
+            ));
         }
         let n_tokens = tokenizer.vocab_size();
         let ids = 0..u32::try_from(n_tokens).unwrap_or(u32::MAX);
         let tokens: Vec<Vec<u8>> = ids.map(|id| bytes_in_tree(tokenizer, id)).collect();
         let mut text = SimpleVob::alloc(n_tokens);
-        for (id, bytes) in (0..).zip(&tokens) {
-            text.set(id as usize, bytes.first().is_some_and(|first| *first != MARK));
+        for (id, bytes) in tokens.iter().enumerate() {
+            text.set(id, bytes.first().is_some_and(|first| *first != MARK));
         }
-        let ends: Vec<u32> = words.stops.iter().copied().filter(|id| (*id as usize) < n_tokens).collect();
+        let ends: Vec<u32> = words
+            .stops
+            .iter()
+            .copied()
+            .filter(|id| (*id as usize) < n_tokens)
+            .collect();
         for end in &ends {
             text.allow_token(*end);
         }
         let source = Arc::clone(words);
-        Self::over(&tokens, &ends, text, Some(source))
-            .ok_or_else(|| Fault::new(Kind::Internal, "the model's vocabulary cannot follow a grammar"))
+        Self::over(&tokens, &ends, text, Some(source)).ok_or_else(|| {
+            Fault::new(
+                Kind::Internal,
+                "the model's vocabulary cannot follow a grammar",
+            )
+        })
     }
 
     /// None where the library refuses or panics.
@@ -91,7 +105,11 @@ impl Grammars {
             let no_end = llguidance::toktrie::INVALID_TOKEN;
             let n_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
             let trie = TokTrie::from(&TokRxInfo::new(n_tokens, no_end), tokens);
-            let trie = if ends.is_empty() { trie } else { trie.with_eos_tokens(ends) };
+            let trie = if ends.is_empty() {
+                trie
+            } else {
+                trie.with_eos_tokens(ends)
+            };
             let tree: TokEnv = Arc::new(Tree { trie, words });
             let slices = llguidance::earley::SlicedBiasComputer::general_slices();
             ParserFactory::new(&tree, InferenceCapabilities::default(), &slices)
@@ -100,6 +118,7 @@ impl Grammars {
         factory.quiet();
         let limits = factory.limits_mut();
         limits.max_lexer_states = MAX_LEXER_STATES;
+        limits.step_lexer_fuel = STEP_FUEL;
         limits.verbose_errors = false;
         Some(Arc::new(Self {
             factory,
@@ -113,7 +132,11 @@ impl Grammars {
     ///
     /// *Errors*: a source that is too large, cannot be followed or takes too long; too many that are
     /// being compiled already.
-    pub fn compile(self: &Arc<Self>, source: &Source, limits: &Limits) -> Result<Arc<Compiled>, Fault> {
+    pub fn compile(
+        self: &Arc<Self>,
+        source: &Source,
+        limits: &Limits,
+    ) -> Result<Arc<Compiled>, Fault> {
         let notation = source.notation(limits)?;
         let digest = notation.digest(source.may_control());
         if let Some(grammar) = self.kept.get(&digest) {
@@ -133,10 +156,12 @@ impl Grammars {
             // Nobody may be waiting any more.
             let _ = made.send(grammar);
         };
-        let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK_BYTES);
-        thread
-            .spawn(work)
-            .map_err(|_| Fault::new(Kind::Unavailable, "no thread to prepare a grammar on").again_after(1))?;
+        let thread = thread::Builder::new()
+            .name("grammar".into())
+            .stack_size(STACK_BYTES);
+        thread.spawn(work).map_err(|_| {
+            Fault::new(Kind::Unavailable, "no thread to prepare a grammar on").again_after(1)
+        })?;
         wait.recv_timeout(DEADLINE)
             .unwrap_or_else(|_| Err(fault("the grammar takes too long to prepare")))
     }
@@ -149,9 +174,9 @@ impl Grammars {
         let parser = self.factory.create_parser(grammar);
         let parser = parser.map_err(|why| refusal(source, &why.to_string()))?;
         let mut matcher = Matcher::new(Ok(parser));
-        // The first mask: what cannot be followed at all is known before anybody waits for it.
-        let first = matcher.deep_clone().compute_mask();
-        if first.is_err() && !matcher.is_accepting().unwrap_or(false) {
+        // The first mask: what cannot be followed at all is known before anybody waits for it, and
+        // copies begin with what was worked out.
+        if matcher.compute_mask().is_err() {
             return Err(refusal(source, ""));
         }
         Ok(Compiled {
@@ -171,22 +196,34 @@ impl Grammars {
 fn refusal(source: &Source, why: &str) -> Fault {
     let has = |word: &str| why.contains(word);
     let is_schema = matches!(source, Source::JsonSchema(_) | Source::JsonObject);
+    let is_large = [
+        "too large",
+        "too complex",
+        "limit",
+        "too many",
+        "exceeded",
+        "too deeply",
+    ];
     let why = if has("nsatisfiable") {
-        "no value fits it"
-    } else if has("too large") || has("too complex") || has("limit") || has("too many") || has("exceeded") {
-        "it is too large or too complex"
+        "no value fits it".to_owned()
+    } else if is_large.iter().any(|word| has(word)) {
+        "it is too large or too complex".to_owned()
     } else if has("oneOf") {
-        "the cases of a oneOf must exclude each other: use anyOf"
-    } else if has("Reference segment") || has("$ref") || has("circular") {
-        "a $ref points nowhere, or only to itself"
-    } else if has("not disjoint") || has("are disjoint") {
-        "patternProperties must not overlap"
-    } else if has("unknown special token") {
-        "it names a control token that the model does not have"
+        "the cases of a oneOf must exclude each other: use anyOf".to_owned()
+    } else if has("Reference segment") || has("circular") {
+        "a $ref points nowhere, or only to itself".to_owned()
+    } else if has("disjoint") {
+        "patternProperties must not overlap".to_owned()
+    } else if why.is_empty() {
+        "no text fits it, as it holds itself or needs tokens that the model lacks".to_owned()
     } else if is_schema {
-        "it has a value or a combination that is not supported"
+        "it has a value or a combination that is not supported".to_owned()
+    } else if let (Source::Lark(_), Some((line, column))) = (source, place(why)) {
+        format!("it cannot be read at line {line}, column {column}")
+    } else if let Source::Regex(_) = source {
+        "it cannot be read: look-around and back-references are not supported".to_owned()
     } else {
-        "it cannot be read: look-around, back-references and Python's extensions are not supported"
+        "it cannot be read".to_owned()
     };
     let what = match source {
         Source::JsonSchema(_) | Source::JsonObject => "schema",
@@ -196,6 +233,13 @@ fn refusal(source: &Source, why: &str) -> Fault {
         Source::Composed(_) => "tools",
     };
     fault(format!("{what}: {why}"))
+}
+
+/// The line and column with which a message of the library begins: `at 3(7): ...`.
+fn place(why: &str) -> Option<(u32, u32)> {
+    let (line, rest) = why.trim_start_matches("at ").split_once('(')?;
+    let (column, _) = rest.split_once(')')?;
+    Some((line.parse().ok()?, column.parse().ok()?))
 }
 
 /// A place among the grammars being compiled; given back when dropped.
@@ -247,7 +291,8 @@ impl TokenizerEnv for Tree {
             (self.trie.decode_raw(&ids) == text.as_bytes()).then_some(ids)
         };
         let greedy = |text: &str| self.trie.greedy_tokenize(text.as_bytes());
-        self.trie
-            .tokenize_with_greedy_fallback(bytes, |text| encode(text).unwrap_or_else(|| greedy(text)))
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            encode(text).unwrap_or_else(|| greedy(text))
+        })
     }
 }
