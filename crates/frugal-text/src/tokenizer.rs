@@ -11,8 +11,10 @@
 //! change ids unasked. [`Tokenizer::to_json`] gives the file back as it came.
 //!
 //! Does not do: chat templates (`chat`), reading files. The checks of hostile files are in
-//! `tokenizer/file.rs` and `tokenizer/parts.rs`, decoding one id at a time in `tokenizer/stream.rs`.
+//! `tokenizer/file.rs` and `tokenizer/parts.rs`, decoding one id at a time in `tokenizer/stream.rs`,
+//! the bytes of single tokens in `tokenizer/bytes.rs`.
 
+mod bytes;
 mod file;
 mod parts;
 mod stream;
