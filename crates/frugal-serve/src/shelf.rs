@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as TurnMutex;
 
+use crate::answer::prompt::Manner;
 use crate::engine::{Engine, EngineSettings, Handle};
-use crate::answer::Manner;
-use crate::steer::Grammars;
 use crate::models::{Library, Listed, Ready, Words};
+use crate::steer::Grammars;
 use crate::wire::error::{Fault, Kind};
 
 /// What the shelf may hold.
@@ -73,13 +73,19 @@ impl Served {
         let mut digest = Sha256::new();
         digest.update(env!("CARGO_PKG_VERSION"));
         digest.update(&self.name);
-        for number in [facts.weight_bytes, facts.vocabulary as u64, facts.page_bytes] {
+        for number in [
+            facts.weight_bytes,
+            facts.vocabulary as u64,
+            facts.page_bytes,
+        ] {
             digest.update(number.to_le_bytes());
         }
         digest.update(facts.flops_per_token.to_le_bytes());
-        let hex = digest.finalize().iter().take(5).fold(String::new(), |hex, byte| {
-            format!("{hex}{byte:02x}")
-        });
+        let hex = digest
+            .finalize()
+            .iter()
+            .take(5)
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         format!("fp_{hex}")
     }
 

@@ -24,7 +24,7 @@ use std::fmt;
 
 use self::file::{Added, Plain, Settled};
 pub use self::stream::Decoder;
-use crate::{Error, Result, byte_level};
+use crate::{Error, Result};
 
 /// The largest `tokenizer.json` we read, in bytes. DeepSeek V3's has 8 MB, Gemma's 33 MB.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
@@ -176,21 +176,6 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that a token stands for, which may be a part of a character; those of a control token
-    /// are its spelling. Spaces that decoding puts between words belong to no token. Nothing for an id
-    /// that the vocabulary lacks.
-    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
-        if let Some(added) = self.added.get(&id) {
-            return Some(added.content.clone().into_bytes());
-        }
-        let name = self.inner.id_to_token(id)?;
-        Some(match self.decoding {
-            Decoding::Words => name.into_bytes(),
-            Decoding::Bytes => byte_level::bytes_of(&name),
-            Decoding::Foreign => piece_bytes(&name),
-        })
-    }
-
     /// Encodes text, without a token for its beginning or end. Never yields a control token: a text
     /// that spells one gives the tokens of its characters, or an error where there are none.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
@@ -291,15 +276,6 @@ impl Tokenizer {
                 source,
             },
         }
-    }
-}
-
-/// The bytes of a piece as SentencePiece writes it: `<0x0A>` is a byte, `▁` a space.
-fn piece_bytes(name: &str) -> Vec<u8> {
-    let hex = name.strip_prefix("<0x").and_then(|n| n.strip_suffix('>'));
-    match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-        Some(byte) => vec![byte],
-        None => name.replace('▁', " ").into_bytes(),
     }
 }
 
@@ -413,10 +389,6 @@ mod tests {
         assert_eq!(tokenizer.token_bytes(9).as_deref(), Some(&b"think"[..]));
         assert_eq!(tokenizer.token_bytes(3).as_deref(), Some(&b"</think>"[..]));
         assert_eq!(tokenizer.token_bytes(10), None);
-        let rows: [(&str, &[u8]); 3] = [("<0x0A>", b"\n"), ("▁a", b" a"), ("<0xg>", b"<0xg>")];
-        for (name, bytes) in rows {
-            assert_eq!(piece_bytes(name), bytes);
-        }
         assert_eq!(
             tokenizer.controls().map(|(_, id)| id).collect::<Vec<_>>(),
             [3, 0, 1, 2]

@@ -251,4 +251,3 @@ fn records_of_a_newer_program_are_refused_and_the_ledger_does_not_mind_ours() {
     let error = Keys::open(home.path()).unwrap_err();
     assert!(matches!(error, KeysError::Newer { got: 99, .. }), "{error}");
 }
-

@@ -6,7 +6,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Listing, Ready, Service, verify};
-use crate::answer::{Going, Part, Said, Speaker, TokenText, Usage};
+use crate::answer::speak::{Going, Part, Speaker};
+use crate::answer::{Said, TokenText, Usage};
 use crate::engine::{Asked, Costs, Drawn, End, Event};
 use crate::metrics::Watch;
 use crate::models::Words;
@@ -194,9 +195,10 @@ impl Task {
                 if is_stuck {
                     tracing::warn!(id = self.id, "a grammar could not be followed to its end");
                 }
-                if let (Some(speaker), Some(is_over)) =
-                    (state.speakers.get_mut(sample), state.is_over.get_mut(sample))
-                    && !std::mem::replace(is_over, true)
+                if let (Some(speaker), Some(is_over)) = (
+                    state.speakers.get_mut(sample),
+                    state.is_over.get_mut(sample),
+                ) && !std::mem::replace(is_over, true)
                 {
                     speaker.end(why, closed, said);
                 }
@@ -222,7 +224,10 @@ impl Task {
             ..TokenText::default()
         });
         let prompt = if ask.prompt_likeliest.is_some() {
-            first.into_iter().chain(prompt.into_iter().map(told)).collect()
+            first
+                .into_iter()
+                .chain(prompt.into_iter().map(told))
+                .collect()
         } else {
             Vec::new()
         };
@@ -283,7 +288,8 @@ impl Task {
                 }
             }
             Err(_) => {
-                self.say(Said::Failed("the answers could not be graded".into())).await;
+                self.say(Said::Failed("the answers could not be graded".into()))
+                    .await;
             }
         }
     }
@@ -295,4 +301,3 @@ impl Task {
         self.sender.send(said).await.is_ok()
     }
 }
-

@@ -13,14 +13,15 @@ use std::time::Duration;
 use frugal_text::chat::Moment;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::answer::{Ask, Limits, Place, Prepared, Said, Thinking, prepare};
+use crate::answer::prompt::{Place, Prepared, prepare};
+use crate::answer::{Ask, Limits, Said};
 use crate::config::{PriceSettings, ReasoningSettings};
 use crate::engine::{Asked, Job, Refusal, State};
 use crate::keys::Holder;
 use crate::metrics::{Metrics, Of};
 use crate::quota::{Clock, Pass, Quotas, Wanted};
 use crate::shelf::{Served, Shelf};
-use crate::steer::{Record, Rules, Steering};
+use crate::steer::{Record, Steering};
 use crate::wire::error::{Fault, Kind};
 
 mod answering;
@@ -103,7 +104,10 @@ impl Answering {
     }
 
     /// The next piece, for streams.
-    pub fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Said>> {
+    pub fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Said>> {
         self.said.poll_recv(context)
     }
 }
@@ -229,7 +233,10 @@ impl Service {
     /// Ends the thought of an answer under way; its answer goes on. Whether there is such an answer
     /// of this key.
     pub fn stop_thinking(&self, id: &str, holder: &Holder) -> bool {
-        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match under_way.get(id) {
             Some((owner, state)) if *owner == holder.id => {
                 state.stop_thinking();
@@ -249,7 +256,11 @@ impl Service {
         let most = self.parts.shelf.settings().engine.max_sequences;
         let n = ask.verify.as_ref().map_or(ask.n, |verify| verify.samples);
         if n > most {
-            let field = if ask.verify.is_some() { "verify.samples" } else { "n" };
+            let field = if ask.verify.is_some() {
+                "verify.samples"
+            } else {
+                "n"
+            };
             let expected = format!("at most {most}, as many as are answered together");
             return Err(Fault::field(field, &expected, n));
         }
@@ -364,7 +375,10 @@ struct Listing {
 
 impl Listing {
     fn new(service: &Arc<Service>, id: &str, owner: i64, state: Arc<State>) -> Self {
-        let mut under_way = service.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = service
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         under_way.insert(id.to_owned(), (owner, state));
         Self {
             service: Arc::clone(service),
@@ -376,6 +390,8 @@ impl Listing {
 impl Drop for Listing {
     fn drop(&mut self) {
         let under_way = self.service.under_way.lock();
-        under_way.unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        under_way
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use frugal_core::backend::Sampling;
 use frugal_text::tools;
 
-use crate::answer::{Ask, Calls, Form, Glue, Limits, Prepared, Sampled, Thinking};
+use crate::answer::prompt::{Calls, Glue, Prepared};
+use crate::answer::{Ask, Form, Limits, Sampled, Thinking};
 use crate::config::ReasoningSettings;
 use crate::models::Words;
 use crate::shelf::Served;
@@ -54,7 +55,9 @@ fn thoughts(
         return Ok(None);
     }
     let budget = match ask.thinking {
-        Thinking::On { budget: Some(budget) } => Some(budget),
+        Thinking::On {
+            budget: Some(budget),
+        } => Some(budget),
         Thinking::Off => Some(0),
         Thinking::Usual | Thinking::On { budget: None } => reasoning.default_budget,
     };

@@ -93,7 +93,7 @@ pub(super) fn ids(text: &str) -> Vec<u32> {
 pub(super) fn text_of(ids: &[u32]) -> Vec<u8> {
     let words = words();
     ids.iter()
-        .flat_map(|id| words.tokenizer.token_bytes(*id).unwrap_or_default())
+        .flat_map(|id| words.tokenizer.text_bytes(*id).unwrap_or_default())
         .collect()
 }
 

@@ -8,8 +8,8 @@ use axum::extract::{Path, Request};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use frugal_serve::server::stream::{self, Ending, Event};
 use frugal_serve::keys::Holder;
+use frugal_serve::server::stream::{self, Ending, Event};
 use frugal_serve::server::{
     Admission, Anyone, App, Line, Readiness, Server, Settings, Shutdown, Visit, read_body,
 };
@@ -174,7 +174,7 @@ async fn number(Path(n): Path<u32>) -> Json<Value> {
 
 async fn who(visit: Visit) -> Result<Json<Value>, Fault> {
     let who = visit.who()?;
-    Ok(Json(json!({ "owner": who.owner, "name": who.name })))
+    Ok(Json(json!({ "owner": who.id, "name": who.name })))
 }
 
 /// What came back.

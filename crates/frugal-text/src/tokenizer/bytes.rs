@@ -9,7 +9,7 @@ impl Tokenizer {
     ///
     /// The spaces that [`Self::decode`] puts between words are not the tokens'
     /// ([`Self::puts_spaces`]).
-    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+    pub fn text_bytes(&self, id: u32) -> Option<Vec<u8>> {
         if let Some(added) = self.added.get(&id) {
             return added.plain.then(|| added.content.clone().into_bytes());
         }
@@ -22,6 +22,14 @@ impl Tokenizer {
                 None => self.foreign(id, &name).into_bytes(),
             },
         })
+    }
+
+    /// The same, with control tokens spelled out. Nothing for an id that the vocabulary lacks.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        match self.added.get(&id) {
+            Some(added) => Some(added.content.clone().into_bytes()),
+            None => self.text_bytes(id),
+        }
     }
 
     /// Whether decoding puts a space between any two tokens, so that texts are whole words only.
@@ -60,9 +68,9 @@ mod tests {
         let file = word_level::tokenizer_json(&words, &word_level::CONTROL).unwrap();
         let tokenizer = Tokenizer::from_json(&file).unwrap();
         assert!(tokenizer.puts_spaces());
-        assert_eq!(tokenizer.token_bytes(4).as_deref(), Some(&b"one"[..]));
+        assert_eq!(tokenizer.text_bytes(4).as_deref(), Some(&b"one"[..]));
         assert_eq!(
-            (tokenizer.token_bytes(0), tokenizer.token_bytes(99)),
+            (tokenizer.text_bytes(0), tokenizer.text_bytes(99)),
             (None, None)
         );
     }
@@ -96,7 +104,7 @@ mod tests {
             (260, b"<0xgg>"),
         ];
         for (id, bytes) in rows {
-            assert_eq!(tokenizer.token_bytes(id).as_deref(), Some(bytes), "{id}");
+            assert_eq!(tokenizer.text_bytes(id).as_deref(), Some(bytes), "{id}");
         }
         assert!(!tokenizer.puts_spaces());
     }

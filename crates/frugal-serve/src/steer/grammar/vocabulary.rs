@@ -261,7 +261,7 @@ impl Drop for Slot {
 
 /// The bytes of a token in the library's tree; control tokens have names that no text has.
 fn bytes_in_tree(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
-    match tokenizer.token_bytes(id) {
+    match tokenizer.text_bytes(id) {
         // Byte 0xFF is in no text, and would be taken for the mark.
         Some(bytes) if bytes.first() == Some(&MARK) || bytes.len() > MAX_TOKEN_BYTES => Vec::new(),
         Some(bytes) => bytes,

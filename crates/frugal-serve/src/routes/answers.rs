@@ -1,0 +1,190 @@
+//! Answers written with a dialect's encoder: as they come, or whole.
+
+use std::collections::VecDeque;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Json, Response};
+use futures_util::stream::{Stream, unfold};
+use serde_json::Value;
+
+use super::Front;
+use crate::answer::Said;
+use crate::server::stream::{self, Ending, Event};
+use crate::server::{Notes, Visit};
+use crate::service::Answering;
+use crate::wire::error::Fault;
+use crate::wire::{chat, completions, messages, ollama, responses};
+
+/// Tells which fields were taken without effect.
+const UNUSED: HeaderName = HeaderName::from_static("x-frugal-without-effect");
+
+/// A dialect's encoder.
+pub(super) trait Writer: Send + 'static {
+    /// Takes a piece of what is said to one of the prompts; gives what is sent because of it.
+    fn write(&mut self, prompt: usize, said: Said) -> Vec<Event>;
+
+    /// The whole body.
+    fn whole(self) -> Result<Value, Fault>;
+}
+
+fn plain(value: &Value) -> Event {
+    Event::new(value.to_string())
+}
+
+fn named((name, value): (&'static str, Value)) -> Event {
+    Event::named(name, value.to_string())
+}
+
+impl Writer for chat::Encoder {
+    fn write(&mut self, _: usize, said: Said) -> Vec<Event> {
+        self.push(said).iter().map(plain).collect()
+    }
+
+    fn whole(self) -> Result<Value, Fault> {
+        self.whole()
+    }
+}
+
+impl Writer for completions::Encoder {
+    fn write(&mut self, prompt: usize, said: Said) -> Vec<Event> {
+        self.push(prompt, said).iter().map(plain).collect()
+    }
+
+    fn whole(self) -> Result<Value, Fault> {
+        self.whole()
+    }
+}
+
+impl Writer for responses::Encoder {
+    fn write(&mut self, _: usize, said: Said) -> Vec<Event> {
+        self.push(said).into_iter().map(named).collect()
+    }
+
+    fn whole(self) -> Result<Value, Fault> {
+        self.whole()
+    }
+}
+
+impl Writer for messages::Encoder {
+    fn write(&mut self, _: usize, said: Said) -> Vec<Event> {
+        self.push(said).into_iter().map(named).collect()
+    }
+
+    fn whole(self) -> Result<Value, Fault> {
+        self.whole()
+    }
+}
+
+impl Writer for ollama::Encoder {
+    fn write(&mut self, _: usize, said: Said) -> Vec<Event> {
+        self.push(said).iter().map(plain).collect()
+    }
+
+    fn whole(self) -> Result<Value, Fault> {
+        self.whole()
+    }
+}
+
+/// How an answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Whole.
+    Whole,
+    /// As events that end with `[DONE]`.
+    EventsThenDone,
+    /// As events.
+    Events,
+    /// As lines.
+    Lines,
+}
+
+/// Answers to the prompts of one request, and what writes them.
+pub(super) struct Answers<W> {
+    answers: VecDeque<Answering>,
+    /// Which prompt is being answered.
+    prompt: usize,
+    writer: W,
+    ready: VecDeque<Event>,
+    notes: Notes,
+    tokens: (u64, u64),
+}
+
+impl<W: Writer> Answers<W> {
+    pub(super) fn new(answers: Vec<Answering>, writer: W, visit: &Visit) -> Self {
+        Self {
+            answers: answers.into(),
+            prompt: 0,
+            writer,
+            ready: VecDeque::new(),
+            notes: visit.notes.clone(),
+            tokens: (0, 0),
+        }
+    }
+
+    /// The answer as it is wanted.
+    pub(super) async fn respond(
+        self,
+        form: Form,
+        front: &Front,
+        unused: &[&str],
+    ) -> Result<Response, Fault> {
+        let mut response = match form {
+            Form::Whole => Json(self.whole().await?).into_response(),
+            Form::EventsThenDone => stream::events(self.events(), Ending::Done, front.keep_alive),
+            Form::Events => stream::events(self.events(), Ending::Plain, front.keep_alive),
+            Form::Lines => {
+                use futures_util::StreamExt;
+                stream::lines(self.events().map(|event| event.data))
+            }
+        };
+        if let Ok(unused) = HeaderValue::from_str(&unused.join(", "))
+            && !unused.is_empty()
+        {
+            response.headers_mut().insert(UNUSED, unused);
+        }
+        Ok(response)
+    }
+
+    async fn whole(mut self) -> Result<Value, Fault> {
+        while let Some((prompt, said)) = self.next().await {
+            self.writer.write(prompt, said);
+        }
+        self.writer.whole()
+    }
+
+    fn events(self) -> impl Stream<Item = Event> + Send + 'static {
+        unfold(self, |mut answers| async move {
+            loop {
+                if let Some(event) = answers.ready.pop_front() {
+                    return Some((event, answers));
+                }
+                let (prompt, said) = answers.next().await?;
+                let events = answers.writer.write(prompt, said);
+                answers.ready.extend(events);
+            }
+        })
+    }
+
+    /// The next piece, one prompt after another: their answers are made at the same time.
+    async fn next(&mut self) -> Option<(usize, Said)> {
+        loop {
+            let answering = self.answers.front_mut()?;
+            let Some(said) = answering.next().await else {
+                self.answers.pop_front();
+                self.prompt += 1;
+                continue;
+            };
+            match &said {
+                Said::Done(usage) => {
+                    self.tokens.0 += usage.prompt_tokens as u64;
+                    self.tokens.1 += usage.completion_tokens as u64;
+                    self.notes.set_tokens(self.tokens.0, self.tokens.1);
+                }
+                // Nothing more will be said to any prompt.
+                Said::Failed(_) => self.answers.clear(),
+                _ => {}
+            }
+            return Some((self.prompt, said));
+        }
+    }
+}

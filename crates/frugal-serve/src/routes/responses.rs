@@ -1,0 +1,42 @@
+//! `POST /v1/responses`.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::answers::{Answers, Form};
+use super::{Front, note};
+use crate::server::Visit;
+use crate::wire::error::Fault;
+use crate::wire::responses::{Encoder, Head, parse};
+
+const ROUTE: &str = "/v1/responses";
+
+pub(super) async fn create(
+    State(front): State<Front>,
+    visit: Visit,
+    request: Request,
+) -> Result<Response, Fault> {
+    let answer = answer(&front, &visit, request).await;
+    front.counted(ROUTE, answer)
+}
+
+async fn answer(front: &Front, visit: &Visit, request: Request) -> Result<Response, Fault> {
+    let caller = front.enter(ROUTE, "resp_", visit.who()?)?;
+    let body = front.read(request).await?;
+    let (ask, out) = parse(&body, &front.service.parts.limits)?;
+    note(visit, &ask.model);
+    let form = if out.stream {
+        Form::Events
+    } else {
+        Form::Whole
+    };
+    let answering = front.service.answer(ask, caller).await?;
+    let head = Head {
+        id: answering.id.clone(),
+        created: answering.created,
+        model: answering.model.clone(),
+    };
+    let unused = out.unused.clone();
+    let answers = Answers::new(vec![answering], Encoder::new(head, out), visit);
+    answers.respond(form, front, &unused).await
+}
