@@ -7,7 +7,9 @@
 //! answer      Ask -> prompt ids; ids -> Said: thinking, answer, tool calls  (text)
 //! steer       what may come next: penalties, thinking budget, grammar       (ids and logits)
 //! engine      many sequences on one model, ids in, ids out                  (a thread a model)
-//! server      listening, TLS, keys, limits, log, metrics                    (async, HTTP)
+//! service     models, prompts, jobs and accounts: an Ask in, a stream of Said out
+//! server      listening, TLS, guards, log                                  (async, HTTP)
+//! host        all of it, from the operator's settings
 //! ```
 //!
 //! Every dialect (OpenAI chat, completions and responses, Anthropic messages, Ollama) is a thin pair
@@ -20,6 +22,7 @@
 pub mod answer;
 pub mod config;
 pub mod engine;
+pub mod host;
 pub mod keys;
 pub mod metrics;
 pub mod models;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex as TurnMutex;
 
 use crate::answer::prompt::Manner;
-use crate::engine::{Engine, EngineSettings, Handle};
+use crate::engine::{Costs, Engine, EngineSettings, Handle};
 use crate::models::{Library, Listed, Ready, Words};
 use crate::steer::Grammars;
 use crate::wire::error::{Fault, Kind};
@@ -104,6 +104,8 @@ pub struct Shelf {
     uses: AtomicU64,
     /// One model is loaded at a time: loading reads a disk, and counts memory.
     loading: TurnMutex<()>,
+    /// What models cost that have been unloaded.
+    gone: Mutex<Costs>,
 }
 
 impl Shelf {
@@ -115,6 +117,7 @@ impl Shelf {
             loaded: Mutex::default(),
             uses: AtomicU64::new(0),
             loading: TurnMutex::new(()),
+            gone: Mutex::default(),
         }
     }
 
@@ -130,6 +133,15 @@ impl Shelf {
         });
         let aliased: Vec<Listed> = aliased.collect();
         models.into_iter().chain(aliased).collect()
+    }
+
+    /// What answers have cost since the start, also those of models that have been unloaded.
+    pub fn spent(&self) -> Costs {
+        let mut spent = *self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        for served in self.lock().values() {
+            spent.add(&served.handle.load().spent);
+        }
+        spent
     }
 
     /// Those that are loaded.
@@ -169,7 +181,10 @@ impl Shelf {
         let name = self.resolve(name);
         let mut loaded = self.lock();
         let is_idle = loaded.get(name).is_some_and(|served| served.is_idle());
-        is_idle && loaded.remove(name).is_some()
+        if is_idle {
+            self.let_go(&mut loaded, name);
+        }
+        is_idle
     }
 
     /// The name that a name or alias stands for.
@@ -211,7 +226,14 @@ impl Shelf {
                 };
                 return Err(Fault::new(Kind::Unavailable, message).again_after(5));
             };
-            loaded.remove(&oldest);
+            self.let_go(&mut loaded, &oldest);
+        }
+    }
+
+    fn let_go(&self, loaded: &mut BTreeMap<String, Arc<Served>>, name: &str) {
+        if let Some(served) = loaded.remove(name) {
+            let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.add(&served.handle.load().spent);
         }
     }
 

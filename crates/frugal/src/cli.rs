@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use frugal_core::backend::KeyBits;
 
 mod bench;
+mod serve;
 
 pub(crate) use bench::*;
+pub(crate) use serve::*;
 
 /// Builds, improves, distils and runs reasoning models on the chips one has, and says what it cost.
 #[derive(Debug, Parser)]
@@ -61,6 +63,10 @@ pub(crate) enum Verb {
     Distill(Distill),
     /// Talk to a model
     Chat(Chat),
+    /// Serve models over HTTP: OpenAI's, DeepSeek's, Anthropic's and Ollama's interfaces
+    Serve(Box<Serve>),
+    /// Keys of the server's clients: add, list, revoke, rotate
+    Keys(Keys),
     /// Evaluate a model on a task's held-out problems
     Eval(Eval),
     /// Write a model in another format: a folder, or a GGUF file

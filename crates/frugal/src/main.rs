@@ -11,6 +11,7 @@ mod export;
 mod facts;
 mod forecast;
 mod home;
+mod limits;
 mod models;
 mod output;
 mod progress;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         Verb::Reject(arguments) => commands::improve::run(common, arguments, Deed::Reject),
         Verb::Distill(arguments) => commands::improve::distill(common, arguments),
         Verb::Chat(arguments) => commands::chat::run(common, arguments),
+        Verb::Serve(arguments) => commands::serve::run(common, arguments),
+        Verb::Keys(arguments) => commands::keys::run(common, arguments),
         Verb::Eval(arguments) => commands::eval::run(common, arguments),
         Verb::Export(arguments) => commands::export::run(common, arguments),
         Verb::Quantize(arguments) => commands::quantize::run(common, arguments),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
+use frugal_core::backend::KeyBits;
+use frugal_core::meter::Meter;
 use frugal_model::cache::{CacheKind, CacheSettings};
 use frugal_serve::engine::loaded::{Loaded, Memory};
 use frugal_serve::models::{Library, Listed, Ready, Words};
@@ -29,6 +31,8 @@ pub(super) struct Served {
     pub(super) context: usize,
     /// Conversations at a time.
     pub(super) max_sequences: usize,
+    /// Bits of a number in the cache.
+    pub(super) bits: KeyBits,
 }
 
 impl Library for Served {
@@ -75,9 +79,14 @@ impl Served {
         positions: usize,
         cache_bytes: u64,
     ) -> anyhow::Result<Memory> {
-        let kind = CacheKind::for_company(&opened.config);
-        let numbers = kind.numbers_per_token(&opened.config)?;
-        let page_bytes = (numbers * PAGE_ROWS * self.device.key_dtype().bytes()) as u64;
+        let settings = CacheSettings {
+            kind: CacheKind::for_company(&opened.config),
+            page_rows: PAGE_ROWS,
+            max_pages: 1,
+            bits: self.bits,
+        };
+        let meter = Meter::new().with_keys_in(self.device.key_dtype());
+        let page_bytes = settings.page_bytes(&meter, &opened.config)?;
         let of_all = positions.div_ceil(PAGE_ROWS) * self.max_sequences;
         let allowed = usize::try_from(cache_bytes / page_bytes.max(1)).unwrap_or(usize::MAX);
         let max_pages = of_all.min(allowed);
@@ -87,9 +96,8 @@ impl Served {
         );
         Ok(Memory {
             cache: CacheSettings {
-                kind,
-                page_rows: PAGE_ROWS,
                 max_pages,
+                ..settings
             },
             page_bytes,
             weight_bytes: opened.bytes,
@@ -132,8 +140,12 @@ fn words(opened: &Opened) -> anyhow::Result<Words> {
 
 fn created(source: &Source) -> i64 {
     let modified = fs::metadata(source.path()).and_then(|about| about.modified());
-    let since = modified.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    let since = modified
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    since
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or(0)
 }
 
 fn about(opened: &Opened, source: &Source) -> Value {

@@ -1,0 +1,309 @@
+//! Everything put together: settings and models in, a server that runs until it is told to end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{ReasoningField, ServerSettings, Settings};
+use crate::engine::Costs;
+use crate::keys::{Entry, Holder, Keyring, KeysError};
+use crate::metrics::Metrics;
+use crate::models::Library;
+use crate::quota::{Clock, Quotas};
+use crate::routes::Front;
+use crate::server::{
+    self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage, TlsFiles,
+};
+use crate::service::{Grader, Parts, Service};
+use crate::shelf::{Served, Shelf, ShelfSettings};
+use crate::wire::chat::Reasoning;
+use crate::wire::error::Fault;
+
+/// How often accounts are written and costs are told.
+const TICK: Duration = Duration::from_secs(1);
+/// Bodies that are read at a time may together be so many times as large as one.
+const BODIES: usize = 16;
+
+/// What a host needs.
+#[derive(Debug)]
+pub struct Host {
+    /// What the operator wants.
+    pub settings: Settings,
+    /// Where models come from.
+    pub library: Arc<dyn Library>,
+    /// Who grades formulas and tasks.
+    pub grader: Option<Arc<dyn Grader>>,
+    /// The folder of keys and accounts.
+    pub home: PathBuf,
+    /// Bytes for weights and caches, where the settings do not say.
+    pub memory_bytes: u64,
+}
+
+/// What a host has to tell its operator.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// Clients can connect.
+    Listening {
+        /// Where.
+        addresses: &'a [SocketAddr],
+        /// Keys that let in; none where none is needed.
+        keys: Option<usize>,
+        /// Bytes for weights and caches.
+        memory_bytes: u64,
+    },
+    /// A model is loaded.
+    Loaded(&'a Served),
+    /// It could not be.
+    NotLoaded(&'a Fault),
+    /// What all answers have cost since the start.
+    Spent(Costs),
+    /// No new answers begin.
+    Draining,
+}
+
+/// Why a host cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The sockets.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The threads.
+    #[error("could not start the server's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// Lets in those with a key.
+#[derive(Debug)]
+struct Doors {
+    keyring: Arc<Keyring>,
+    clock: Clock,
+}
+
+impl Admission for Doors {
+    fn admit(&self, key: Option<&str>) -> Result<Holder, Fault> {
+        self.keyring.admit(key, self.clock.now())
+    }
+}
+
+impl Host {
+    /// Serves until it is told to end, and all that was under way has ended.
+    ///
+    /// # Errors
+    /// If it cannot listen, read its keys, or start its threads.
+    pub fn run(self, tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<(), HostError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(self.settings.engine.threads.clamp(1, 4))
+            .thread_name("server")
+            .enable_all()
+            .build()
+            .map_err(HostError::Threads)?;
+        let done = runtime.block_on(self.serve(tell));
+        // What waits for a grammar or a model is not waited for.
+        runtime.shutdown_background();
+        done
+    }
+
+    async fn serve(self, tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<(), HostError> {
+        let clock = Clock::start();
+        let listening = listening(&self.settings.server, self.settings.limits.body_bytes);
+        let server = Server::bind(&listening)?;
+        let keyring = Keyring::open(&self.home, self.settings.entry, clock.now())?;
+        let quotas = Arc::new(Quotas::open(&self.home)?);
+        let memory_bytes = self
+            .settings
+            .models
+            .memory_bytes
+            .unwrap_or(self.memory_bytes);
+        let started = clock.now().unix;
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), started));
+        let needs_keys = self.settings.entry == Entry::WithKey;
+        let keys = needs_keys.then(|| keyring.count_live(started));
+        let service = Service::new(self.parts(clock, memory_bytes, &quotas, &metrics));
+        let front = Front {
+            service: Arc::clone(&service),
+            body: listening.body_limits(),
+            keep_alive: listening.keep_alive,
+            reasoning: reasoning(self.settings.reasoning.field),
+        };
+        let shutdown = Shutdown::new();
+        let readiness = Readiness::loading(&shutdown);
+        let (keyed, open) = routes(&front, self.settings.server.open_metrics);
+        let app = App {
+            keyed,
+            open,
+            admission: Arc::new(Doors {
+                keyring: Arc::new(keyring),
+                clock,
+            }),
+            readiness: readiness.clone(),
+            shutdown: shutdown.clone(),
+            on_done: None,
+        };
+        let router = app.router(&listening);
+        let addresses = server.addresses();
+        tell(Told::Listening {
+            addresses: &addresses,
+            keys,
+            memory_bytes,
+        });
+        let reload = server.reloader();
+        let signals = shutdown.obey_signals(move || {
+            if let Err(error) = reload.reload() {
+                tracing::error!(%error, "the certificate could not be read again");
+            }
+        });
+        let default = self.settings.models.default.clone();
+        let beside = async {
+            tokio::join!(
+                load_first(&service, default, &readiness, tell),
+                keep_accounts(&service, &quotas, clock, tell),
+                async {
+                    shutdown.reached(Stage::Draining).await;
+                    tell(Told::Draining);
+                },
+            );
+        };
+        tokio::select! {
+            () = server.serve(router, &shutdown) => {}
+            error = signals => if let Err(error) = error {
+                tracing::error!(%error, "signals cannot be watched");
+            },
+            () = beside => {}
+        }
+        write_accounts(Arc::clone(&quotas)).await;
+        tell(Told::Spent(spent(&service)));
+        Ok(())
+    }
+
+    fn parts(
+        &self,
+        clock: Clock,
+        memory_bytes: u64,
+        quotas: &Arc<Quotas>,
+        metrics: &Arc<Metrics>,
+    ) -> Parts {
+        let settings = &self.settings;
+        let shelf = ShelfSettings {
+            memory_bytes,
+            max_loaded: settings.models.max_loaded,
+            engine: settings.engine,
+            aliases: settings.models.aliases.clone(),
+            default: settings.models.default.clone(),
+        };
+        Parts {
+            shelf: Shelf::new(Arc::clone(&self.library), shelf),
+            limits: settings.limits,
+            quotas: Arc::clone(quotas),
+            metrics: Arc::clone(metrics),
+            clock,
+            price: settings.price.clone(),
+            reasoning: settings.reasoning.clone(),
+            queue_time: settings.server.queue_time,
+            request_time: settings.server.request_time,
+            grader: self.grader.clone(),
+            text_threads: settings.engine.threads,
+        }
+    }
+}
+
+/// How the server listens, from what the operator wrote.
+fn listening(settings: &ServerSettings, body_bytes: usize) -> server::Settings {
+    let usual = server::Settings::usual(settings.bind.clone());
+    server::Settings {
+        tls: settings.tls.as_ref().map(|tls| TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+        connections: settings.max_connections,
+        head_bytes: settings.max_head_bytes,
+        body_bytes,
+        bodies_bytes: body_bytes.saturating_mul(BODIES),
+        head_time: settings.head_time,
+        idle_time: settings.idle_time,
+        body_time: settings.body_time,
+        body_pause: usual.body_pause.min(settings.body_time),
+        write_time: settings.write_time,
+        drain_time: settings.drain_time,
+        keep_alive: settings.keep_alive_time,
+        cors: settings.cors_origins.clone(),
+        hosts: settings.host_names.clone(),
+        ..usual
+    }
+}
+
+fn reasoning(field: ReasoningField) -> Reasoning {
+    match field {
+        ReasoningField::ReasoningContent => Reasoning::Content,
+        ReasoningField::Reasoning => Reasoning::Bare,
+        ReasoningField::Both => Reasoning::Both,
+    }
+}
+
+fn routes(front: &Front, open_metrics: bool) -> (Router, Router) {
+    let (keyed, open) = (front.keyed(), front.open());
+    if open_metrics {
+        (keyed, open.merge(front.metrics()))
+    } else {
+        (keyed.merge(front.metrics()), open)
+    }
+}
+
+/// Loads the model that is there from the start, then lets clients know.
+async fn load_first(
+    service: &Arc<Service>,
+    default: Option<String>,
+    readiness: &Readiness,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) {
+    if let Some(name) = default {
+        match service.parts.shelf.get(&name).await {
+            Ok(served) => tell(Told::Loaded(&served)),
+            Err(fault) => return tell(Told::NotLoaded(&fault)),
+        }
+    }
+    readiness.set_ready();
+}
+
+/// Writes accounts and tells costs, for ever.
+async fn keep_accounts(
+    service: &Arc<Service>,
+    quotas: &Arc<Quotas>,
+    clock: Clock,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let quotas = Arc::clone(quotas);
+        let write = move || {
+            if let Err(error) = quotas.write_some(clock.now()) {
+                tracing::error!(%error, "what keys have used could not be written");
+            }
+        };
+        if tokio::task::spawn_blocking(write).await.is_err() {
+            tracing::error!("writing what keys have used panicked");
+        }
+        tell(Told::Spent(spent(service)));
+    }
+}
+
+async fn write_accounts(quotas: Arc<Quotas>) {
+    let write = tokio::task::spawn_blocking(move || quotas.write_all());
+    if !matches!(write.await, Ok(Ok(()))) {
+        tracing::error!("what keys have used could not be written at the end");
+    }
+}
+
+/// What all models that are loaded have cost.
+fn spent(service: &Service) -> Costs {
+    service.parts.shelf.spent()
+}

@@ -1,0 +1,111 @@
+//! `frugal keys`: who may use the server.
+
+use std::process::ExitCode;
+
+use frugal_run::consumption::unix_seconds;
+use frugal_serve::keys::{Grant, Key, KeyLimits, Keys as Records, Secret};
+use serde_json::json;
+
+use crate::cli::{AddKey, Common, Keys, KeysOf};
+use crate::home;
+use crate::output::{say, say_json, table, tell};
+
+const SECONDS_OF_A_DAY: i64 = 86_400;
+
+pub(crate) fn run(common: &Common, arguments: &Keys) -> anyhow::Result<ExitCode> {
+    let mut records = Records::open(&home::of(common)?)?;
+    let now = unix_seconds();
+    match &arguments.what {
+        None | Some(KeysOf::List) => list(common, &records.list()?, now)?,
+        Some(KeysOf::Add(wanted)) => {
+            let (key, secret) = records.add(&grant(wanted, now), now)?;
+            show(common, &key, &secret)?;
+        }
+        Some(KeysOf::Rotate { key, grace }) => {
+            let (key, secret) = records.rotate(key, *grace, now)?;
+            show(common, &key, &secret)?;
+        }
+        Some(KeysOf::Revoke { key }) => {
+            let key = records.revoke(key, now)?;
+            if common.json {
+                say_json(&json!({ "event": "revoked", "key": key }))?;
+            } else {
+                say(format!(
+                    "{} ({}…) lets nobody in any more",
+                    key.name, key.begins
+                ));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn grant(wanted: &AddKey, now: i64) -> Grant {
+    Grant {
+        name: wanted.name.clone(),
+        expires: (wanted.days).map(|days| now + i64::from(days) * SECONDS_OF_A_DAY),
+        models: (!wanted.model.is_empty()).then(|| wanted.model.clone()),
+        limits: KeyLimits {
+            requests_per_minute: wanted.requests_per_minute,
+            tokens_per_day: wanted.tokens_per_day,
+            concurrent: wanted.concurrent,
+            money_per_day: wanted.money_per_day,
+        },
+    }
+}
+
+/// The one time that a key's text is shown: alone on standard output, for pipes.
+fn show(common: &Common, key: &Key, secret: &Secret) -> anyhow::Result<()> {
+    if common.json {
+        return say_json(&json!({ "event": "key", "key": key, "secret": secret.expose() }));
+    }
+    if !common.quiet {
+        tell(format!(
+            "key {}: it is shown this once, and only its digest is kept",
+            key.name
+        ));
+    }
+    say(secret.expose());
+    Ok(())
+}
+
+fn list(common: &Common, keys: &[Key], now: i64) -> anyhow::Result<()> {
+    if common.json {
+        return say_json(&json!({ "event": "keys", "keys": keys }));
+    }
+    if keys.is_empty() {
+        say("no keys in this home yet; make one with `frugal keys add NAME`");
+        return Ok(());
+    }
+    let number = |limit: Option<String>| limit.unwrap_or_else(|| "-".to_owned());
+    let row = |key: &Key| {
+        let state = match (key.revoked, key.is_live(now)) {
+            (Some(_), _) => "revoked",
+            (None, true) => "live",
+            (None, false) => "expired",
+        };
+        let limits = &key.limits;
+        vec![
+            key.name.clone(),
+            format!("{}…", key.begins),
+            state.to_owned(),
+            key.models
+                .as_ref()
+                .map_or_else(|| "all".to_owned(), |models| models.join(" ")),
+            number(limits.requests_per_minute.map(|n| n.to_string())),
+            number(limits.tokens_per_day.map(|n| n.to_string())),
+            number(limits.concurrent.map(|n| n.to_string())),
+        ]
+    };
+    let head = [
+        "name",
+        "key",
+        "state",
+        "models",
+        "per minute",
+        "tokens a day",
+        "at a time",
+    ];
+    say(table(&head, &keys.iter().map(row).collect::<Vec<_>>()));
+    Ok(())
+}
