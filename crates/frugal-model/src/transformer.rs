@@ -57,6 +57,7 @@ impl<T: Clone> Model<T> {
 
 impl<T: Clone> Model<T> {
     /// The same model for the tokens of answers; see [`Backend::for_answers`].
+    #[must_use]
     pub fn for_answers<B: Backend<Tensor = T>>(&self, b: &B) -> Self {
         Self {
             config: self.config.clone(),

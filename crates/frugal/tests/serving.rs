@@ -84,7 +84,7 @@ fn tokens(mut asked: Asked) -> Vec<Vec<Drawn>> {
     let mut samples = vec![Vec::new(); 3];
     while let Some(event) = asked.events.blocking_recv() {
         match event {
-            Event::Token(token) => samples[token.sample].push(token.drawn),
+            Event::Token(token) => samples.get_mut(token.sample).unwrap().push(token.drawn),
             Event::Failed { why } => panic!("{why}"),
             Event::Started | Event::Begun { .. } | Event::Ended { .. } => {}
         }

@@ -113,6 +113,7 @@ impl Config {
             likeliest: check.within(&from.likeliest, 0..=1000),
             verify_samples: check.within(&from.verify_samples, 1..=1024),
             prompts: check.within(&from.prompts, 1..=4096),
+            efforts: self.efforts(check),
         }
     }
 
@@ -224,7 +225,8 @@ impl Config {
         }
     }
 
-    fn reasoning(&self, check: &mut Check<'_>) -> ReasoningSettings {
+    /// Tokens of a thought by effort, from minimal to xhigh.
+    fn efforts(&self, check: &mut Check<'_>) -> [usize; 5] {
         let from = &self.reasoning;
         let efforts = [
             ("minimal", &from.effort_minimal),
@@ -239,11 +241,15 @@ impl Config {
                 check.refuse(more, &expected, more.value);
             }
         }
+        efforts.map(|(_, budget)| check.within(budget, 1..=100_000_000))
+    }
+
+    fn reasoning(&self, check: &mut Check<'_>) -> ReasoningSettings {
+        let from = &self.reasoning;
         ReasoningSettings {
             field: from.field.value,
             default_budget: check.within_if(&from.default_budget, 1..=100_000_000),
             guards_circles: from.circles_guard.value,
-            efforts: efforts.map(|(name, budget)| (name, check.within(budget, 1..=100_000_000))),
         }
     }
 }

@@ -214,9 +214,9 @@ sections! {
         /// See effort_minimal.
         effort_medium: usize = 8192;
         /// See effort_minimal.
-        effort_high: usize = 24_576;
+        effort_high: usize = 32_768;
         /// See effort_minimal.
-        effort_xhigh: usize = 65_536;
+        effort_xhigh: usize = 131_072;
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::answer::{Limits, Thinking};
+use crate::answer::Limits;
 use crate::keys::Entry;
 
 fn problems(text: &str) -> String {
@@ -353,13 +353,8 @@ fn bytes_are_read_and_written() {
 
 #[test]
 fn efforts_are_budgets() {
-    let reasoning = Config::default().resolve().unwrap().reasoning;
-    assert_eq!(reasoning.thinking("none"), Some(Thinking::Off));
-    assert_eq!(
-        reasoning.thinking("max"),
-        Some(Thinking::On { budget: None })
-    );
-    let low = Thinking::On { budget: Some(2048) };
-    assert_eq!(reasoning.thinking("low"), Some(low));
-    assert_eq!(reasoning.thinking("lots"), None);
+    let limits = Config::default().resolve().unwrap().limits;
+    assert_eq!(limits.efforts, Limits::USUAL.efforts);
+    let config = Config::parse("[reasoning]\neffort_low = 1000");
+    assert_eq!(config.resolve().unwrap().limits.efforts[1], 1000);
 }

@@ -66,6 +66,6 @@ mod tests {
         assert_eq!(likeliest(&logits, 2), all[..2]);
         assert_eq!(likeliest(&logits, 0), []);
         assert!((log_prob(&logits, 3) - all[1].1).abs() < f32::EPSILON);
-        assert_eq!(log_prob(&logits, 77), f32::NEG_INFINITY);
+        assert!(log_prob(&logits, 77).is_infinite());
     }
 }

@@ -1,8 +1,8 @@
 //! Many sequences continued together on one model: token ids in, token ids out.
 //!
-//! A thread a model ([`run`]) takes [`Job`]s from a queue that is fair among their owners
-//! ([`schedule`]), reads prompts in parts between the steps of those who answer, shares what prompts
-//! begin with ([`prefix`]) and sends [`Event`]s. It works on an object-safe [`TokenModel`], of which
+//! A thread a model (`run`) takes [`Job`]s from a queue that is fair among their owners
+//! (`schedule`), reads prompts in parts between the steps of those who answer, shares what prompts
+//! begin with (`prefix`) and sends [`Event`]s. It works on an object-safe [`TokenModel`], of which
 //! [`loaded`] is the one over a back-end.
 //!
 //! What a sample says depends on its prompt, its settings and its seed alone, never on who else is
@@ -61,6 +61,11 @@ pub enum Rows {
     OfAnswers,
 }
 
+/// Sees the logits of a row.
+pub type Watch<'a> = Box<dyn FnMut(&[f32]) + 'a>;
+/// Changes the logits of a row.
+pub type Adjust<'a> = Box<dyn FnMut(&mut [f32]) + 'a>;
+
 /// Rows that continue one sequence in a step.
 #[expect(missing_debug_implementations, reason = "holds closures of one step")]
 pub struct Part<'a> {
@@ -69,7 +74,7 @@ pub struct Part<'a> {
     /// The tokens, at least one.
     pub ids: &'a [u32],
     /// Sees the logits of every row, in order.
-    pub watch: Option<Box<dyn FnMut(&[f32]) + 'a>>,
+    pub watch: Option<Watch<'a>>,
     /// Draw what follows the last row, each for itself.
     pub draws: Vec<Draw<'a>>,
 }
@@ -82,7 +87,7 @@ pub struct Draw<'a> {
     /// By which number in [0, 1).
     pub uniform: f32,
     /// Changes the logits before the draw. Log-probabilities are those of the logits as they were.
-    pub adjust: Option<Box<dyn FnMut(&mut [f32]) + 'a>>,
+    pub adjust: Option<Adjust<'a>>,
     /// Wants the log-probability of the token, and of so many likeliest ones.
     pub likeliest: Option<usize>,
 }

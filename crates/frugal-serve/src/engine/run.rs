@@ -235,19 +235,21 @@ impl Run {
     }
 
     /// A sample has ended.
+    #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
     pub(super) fn finish(&mut self, sample: Sample, why: End) {
         let is_last = sample.end(why);
-        self.dismiss(sample, is_last);
+        self.dismiss(&sample, is_last);
     }
 
     /// A sample is lost.
+    #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
     pub(super) fn lose(&mut self, sample: Sample, why: &str) {
         tracing::error!(why, "a sample is lost");
         let is_last = sample.fail(why);
-        self.dismiss(sample, is_last);
+        self.dismiss(&sample, is_last);
     }
 
-    fn dismiss(&mut self, sample: Sample, is_last: bool) {
+    fn dismiss(&mut self, sample: &Sample, is_last: bool) {
         if let Some(sequence) = sample.sequence {
             self.free(sequence);
         }

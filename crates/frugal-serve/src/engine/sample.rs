@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Job, State, Submitted};
 use super::likeliest::log_prob;
-use super::{Costs, Draw, Drawn, End, Event, Facts, Part, Token};
+use super::{Adjust, Costs, Draw, Drawn, End, Event, Facts, Part, Token, Watch};
 use crate::steer::{Next, Steering};
 
 /// A job that has been taken.
@@ -89,7 +89,7 @@ impl Own<'_> {
             Next::Free => None,
             Next::Adjusted => {
                 let adjust = |logits: &mut [f32]| steering.adjust(logits);
-                Some(Box::new(adjust) as Box<dyn FnMut(&mut [f32])>)
+                Some(Box::new(adjust) as Adjust<'_>)
             }
             Next::Forced(_) | Next::Nothing => return None,
         };
@@ -268,7 +268,7 @@ impl Reading {
                     });
                 }
             };
-            Box::new(look) as Box<dyn FnMut(&[f32])>
+            Box::new(look) as Watch<'_>
         });
         Some(Part {
             sequence,

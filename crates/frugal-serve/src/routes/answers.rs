@@ -100,7 +100,7 @@ pub(super) enum Form {
 
 /// Answers to the prompts of one request, and what writes them.
 pub(super) struct Answers<W> {
-    answers: VecDeque<Answering>,
+    under_way: VecDeque<Answering>,
     /// Which prompt is being answered.
     prompt: usize,
     writer: W,
@@ -112,7 +112,7 @@ pub(super) struct Answers<W> {
 impl<W: Writer> Answers<W> {
     pub(super) fn new(answers: Vec<Answering>, writer: W, visit: &Visit) -> Self {
         Self {
-            answers: answers.into(),
+            under_way: answers.into(),
             prompt: 0,
             writer,
             ready: VecDeque::new(),
@@ -168,9 +168,9 @@ impl<W: Writer> Answers<W> {
     /// The next piece, one prompt after another: their answers are made at the same time.
     async fn next(&mut self) -> Option<(usize, Said)> {
         loop {
-            let answering = self.answers.front_mut()?;
+            let answering = self.under_way.front_mut()?;
             let Some(said) = answering.next().await else {
-                self.answers.pop_front();
+                self.under_way.pop_front();
                 self.prompt += 1;
                 continue;
             };
@@ -181,7 +181,7 @@ impl<W: Writer> Answers<W> {
                     self.notes.set_tokens(self.tokens.0, self.tokens.1);
                 }
                 // Nothing more will be said to any prompt.
-                Said::Failed(_) => self.answers.clear(),
+                Said::Failed(_) => self.under_way.clear(),
                 _ => {}
             }
             return Some((self.prompt, said));

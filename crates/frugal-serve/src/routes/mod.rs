@@ -2,7 +2,7 @@
 //!
 //! Handlers are thin: they read a body within limits, let a dialect's `parse` decide what it means,
 //! hand it to the [`Service`] and write what comes with the dialect's encoder, as it comes or whole
-//! ([`answers`]). What a client lacks, it hears as a [`Fault`], which the guard puts into the
+//! (`answers`). What a client lacks, it hears as a [`Fault`], which the guard puts into the
 //! envelope of its dialect.
 
 use std::sync::Arc;

@@ -87,9 +87,9 @@ impl Task {
     }
 
     /// Follows the engine's events to the last. Whether the client still wants to hear the end.
-    async fn follow<'a>(
+    async fn follow(
         &mut self,
-        state: &mut State<'a>,
+        state: &mut State<'_>,
         words: &Words,
         kept: &mut Option<Vec<Said>>,
     ) -> bool {

@@ -1,8 +1,8 @@
 //! The server without HTTP: an [`Ask`] in, a stream of [`Said`] out, within what a key may use.
 //!
 //! [`Service::answer`] finds the model, makes the prompt off the async threads, hands the job to the
-//! engine and leaves a task behind that turns events into what is said ([`answering`]); what it cost
-//! is settled there, also for those who leave. [`verify`] draws several answers and gives the best.
+//! engine and leaves a task behind that turns events into what is said (`answering`); what it cost
+//! is settled there, also for those who leave. `verify` draws several answers and gives the best.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -163,7 +163,7 @@ impl Service {
         let fingerprint = served.fingerprint();
         let positions = served.handle.facts().positions;
         let (job, ready) = self.job(&served, ready, pass.holder())?;
-        let asked = self.hand_in(&served, job)?;
+        let asked = hand_in(&served, job)?;
         let (sender, said) = mpsc::channel(PIECES);
         let listing = Listing::new(self, &id, pass.holder().id, asked.state());
         let task = answering::Task {
@@ -207,12 +207,12 @@ impl Service {
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let failed = |_| Fault::new(Kind::Internal, "the server failed");
-        let _turn = self.text.acquire().await.map_err(|_| failed(()))?;
+        let failed = || Fault::new(Kind::Internal, "the server failed");
+        let _turn = self.text.acquire().await.map_err(|_| failed())?;
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| {
             tracing::error!(%error, "work on a text panicked");
-            Err(failed(()))
+            Err(failed())
         })
     }
 
@@ -310,18 +310,18 @@ impl Service {
         };
         Ok((job, ready))
     }
+}
 
-    fn hand_in(&self, served: &Served, job: Job) -> Result<Asked, Fault> {
-        served.handle.ask(job).map_err(|refusal| match refusal {
-            Refusal::Full { waiting } => {
-                let message = format!("{waiting} requests are waiting already; ask again soon");
-                Fault::new(Kind::Busy, message).again_after(1)
-            }
-            Refusal::Stopped => {
-                Fault::new(Kind::Unavailable, "the model is being unloaded").again_after(1)
-            }
-        })
-    }
+fn hand_in(served: &Served, job: Job) -> Result<Asked, Fault> {
+    served.handle.ask(job).map_err(|refusal| match refusal {
+        Refusal::Full { waiting } => {
+            let message = format!("{waiting} requests are waiting already; ask again soon");
+            Fault::new(Kind::Busy, message).again_after(1)
+        }
+        Refusal::Stopped => {
+            Fault::new(Kind::Unavailable, "the model is being unloaded").again_after(1)
+        }
+    })
 }
 
 fn prepare_for(served: &Served, ask: &Ask) -> Result<Prepared, Fault> {

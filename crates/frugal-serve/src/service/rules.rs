@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use frugal_core::backend::Sampling;
 use frugal_text::tools;
+use serde_json::{Value, json};
 
 use crate::answer::prompt::{Calls, Glue, Prepared};
 use crate::answer::{Ask, Form, Limits, Sampled, Thinking};
@@ -11,7 +12,7 @@ use crate::config::ReasoningSettings;
 use crate::models::Words;
 use crate::shelf::Served;
 use crate::steer::{Compiled, Piece, Rules, Source, Thoughts, Watch, Weights};
-use crate::wire::error::Fault;
+use crate::wire::error::{Fault, Kind};
 
 /// How tokens are drawn: as asked, else as the model's makers say.
 pub(super) fn sampling(words: &Words, sampled: &Sampled) -> Sampling {
@@ -40,7 +41,7 @@ pub(super) fn rules(
             repetition: sampled.repetition_penalty,
             forbidden: prepared.forbidden.clone(),
         },
-        thoughts: thoughts(served, ask, prepared, reasoning)?,
+        thoughts: thoughts(served, ask, prepared, reasoning),
         grammar: grammar(served, ask, prepared, limits)?,
     })
 }
@@ -50,9 +51,9 @@ fn thoughts(
     ask: &Ask,
     prepared: &Prepared,
     reasoning: &ReasoningSettings,
-) -> Result<Option<Thoughts>, Fault> {
+) -> Option<Thoughts> {
     if !prepared.markup.can_think() {
-        return Ok(None);
+        return None;
     }
     let budget = match ask.thinking {
         Thinking::On {
@@ -67,7 +68,7 @@ fn thoughts(
     };
     let mut ends = prepared.stop.clone();
     ends.push(prepared.markup.eos);
-    Ok(Some(Thoughts {
+    Some(Thoughts {
         markup: prepared.markup,
         start: prepared.start,
         budget,
@@ -78,7 +79,7 @@ fn thoughts(
         } else {
             Watch::Nothing
         },
-    }))
+    })
 }
 
 /// The form of the answer and of the calls in it.
@@ -88,33 +89,58 @@ fn grammar(
     prepared: &Prepared,
     limits: &Limits,
 ) -> Result<Option<Arc<Compiled>>, Fault> {
-    let source = match (&prepared.calls, &ask.form) {
-        (Some(calls), _) if calls.must => Source::Composed(call_pieces(calls)),
-        (Some(calls), Form::Free) => {
-            // Where calls begin with a control token, whatever follows it is a call.
-            if calls.format.openings().is_empty() {
-                return Ok(None);
-            }
-            let call = Piece::Maybe(Box::new(call_pieces(calls)));
-            Source::Composed(Piece::All(vec![Piece::AnyText, call]))
-        }
-        (Some(calls), form) => {
-            let json = match form {
-                Form::JsonObject => Piece::Json(serde_json::json!({ "type": "object" })),
-                Form::JsonSchema(schema) => Piece::Json(schema.clone()),
-                _ => {
-                    let expected = "a form without tools, or tools without a form";
-                    return Err(Fault::field("tools", expected, "both"));
-                }
-            };
-            Source::Composed(Piece::OneOf(vec![json, call_pieces(calls)]))
-        }
-        (None, form) => match Source::of(form) {
-            Some(source) => source,
-            None => return Ok(None),
-        },
+    let Some(source) = source_of(ask, prepared)? else {
+        return Ok(None);
     };
-    served.grammars()?.compile(&source, limits).map(Some)
+    let grammars = served.grammars()?;
+    match grammars.compile(&source, limits) {
+        // A schema that cannot be held to is no loss where nobody insists on it.
+        Err(fault) if fault.kind == Kind::Schema && is_lenient(ask, prepared) => {
+            let mut prepared = prepared.clone();
+            for tool in prepared.calls.iter_mut().flat_map(|calls| &mut calls.tools) {
+                tool.parameters = json!({ "type": "object" });
+            }
+            let lenient = source_of(ask, &prepared)?;
+            lenient
+                .map(|source| grammars.compile(&source, limits))
+                .transpose()
+        }
+        compiled => compiled.map(Some),
+    }
+}
+
+/// Whether no tool asks for its schema to be held to, and nothing else has one.
+fn is_lenient(ask: &Ask, prepared: &Prepared) -> bool {
+    let is_strict = |tool: &Value| tool.pointer("/function/strict") == Some(&Value::Bool(true));
+    prepared.calls.is_some() && ask.form == Form::Free && !ask.tools.tools.iter().any(is_strict)
+}
+
+/// What an answer must look like; nothing where any text will do.
+fn source_of(ask: &Ask, prepared: &Prepared) -> Result<Option<Source>, Fault> {
+    let Some(calls) = &prepared.calls else {
+        return Ok(Source::of(&ask.form));
+    };
+    let pieces = match &ask.form {
+        _ if calls.must => call_pieces(calls),
+        // Where calls begin with a control token, whatever follows it is a call.
+        Form::Free if calls.format.openings().is_empty() => return Ok(None),
+        Form::Free => {
+            let call = Piece::Maybe(Box::new(call_pieces(calls)));
+            Piece::All(vec![Piece::AnyText, call])
+        }
+        Form::JsonObject => {
+            let object = Piece::Json(json!({ "type": "object" }));
+            Piece::OneOf(vec![object, call_pieces(calls)])
+        }
+        Form::JsonSchema(schema) => {
+            Piece::OneOf(vec![Piece::Json(schema.clone()), call_pieces(calls)])
+        }
+        Form::Regex(_) | Form::Lark(_) | Form::Choice(_) => {
+            let expected = "a form without tools, or tools without a form";
+            return Err(Fault::field("tools", expected, "both"));
+        }
+    };
+    Ok(Some(Source::Composed(pieces)))
 }
 
 fn call_pieces(calls: &Calls) -> Piece {

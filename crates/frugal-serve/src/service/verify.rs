@@ -114,12 +114,27 @@ fn result(wanted: &Verify, candidate: &Candidate, grader: Option<&dyn Grader>) -
         // Objects are the same whatever the order of their fields.
         Check::Json => {
             let value: Value = serde_json::from_str(text).ok()?;
-            Some(value.to_string())
+            Some(sorted(value).to_string())
         }
         Check::Task { name, reference } => {
             let is_right = grader?.is_right(name, reference, text).ok()?;
             is_right.then(|| "right".to_owned())
         }
+    }
+}
+
+/// The same JSON with the fields of objects in the order of their names. Depth is bounded by the
+/// parser's.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<String, Value> = (fields.into_iter())
+                .map(|(name, value)| (name, sorted(value)))
+                .collect();
+            fields.into_iter().collect()
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
     }
 }
 

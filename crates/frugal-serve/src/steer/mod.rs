@@ -4,10 +4,10 @@
 //! it runs on the engine's thread, so each of its parts does a bounded amount of work a token. Parts,
 //! in the order in which they act:
 //!
-//! 1. tokens that are forced: the beginning, the end of a thought and what follows it ([`thinking`]);
-//! 2. biases and penalties ([`bias`]);
-//! 3. the push towards the end of a thought ([`thinking`], [`circles`]);
-//! 4. the grammar ([`grammar`]): last, so that nothing violates it.
+//! 1. tokens that are forced: the beginning, the end of a thought and what follows it (`thinking`);
+//! 2. biases and penalties (`bias`);
+//! 3. the push towards the end of a thought (`thinking`, `circles`);
+//! 4. the grammar (`grammar`): last, so that nothing violates it.
 //!
 //! [`Rules`] says what is asked of all samples of a job; what became of one is in its [`Record`],
 //! which the side that waits for the answer keeps.

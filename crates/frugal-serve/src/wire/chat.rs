@@ -22,8 +22,8 @@ use super::conversation;
 use super::error::Fault;
 use super::fields::{Fields, item, text};
 use super::sampled::{self, NAME_BYTES, Streaming};
-use super::{form, thinking, tools};
-use crate::answer::{Ask, Check, Limits, Verify};
+use super::{form, thinking, tools, verify};
+use crate::answer::{Ask, Limits, Verify};
 
 mod encode;
 
@@ -99,7 +99,7 @@ pub enum LogProbs {
 pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let mut fields = Fields::of(body, "")?;
     let model = sampled::model(&mut fields)?;
-    let thoughts = thinking::take(&mut fields)?;
+    let thoughts = thinking::take(&mut fields, limits)?;
     let prompt = conversation::prompt(&mut fields, limits, thoughts.variables)?;
     let n = sampled::answers(&mut fields, limits)?;
     let (log_probs, likeliest) = log_probs(&mut fields, limits)?;
@@ -123,7 +123,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
         likeliest,
         prompt_likeliest: None,
         wants_ids: has_ids,
-        verify: verify(&mut fields, n, limits)?,
+        verify: graded(&mut fields, n, limits)?,
         user: sampled::user(&mut fields)?,
     };
     let out = Out {
@@ -224,34 +224,12 @@ fn not_offered(fields: &mut Fields<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `verify`: a checker is `majority`, `math`, `json`, or a task's name with its `reference`.
-fn verify(fields: &mut Fields<'_>, n: usize, limits: &Limits) -> Result<Option<Verify>, Fault> {
-    let Some(mut verify) = fields.object("verify")? else {
-        return Ok(None);
-    };
-    if n != 1 {
+fn graded(fields: &mut Fields<'_>, n: usize, limits: &Limits) -> Result<Option<Verify>, Fault> {
+    let verify = verify::take(fields, limits)?;
+    if verify.is_some() && n != 1 {
         return Err(fields.against("n", "expected 1 beside verify, which gives one answer"));
     }
-    let samples = verify.count("samples", 1..=limits.verify_samples)?;
-    let samples = samples.ok_or_else(|| verify.missing("samples"))?;
-    let checker = verify.text("checker", NAME_BYTES)?;
-    let checker = match checker.ok_or_else(|| verify.missing("checker"))? {
-        "majority" => Check::Majority,
-        "math" => Check::Math,
-        "json" => Check::Json,
-        "code" => return Err(verify.against("checker", "code is not checked here")),
-        name => {
-            let reference = verify.take("reference");
-            Check::Task {
-                name: name.to_owned(),
-                reference: reference
-                    .ok_or_else(|| verify.missing("reference"))?
-                    .clone(),
-            }
-        }
-    };
-    verify.finish()?;
-    Ok(Some(Verify { samples, checker }))
+    Ok(verify)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Anthropic's messages, and the count of their tokens.
 //!
-//! [`parse`] and [`parse_count`] read a request, [`blocks`] its conversation; [`encode`] writes the
+//! [`parse`] and [`parse_count`] read a request, `blocks` its conversation; `encode` writes the
 //! answer as events or whole. Turns of the same side, one after another, are one turn; where the
 //! assistant's turn is last, it is continued. A model thinks as it likes unless `thinking` or
 //! `output_config.effort` says otherwise, as in DeepSeek's version of this interface; thinking as chat
 //! completions spell it, and `verify`, are taken as well. What is accepted without effect is listed in
-//! [`WITHOUT_EFFECT`], what of it may stand in blocks in [`blocks`].
+//! [`WITHOUT_EFFECT`], what of it may stand in blocks in `blocks`.
 
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ fn asked(fields: &mut Fields<'_>, limits: &Limits) -> Result<(Ask, Thoughts), Fa
         (own.thinking, shown) = thinking(&mut object)?;
         object.finish()?;
     }
-    let thoughts = effort::take(fields, own)?;
+    let thoughts = effort::take(fields, own, limits)?;
     let messages = blocks::conversation(fields, limits)?;
     let prompt = turns::prompt_going_on(messages, thoughts.variables);
     let mut ask = turns::ask(model, prompt);

@@ -1,11 +1,11 @@
 //! OpenAI's responses, without a memory: each request brings its whole conversation.
 //!
-//! [`parse`] reads a request, [`items`] its input; [`encode`] writes the answer as events or whole.
+//! [`parse`] reads a request, `items` its input; `encode` writes the answer as events or whole.
 //! What only a server with a memory can do (`previous_response_id`, `conversation`, `background`,
 //! `store: true`, prompts and files kept there) is refused by name.
 //!
 //! Thinking as chat completions spell it, and `verify`, are taken as well. What is accepted without
-//! effect is listed in [`WITHOUT_EFFECT`], what of it may stand in items in [`items`].
+//! effect is listed in [`WITHOUT_EFFECT`], what of it may stand in items in `items`.
 
 use serde_json::{Map, Value, json};
 
@@ -81,7 +81,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let mut fields = Fields::of(body, "")?;
     let model = model(&mut fields)?;
     has_no_memory(&mut fields)?;
-    let thoughts = thoughts(&mut fields)?;
+    let thoughts = thoughts(&mut fields, limits)?;
     let messages = items::conversation(&mut fields, limits)?;
     let mut ask = turns::ask(model, turns::prompt(messages, thoughts.variables));
     ask.thinking = thoughts.thinking;
@@ -181,7 +181,7 @@ fn likeliest(fields: &mut Fields<'_>, limits: &Limits) -> Result<Option<usize>, 
 }
 
 /// `reasoning`, and the spellings of chat completions.
-fn thoughts(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
+fn thoughts(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault> {
     let mut own = Own {
         thinking: fields.take("thinking").cloned(),
         effort: None,
@@ -194,7 +194,7 @@ fn thoughts(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
         reasoning.word("generate_summary", &summaries)?;
         reasoning.finish()?;
     }
-    effort::take(fields, own)
+    effort::take(fields, own, limits)
 }
 
 fn form(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {

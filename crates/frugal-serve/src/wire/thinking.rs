@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! thinking {type: enabled | disabled, budget_tokens}     DeepSeek, Anthropic
-//! reasoning_effort                                       OpenAI, DeepSeek; see EFFORTS
+//! reasoning_effort                                       OpenAI, DeepSeek; see `efforts`
 //! thinking_token_budget                                  vLLM; -1 sets no limit
 //! chat_template_kwargs {enable_thinking, thinking}       vLLM, SGLang
 //! ```
@@ -14,40 +14,25 @@ use serde_json::{Map, Value};
 
 use super::error::Fault;
 use super::fields::{Fields, shown};
-use crate::answer::Thinking;
+use crate::answer::{Limits, Thinking};
 
-/// What an effort means: each step is four times the one before it, and the last has no limit but
-/// those of the answer.
-pub(super) const EFFORTS: [(&str, Thinking); 8] = [
-    ("none", Thinking::Off),
-    ("minimal", Thinking::On { budget: Some(512) }),
-    (
-        "low",
-        Thinking::On {
-            budget: Some(2_048),
-        },
-    ),
-    (
-        "medium",
-        Thinking::On {
-            budget: Some(8_192),
-        },
-    ),
-    (
-        "high",
-        Thinking::On {
-            budget: Some(32_768),
-        },
-    ),
-    (
-        "xhigh",
-        Thinking::On {
-            budget: Some(131_072),
-        },
-    ),
-    ("max", Thinking::On { budget: None }),
-    ("ultra", Thinking::On { budget: None }),
-];
+/// What efforts mean, where those between none and all have these budgets.
+fn efforts(budgets: [usize; 5]) -> [(&'static str, Thinking); 8] {
+    let [minimal, low, medium, high, xhigh] = budgets.map(|tokens| Thinking::On {
+        budget: Some(tokens),
+    });
+    let endless = Thinking::On { budget: None };
+    [
+        ("none", Thinking::Off),
+        ("minimal", minimal),
+        ("low", low),
+        ("medium", medium),
+        ("high", high),
+        ("xhigh", xhigh),
+        ("max", endless),
+        ("ultra", endless),
+    ]
+}
 
 /// Names in `chat_template_kwargs` that are not variables: they have fields of their own, or belong
 /// to the server.
@@ -74,7 +59,7 @@ pub(super) struct Thoughts {
 }
 
 /// Takes every field about thinking.
-pub(super) fn take(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
+pub(super) fn take(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault> {
     let mut stance = Stance::default();
     if let Some(mut thinking) = fields.object("thinking")? {
         let words = [("enabled", true), ("disabled", false)];
@@ -93,7 +78,8 @@ pub(super) fn take(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
     }
     let mut variables = variables(fields, &mut stance)?;
     let effort = fields.take("reasoning_effort").cloned();
-    if let (Some(word), Some(thinking)) = (effort, fields.word("reasoning_effort", &EFFORTS)?) {
+    let meant = fields.word("reasoning_effort", &efforts(limits.efforts))?;
+    if let (Some(word), Some(thinking)) = (effort, meant) {
         stance.is("reasoning_effort", thinking != Thinking::Off)?;
         let before = variables.get("reasoning_effort");
         if before.is_some_and(|before| *before != word) {
@@ -201,7 +187,7 @@ mod tests {
 
     fn taken(body: &Value) -> Result<Thoughts, Fault> {
         let mut fields = Fields::of(body, "")?;
-        let thoughts = take(&mut fields)?;
+        let thoughts = take(&mut fields, &Limits::USUAL)?;
         fields.finish()?;
         Ok(thoughts)
     }

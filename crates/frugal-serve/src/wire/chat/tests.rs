@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::answer::Check;
 use crate::answer::{
     Detail, Finish, Form, Prompt, Said, Sampled, Thinking, TokenText, ToolChoice, Tools, Usage,
 };
