@@ -1,9 +1,10 @@
 //! The task behind an answer: events become what is said, and what was used is settled.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::{Listing, Ready, Service, verify};
 use crate::answer::speak::{Going, Part, Speaker};
@@ -45,7 +46,7 @@ struct State<'a> {
 enum Woken {
     Event(Option<Event>),
     Left,
-    Late,
+    Late(&'static str),
 }
 
 impl Task {
@@ -93,16 +94,20 @@ impl Task {
         words: &Words,
         kept: &mut Option<Vec<Said>>,
     ) -> bool {
-        let now = Instant::now();
         let parts = &self.service.parts;
-        let mut deadline = now + parts.queue_time;
-        let last = now + parts.request_time;
+        let mut queue = pin!(sleep(parts.queue_time));
+        let mut whole = pin!(sleep(parts.request_time));
         let mut has_left = false;
         loop {
             let woken = tokio::select! {
                 event = self.asked.events.recv() => Woken::Event(event),
                 () = self.sender.closed(), if !has_left => Woken::Left,
-                () = sleep_until(deadline), if !has_left => Woken::Late,
+                () = &mut queue, if !has_left && state.began_after.is_none() => {
+                    Woken::Late("the server is too busy: the request waited too long for its turn")
+                }
+                () = &mut whole, if !has_left => {
+                    Woken::Late("the answer took longer than the server allows")
+                }
             };
             let mut said = Vec::new();
             match woken {
@@ -110,13 +115,8 @@ impl Task {
                     has_left = true;
                     self.asked.state().leave();
                 }
-                Woken::Late => {
+                Woken::Late(message) => {
                     has_left = true;
-                    let message = if state.began_after.is_none() && deadline < last {
-                        "the server is too busy: the request waited too long for its turn"
-                    } else {
-                        "the answer took longer than the server allows"
-                    };
                     self.asked.state().leave();
                     self.say(Said::Failed(message.into())).await;
                 }
@@ -128,9 +128,6 @@ impl Task {
                     return false;
                 }
                 Woken::Event(Some(event)) => {
-                    if matches!(event, Event::Started) {
-                        deadline = last;
-                    }
                     if matches!(event, Event::Failed { .. }) {
                         if !has_left {
                             self.say(Said::Failed("the answer failed".into())).await;
