@@ -917,7 +917,7 @@ OF_MODEL = {
     "return_token_strs": FLAG,
 }
 schemas["TokenizeRequest"] = either(
-    closed({"prompt!": STRING} | OF_MODEL),
+    closed({"prompt!": STRING, "messages": NULL} | OF_MODEL),
     closed(
         {"prompt": NULL}
         | CONVERSATION

@@ -1,35 +1,31 @@
 //! Every route is described in `openapi.json`, and nothing else is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::*;
 use crate::server::{Readiness, Shutdown, health_routes};
 
-/// Paths with their methods, as a router shows itself: routes in order, and the paths by number.
+/// Paths with their methods, as a router shows itself: routes by number, then paths by number.
 fn shown(router: &str) -> BTreeSet<String> {
+    let (router, _) = router.split_once("fallback_router:").unwrap();
     let (routes, paths) = router.split_once("node: Node").unwrap();
-    let paths = paths.split_once('}').map_or(paths, |(paths, _)| paths);
-    let paths: Vec<(usize, &str)> = paths
-        .split("RouteId(")
-        .skip(1)
-        .map(|entry| {
+    let numbered = |part: &str| -> BTreeMap<usize, String> {
+        let entries = part.split("RouteId(").skip(1).map(|entry| {
             let (number, rest) = entry.split_once(')').unwrap();
-            let path = rest.split('"').nth(1).unwrap();
-            (number.parse().unwrap(), path)
-        })
-        .collect();
-    let methods = |route: &str| {
-        let is_there = |method: &&str| !route.contains(&format!("{method}: None"));
-        let known = ["get", "post", "put", "patch", "delete"];
-        known.into_iter().filter(is_there).collect::<Vec<_>>()
+            (number.parse().unwrap(), rest.to_owned())
+        });
+        entries.collect()
     };
-    let routes: Vec<_> = routes.split("MethodRouter {").skip(1).map(methods).collect();
+    let (routes, paths) = (numbered(routes), numbered(paths));
     assert_eq!(routes.len(), paths.len());
-    let all = paths.iter().flat_map(|(number, path)| {
-        let path = path.replace("{*", "{");
-        routes[*number].iter().map(move |method| format!("{method} {path}"))
+    let all = routes.iter().flat_map(|(number, route)| {
+        let path = paths[number].split('"').nth(1).unwrap().replace("{*", "{");
+        let known = ["get", "post", "put", "patch", "delete"].into_iter();
+        known
+            .filter(|method| !route.contains(&format!("{method}: None")))
+            .map(move |method| format!("{method} {path}"))
     });
     all.collect()
 }
