@@ -46,6 +46,10 @@ pub struct Front {
 impl Front {
     /// Routes that want a key.
     pub fn keyed(&self) -> Router {
+        Self::keyed_routes().with_state(self.clone())
+    }
+
+    fn keyed_routes() -> Router<Self> {
         // DeepSeek's base addresses have no version, or `beta`; Anthropic's clients get one of their own.
         let mut routes = Router::new();
         for base in ["/v1", "", "/beta", "/beta/v1"] {
@@ -79,21 +83,26 @@ impl Front {
             .route("/api/show", post(ollama::show))
             .route("/api/chat", post(ollama::chat))
             .route("/api/generate", post(ollama::generate))
-            .with_state(self.clone())
     }
 
     /// Routes for everyone.
     pub fn open(&self) -> Router {
+        Self::open_routes().with_state(self.clone())
+    }
+
+    fn open_routes() -> Router<Self> {
         Router::new()
             .route("/openapi.json", get(operate::openapi))
             .route("/api/version", get(ollama::version))
-            .with_state(self.clone())
     }
 
     /// The route of metrics, for everyone or for keys as the operator says.
     pub fn metrics(&self) -> Router {
-        let routes = Router::new().route("/metrics", get(operate::metrics));
-        routes.with_state(self.clone())
+        Self::metrics_routes().with_state(self.clone())
+    }
+
+    fn metrics_routes() -> Router<Self> {
+        Router::new().route("/metrics", get(operate::metrics))
     }
 
     /// Reads a body of JSON.
@@ -128,3 +137,6 @@ impl Front {
 fn note(visit: &Visit, model: &str) {
     visit.notes.set_model(model);
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use super::Front;
 use crate::metrics::{self, Serving};
 
 /// The description of the interface.
-const OPENAPI: &str = include_str!("../openapi.json");
+pub(super) const OPENAPI: &str = include_str!("../openapi.json");
 
 pub(super) async fn metrics(State(front): State<Front>) -> Response {
     let parts = &front.service.parts;

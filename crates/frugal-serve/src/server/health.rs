@@ -60,7 +60,7 @@ impl Readiness {
 }
 
 /// `/livez`, `/readyz` and `/health`.
-pub(super) fn routes(readiness: Readiness) -> Router {
+pub(crate) fn routes(readiness: Readiness) -> Router {
     let is_ready = move || async move {
         let unavailable = |why: &str| Err(Fault::new(Kind::Unavailable, why).again_after(5));
         match readiness.state() {

@@ -61,6 +61,8 @@ mod tls;
 pub use body::{BodyLimits, read_body};
 pub use envelope::Dialect;
 pub use guard::{Admission, Anyone, Visit};
+#[cfg(test)]
+pub(crate) use health::routes as health_routes;
 pub use health::{Readiness, State};
 pub use listen::{ListenError, Reload, Server};
 pub use log::{Line, Notes, OnDone};

@@ -3,6 +3,8 @@
 pub mod chat;
 pub mod completions;
 mod conversation;
+#[cfg(test)]
+mod described;
 mod effort;
 pub mod error;
 pub(crate) mod fields;

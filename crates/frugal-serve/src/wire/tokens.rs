@@ -39,6 +39,9 @@ pub fn tokenize(body: &Value, limits: &Limits) -> Result<Tokenize, Fault> {
     let mut fields = Fields::of(body, "")?;
     let model = optional_model(&mut fields)?;
     let mut ask = match fields.text("prompt", limits.body_bytes)? {
+        Some(_) if fields.take("messages").is_some() => {
+            return Err(fields.against("messages", "expected prompt or messages, got both"));
+        }
         Some(text) => Tokenize {
             model,
             prompt: Prompt::Text(text.to_owned()),

@@ -57,7 +57,7 @@ pub(super) fn conversation(fields: &mut Fields<'_>, limits: &Limits) -> Result<V
         kinds,
         limits,
     };
-    if fields.has("system") {
+    if fields.take("system").is_some() {
         contents(&mut talk, fields, "system", speaker("system", OF_SYSTEM))?;
     }
     let Some(messages) = fields.list("messages", limits.messages)? else {
