@@ -113,6 +113,8 @@ mod tests {
 
     use super::*;
 
+    type Named = &'static [(Option<&'static str>, &'static str)];
+
     fn events(pieces: &[&[u8]]) -> Vec<(Option<String>, String)> {
         let mut reader = Events::default();
         let mut events = Vec::new();
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn events_are_read_by_the_standard() {
-        let cases: [(&str, &[(Option<&str>, &str)]); 6] = [
+        let cases: [(&str, Named); 6] = [
             ("data: a\n\n", &[(None, "a")]),
             ("data:a\r\n\r\ndata:  b\r\r", &[(None, "a"), (None, " b")]),
             (

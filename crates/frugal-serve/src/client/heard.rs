@@ -90,6 +90,12 @@ impl Heard {
             usize::try_from(counted).unwrap_or(usize::MAX)
         })
     }
+
+    /// Tokens of the prompt, where the server says.
+    pub fn prompt_tokens(&self) -> Option<usize> {
+        let counted = self.usage.as_ref()?.get("prompt_tokens")?.as_u64()?;
+        usize::try_from(counted).ok()
+    }
 }
 
 /// Asks for a stream and listens to its end.

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! [`Client::connect`] gives a bare socket, for what no well-behaved client does. What a streamed
-//! answer comes to (text, thought, usage, moments of its pieces) is made by [`heard`].
+//! answer comes to (text, thought, usage, moments of its pieces) is made by [`heard`]; [`load`] asks
+//! much at a time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +46,7 @@ use tokio::task::AbortHandle;
 
 mod events;
 pub mod heard;
+pub mod load;
 
 pub use events::{Event, Events};
 
@@ -70,6 +72,16 @@ pub enum Error {
         address: String,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// There was an answer, but not the one that all else builds on.
+    #[error("expected {expected}, got status {status}: {body}")]
+    Status {
+        /// What was needed.
+        expected: &'static str,
+        /// The answer's status.
+        status: u16,
+        /// The beginning of its body.
+        body: String,
     },
     /// What came is not HTTP, or it broke off.
     #[error("the connection failed")]
