@@ -10,6 +10,7 @@
 //! service     models, prompts, jobs and accounts: an Ask in, a stream of Said out
 //! server      listening, TLS, guards, log                                  (async, HTTP)
 //! host        all of it, from the operator's settings
+//! client      the other side: asks any such server, for measuring and judging it
 //! ```
 //!
 //! Every dialect (OpenAI chat, completions and responses, Anthropic messages, Ollama) is a thin pair
@@ -20,6 +21,7 @@
 //! how answers are graded.
 
 pub mod answer;
+pub mod client;
 pub mod config;
 pub mod engine;
 pub mod host;

@@ -26,6 +26,8 @@ pub(crate) enum BenchOf {
     Prefill(BenchPrefill),
     /// Generating, token after token
     Decode(BenchDecode),
+    /// A server under load: this one with a model, or any other
+    Serve(Box<BenchServe>),
     /// Write a model with the random weights of a shape, to measure others on the very same file
     Model(BenchModel),
 }
@@ -187,4 +189,86 @@ pub(crate) struct BenchModel {
     pub(crate) storage: Storage,
     /// Where to: a new folder, or a file that ends in .gguf
     pub(crate) out: PathBuf,
+}
+
+/// By which route a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AskedBy {
+    /// /v1/chat/completions
+    Chat,
+    /// /v1/completions
+    Completions,
+}
+
+/// What is tried instead of measuring rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LoadTest {
+    /// Many streams at a time: each text is the one that its request gets alone; memory stays
+    Whole,
+    /// Five times what the server can do: it goes on, refuses the rest politely and recovers
+    Overload,
+    /// Clients that do not read or never finish asking hold nobody up
+    Slow,
+    /// What was held for a client that leaves is free at once (frugal's own server only)
+    Leave,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchServe {
+    /// Serve this model meanwhile, on a port of this machine: a folder with config.json, a GGUF file, a
+    /// run's folder, or the name of a model that was pulled
+    #[arg(
+        value_name = "MODEL",
+        required_unless_present = "url",
+        conflicts_with = "url"
+    )]
+    pub(crate) served: Option<String>,
+    /// A server that runs already, of OpenAI's interface: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The model's name there [default: the first it lists]
+    #[arg(long, value_name = "NAME", requires = "url")]
+    pub(crate) model: Option<String>,
+    /// The key it wants
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(crate) key: Option<String>,
+    /// Its process, where that runs here: its memory is watched
+    #[arg(long, value_name = "PID", requires = "url")]
+    pub(crate) pid: Option<u32>,
+    /// The route
+    #[arg(long, value_enum, default_value_t = AskedBy::Chat)]
+    pub(crate) route: AskedBy,
+    /// Clients at a time who ask again when they are answered, may be repeated [default: 1 4 16 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) streams: Vec<usize>,
+    /// Requests that come a second at random moments, answered or not, may be repeated
+    #[arg(long, value_name = "R")]
+    pub(crate) rate: Vec<f64>,
+    /// Requests of a row [default: 8 a stream, 16 or more; with --rate what --seconds makes]
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub(crate) requests: Option<usize>,
+    /// How long a row takes, or a test [default: 20 with --rate, 30 for tests]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<f64>,
+    /// Tokens of an answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 64)]
+    pub(crate) tokens: usize,
+    /// Tokens of a prompt, nearly
+    #[arg(long, value_name = "TOKENS", default_value_t = 64)]
+    pub(crate) prompt_tokens: usize,
+    /// How tokens are drawn
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub(crate) temperature: f64,
+    /// Try this instead (may be repeated); the exit code says whether all was well
+    #[arg(long, value_enum, value_name = "TEST")]
+    pub(crate) test: Vec<LoadTest>,
+    /// Of MODEL's server: answers made together
+    #[arg(long, value_name = "N", conflicts_with = "url")]
+    pub(crate) max_sequences: Option<usize>,
+    /// Of MODEL's server: requests that wait at most
+    #[arg(long, value_name = "N", conflicts_with = "url")]
+    pub(crate) max_waiting: Option<usize>,
+    /// Of MODEL's server: memory for weights and cache, as 800MiB
+    #[arg(long, value_name = "BYTES", conflicts_with = "url")]
+    pub(crate) memory: Option<String>,
 }

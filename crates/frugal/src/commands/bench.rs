@@ -10,6 +10,7 @@ mod gemm;
 mod grpo;
 mod model;
 mod random;
+mod serve;
 mod subject;
 mod train;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(common: &Common, arguments: &Bench) -> anyhow::Result<ExitCode
         BenchOf::Grpo(arguments) => grpo::run(common, arguments)?,
         BenchOf::Prefill(arguments) => decode::prefill(common, arguments)?,
         BenchOf::Decode(arguments) => decode::run(common, arguments)?,
+        BenchOf::Serve(arguments) => return serve::run(common, arguments),
         BenchOf::Model(arguments) => model::run(common, arguments)?,
     }
     Ok(ExitCode::SUCCESS)
