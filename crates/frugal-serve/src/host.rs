@@ -210,6 +210,7 @@ impl Host {
             request_time: settings.server.request_time,
             grader: self.grader.clone(),
             text_threads: settings.engine.threads,
+            log_prompts: settings.server.log_prompts,
         }
     }
 }

@@ -24,18 +24,24 @@ use clap::Parser;
 use crate::cli::{Cli, Verb};
 use crate::commands::improve::Deed;
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// What is told where `FRUGAL_LOG` says nothing: warnings, the server's access log, and prompts where
+/// the server may log them.
+const TOLD: &str = "warn,access=info,prompts=info";
+
+/// Starts the log, to standard error.
+fn start_log(is_quiet: bool) {
+    let usual = if is_quiet { "warn" } else { TOLD };
+    let wanted = std::env::var("FRUGAL_LOG").unwrap_or_else(|_| usual.to_owned());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_env_var("FRUGAL_LOG")
-                .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::new(wanted))
         .init();
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
     let common = &cli.common;
+    start_log(common.quiet);
     let result = match &cli.verb {
         Verb::Run(arguments) => commands::run::run(common, arguments),
         Verb::Plan(arguments) => commands::plan::run(common, arguments),

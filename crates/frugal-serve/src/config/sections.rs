@@ -125,7 +125,7 @@ sections! {
         keep_alive_seconds: u64 = 15;
         /// Whether `/metrics` may be read without a key where keys are required.
         open_metrics: bool = false;
-        /// Whether prompts and answers may stand in the log.
+        /// Whether prompts may stand in the log.
         log_prompts: bool = false;
     }
     /// What a request may hold. More is refused before anything is allocated for it.

@@ -67,7 +67,7 @@ pub struct ServerSettings {
     pub keep_alive_time: Duration,
     /// Whether `/metrics` may be read without a key.
     pub open_metrics: bool,
-    /// Whether prompts and answers may stand in the log.
+    /// Whether prompts may stand in the log.
     pub log_prompts: bool,
 }
 

@@ -58,6 +58,8 @@ pub struct Parts {
     pub grader: Option<Arc<dyn Grader>>,
     /// Threads for the work on texts.
     pub text_threads: usize,
+    /// Whether prompts may stand in the log, under the target `prompts`.
+    pub log_prompts: bool,
 }
 
 /// Answers requests.
@@ -160,6 +162,9 @@ impl Service {
             began.seconds,
         );
         let id = format!("{prefix}{}", self.names.next());
+        if self.parts.log_prompts {
+            tracing::info!(target: "prompts", id, prompt = ?ready.ask.prompt);
+        }
         let fingerprint = served.fingerprint();
         let positions = served.handle.facts().positions;
         let (job, ready) = self.job(&served, ready, pass.holder())?;

@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     /// Let running answers take so long when the server is to end
     #[arg(long, value_name = "SECONDS")]
     drain_seconds: Option<u64>,
-    /// Let prompts and answers stand in the log
+    /// Let prompts stand in the log
     #[arg(long)]
     log_prompts: bool,
     /// Money for an hour of one core, for the cost of answers
