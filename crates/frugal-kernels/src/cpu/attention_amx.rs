@@ -168,9 +168,17 @@ fn sizes(operands: &Operands<'_>, n_queries: usize, n_units: usize) -> ([usize; 
 }
 
 /// Memory that any `n_units` of up to `n_queries` need, in words of four bytes.
+///
+/// Units of one block need the most where there are several, since several meet a tile together; so
+/// it is not enough to ask for the longest.
 pub(super) fn needed(operands: &Operands<'_>, n_queries: usize, n_units: usize) -> [usize; 2] {
-    let (words, numbers) = sizes(operands, n_queries, n_units);
-    [words.iter().sum(), numbers.iter().sum()]
+    let of = |n_queries: usize| {
+        let (words, numbers) = sizes(operands, n_queries, n_units);
+        [words.iter().sum::<usize>(), numbers.iter().sum()]
+    };
+    let ([words, numbers], [short_words, short_numbers]) =
+        (of(n_queries), of(n_queries.min(LANES)));
+    [words.max(short_words), numbers.max(short_numbers)]
 }
 
 impl<'a> Desk<'a> {

@@ -300,3 +300,45 @@ fn a_causal_row_is_not_touched_by_what_comes_after_it() {
     assert!(y[..5 * 16].iter().all(|y| (y - 0.5).abs() < 1e-6));
     assert!(y[5 * 16..].iter().all(|y| y.is_nan()));
 }
+
+/// A long sequence among short ones: what a unit needs of memory does not only grow with its queries,
+/// since several short ones meet a tile together.
+#[test]
+fn short_sequences_beside_a_longer_one_get_what_they_get_alone() {
+    let (n_heads, n_kv_heads, width) = (4, 2, 64);
+    let mut lengths = vec![10_u32];
+    lengths.extend([1, 3, 8, 2, 15, 9, 7, 1, 1, 4, 12]);
+    let all = Rows::packed(&lengths).unwrap();
+    let n: usize = lengths.iter().map(|length| *length as usize).sum();
+    for isa in isas() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let b = cpu(1, precision, isa);
+            let q = tensor(&b, 1, Shape::matrix(n, n_heads * width), 1.0);
+            let k = tensor(&b, 2, Shape::matrix(n, n_kv_heads * width), 1.0);
+            let v = tensor(&b, 3, Shape::matrix(n, n_kv_heads * width), 1.0);
+            let ask = |which: &[u32], rows: &Rows| {
+                let [q, k, v] = [&q, &k, &v].map(|all| b.gather(all, which).unwrap());
+                let keys = Keys::Grouped {
+                    k: &k,
+                    v: &v,
+                    n_kv_heads,
+                };
+                let attention = Attention {
+                    n_heads,
+                    scale: 0.125,
+                    rows,
+                    context: Context::Packed,
+                };
+                b.get(&b.attention(&q, keys, &attention).unwrap()).unwrap()
+            };
+            let numbers: Vec<u32> = (0..u32::try_from(n).unwrap()).collect();
+            let together = ask(&numbers, &all);
+            for range in all.ranges() {
+                let length = [u32::try_from(range.len()).unwrap()];
+                let alone = ask(&numbers[range.clone()], &Rows::packed(&length).unwrap());
+                let own = &together[range.start * n_heads * width..range.end * n_heads * width];
+                assert_eq!(bits(own), bits(&alone), "{isa:?} {precision:?} {range:?}");
+            }
+        }
+    }
+}
