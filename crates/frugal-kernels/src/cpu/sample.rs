@@ -134,7 +134,7 @@ fn keep(desk: &mut Desk, sampling: &Sampling) {
             kept.select_nth_unstable_by(sampling.top_k, by_rank);
             kept.truncate(sampling.top_k);
         }
-        kept.sort_unstable_by_key(|(id, _)| *id);
+        put_in_order(kept, &desk.p);
     }
     if sampling.top_p < 1.0 {
         let mass: f64 = kept.iter().map(|(_, p)| f64::from(*p)).sum();
@@ -143,7 +143,21 @@ fn keep(desk: &mut Desk, sampling: &Sampling) {
     let likeliest = kept.iter().map(|(_, p)| *p).fold(0.0, f32::max);
     let floor = f64::from(sampling.min_p) * f64::from(likeliest);
     kept.retain(|(_, p)| f64::from(*p) >= floor);
-    kept.sort_unstable_by_key(|(id, _)| *id);
+    put_in_order(kept, &desk.p);
+}
+
+/// Puts the likeliest tokens in id order. A few are sorted; of many it is known that they are all up
+/// to the last of them by rank.
+fn put_in_order(kept: &mut Vec<(u32, f32)>, p: &[f32]) {
+    if kept.len() <= RANKED_FIRST {
+        return kept.sort_unstable_by_key(|(id, _)| *id);
+    }
+    let Some(last) = kept.iter().copied().max_by(by_rank) else {
+        return;
+    };
+    kept.clear();
+    let all = (0..).zip(p.iter().copied());
+    kept.extend(all.filter(|one| one.1 > 0.0 && by_rank(one, &last).is_le()));
 }
 
 /// Keeps the likeliest tokens up to the one that reaches the mass.
