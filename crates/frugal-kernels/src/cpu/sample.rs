@@ -110,10 +110,13 @@ fn draw_block<L: Lanes>(l: L, p: &[f32], uniform: f64) -> usize {
     last
 }
 
-/// Likeliest tokens that are put in order first, and by how much more each time they do not suffice:
-/// the mass asked for is mostly in a few of them, and a whole vocabulary takes long to sort.
+/// Likeliest tokens whose mass is looked at first, and by how much more each time it does not suffice:
+/// the mass asked for is mostly in a few of them.
 const RANKED_FIRST: usize = 256;
 const RANKED_MORE: usize = 8;
+/// Tokens that are put in order; more are cut in halves by rank, which takes a step a token where
+/// sorting a flat distribution would take ten.
+const SORTED: usize = 64;
 
 /// The likelier first, of equals the lower id.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as sorting calls it")]
@@ -131,7 +134,7 @@ fn keep(desk: &mut Desk, sampling: &Sampling) {
             kept.select_nth_unstable_by(sampling.top_k, by_rank);
             kept.truncate(sampling.top_k);
         }
-        kept.sort_unstable_by_key(|(id, _)| *id);
+        put_in_order(kept, &desk.p);
     }
     if sampling.top_p < 1.0 {
         let mass: f64 = kept.iter().map(|(_, p)| f64::from(*p)).sum();
@@ -140,30 +143,61 @@ fn keep(desk: &mut Desk, sampling: &Sampling) {
     let likeliest = kept.iter().map(|(_, p)| *p).fold(0.0, f32::max);
     let floor = f64::from(sampling.min_p) * f64::from(likeliest);
     kept.retain(|(_, p)| f64::from(*p) >= floor);
-    kept.sort_unstable_by_key(|(id, _)| *id);
+    put_in_order(kept, &desk.p);
+}
+
+/// Puts the likeliest tokens in id order. A few are sorted; of many it is known that they are all up
+/// to the last of them by rank.
+fn put_in_order(kept: &mut Vec<(u32, f32)>, p: &[f32]) {
+    if kept.len() <= RANKED_FIRST {
+        return kept.sort_unstable_by_key(|(id, _)| *id);
+    }
+    let Some(last) = kept.iter().copied().max_by(by_rank) else {
+        return;
+    };
+    kept.clear();
+    let all = (0..).zip(p.iter().copied());
+    kept.extend(all.filter(|one| one.1 > 0.0 && by_rank(one, &last).is_le()));
 }
 
 /// Keeps the likeliest tokens up to the one that reaches the mass.
 fn keep_mass(kept: &mut Vec<(u32, f32)>, wanted: f64) {
-    let (mut ranked, mut more) = (0, RANKED_FIRST);
-    let mut reached = 0.0;
-    while let Some(rest) = kept.get_mut(ranked..).filter(|rest| !rest.is_empty()) {
-        let n_next = more.min(rest.len());
+    // The first `sure` stay and have the mass `reached`. Beyond the first `end` none stays, once that
+    // is known; until then as many more as `more` are looked at.
+    let (mut sure, mut reached) = (0, 0.0);
+    let (mut end, mut more) = (kept.len(), RANKED_FIRST);
+    let mut is_enough = false;
+    while let Some(rest) = kept
+        .get_mut(sure..end)
+        .filter(|rest| !rest.is_empty() && !(is_enough && rest.len() <= SORTED))
+    {
+        let n_next = if is_enough {
+            rest.len() / 2
+        } else {
+            more.min(rest.len())
+        };
         if n_next < rest.len() {
             rest.select_nth_unstable_by(n_next, by_rank);
         }
-        let next = rest.get_mut(..n_next).unwrap_or_default();
-        next.sort_unstable_by(by_rank);
-        for (_, p) in next {
-            if reached >= wanted {
-                kept.truncate(ranked);
-                return;
-            }
-            reached += f64::from(*p);
-            ranked += 1;
+        let next = rest.iter().take(n_next);
+        let after = reached + next.map(|(_, p)| f64::from(*p)).sum::<f64>();
+        if after < wanted {
+            (sure, reached) = (sure + n_next, after);
+            more *= RANKED_MORE;
+        } else {
+            (end, is_enough) = (sure + n_next, true);
         }
-        more *= RANKED_MORE;
     }
+    let last = kept.get_mut(sure..end).unwrap_or_default();
+    last.sort_unstable_by(by_rank);
+    for (_, p) in last {
+        if reached >= wanted {
+            break;
+        }
+        reached += f64::from(*p);
+        sure += 1;
+    }
+    kept.truncate(sure);
 }
 
 fn draw(kept: &[(u32, f32)], uniform: f64) -> usize {

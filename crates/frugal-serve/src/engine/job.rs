@@ -207,6 +207,12 @@ impl Handle {
         }
     }
 
+    /// Why a job would be refused, if one were handed in now: to be asked before much is done for one.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let waiting = self.gauges.waiting.load(Ordering::Acquire);
+        (waiting >= self.max_waiting).then_some(Refusal::Full { waiting })
+    }
+
     /// Hands in a job.
     pub fn ask(&self, job: Job) -> std::result::Result<Asked, Refusal> {
         let waiting = self.gauges.waiting.fetch_add(1, Ordering::AcqRel);

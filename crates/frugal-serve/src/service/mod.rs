@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::answer::prompt::{Place, Prepared, prepare};
 use crate::answer::{Ask, Limits, Said};
 use crate::config::{PriceSettings, ReasoningSettings};
-use crate::engine::{Asked, Job, Refusal, State};
+use crate::engine::{Job, Refusal, State};
 use crate::keys::Holder;
 use crate::metrics::{Metrics, Of};
 use crate::quota::{Clock, Pass, Quotas, Wanted};
@@ -140,6 +140,11 @@ impl Service {
     pub async fn answer(self: &Arc<Self>, ask: Ask, caller: Caller) -> Result<Answering, Fault> {
         let began = self.parts.clock.now();
         let served = self.served(&ask.model, caller.pass.holder()).await?;
+        // Making a prompt takes longer than to refuse it: at many times what can be answered, prompts
+        // that will be refused would take the place of answers.
+        if let Some(refusal) = served.handle.refusal() {
+            return Err(refused(refusal));
+        }
         let asked_for = ask.model.clone();
         let ready = self.make_ready(Arc::clone(&served), ask).await?;
         let Caller {
@@ -168,7 +173,7 @@ impl Service {
         let fingerprint = served.fingerprint();
         let positions = served.handle.facts().positions;
         let (job, ready) = self.job(&served, ready, pass.holder())?;
-        let asked = hand_in(&served, job)?;
+        let asked = served.handle.ask(job).map_err(refused)?;
         let (sender, said) = mpsc::channel(PIECES);
         let listing = Listing::new(self, &id, pass.holder().id, asked.state());
         let task = answering::Task {
@@ -317,8 +322,8 @@ impl Service {
     }
 }
 
-fn hand_in(served: &Served, job: Job) -> Result<Asked, Fault> {
-    served.handle.ask(job).map_err(|refusal| match refusal {
+fn refused(refusal: Refusal) -> Fault {
+    match refusal {
         Refusal::Full { waiting } => {
             let message = format!("{waiting} requests are waiting already; ask again soon");
             Fault::new(Kind::Busy, message).again_after(1)
@@ -326,7 +331,7 @@ fn hand_in(served: &Served, job: Job) -> Result<Asked, Fault> {
         Refusal::Stopped => {
             Fault::new(Kind::Unavailable, "the model is being unloaded").again_after(1)
         }
-    })
+    }
 }
 
 fn prepare_for(served: &Served, ask: &Ask) -> Result<Prepared, Fault> {
