@@ -1,0 +1,53 @@
+"""What all suites share: one server for most of them, and clients of it."""
+
+import os
+import pathlib
+
+import anthropic
+import openai
+import pytest
+
+import make_model
+from serving import Server
+
+SHARED = pathlib.Path(__file__).parents[2] / "../shared/data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def model(tmp_path_factory):
+    if "FRUGAL_MODEL" not in os.environ:
+        folder = tmp_path_factory.mktemp("model")
+        make_model.make(folder)
+        os.environ["FRUGAL_MODEL"] = str(folder)
+
+
+@pytest.fixture(scope="session")
+def server(model):
+    with Server("--alias", "gpt-6-astra=tiny") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def claude(server):
+    return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def special(server):
+    """The ids of tokens that tests speak of."""
+    marks = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>")
+    tokens = make_model.vocabulary()[0] + make_model.CONTROL + make_model.MARKUP
+    return {mark: tokens.index(mark) for mark in marks}
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Data that is not part of the repository; tests of it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent")
+    return SHARED.resolve()
