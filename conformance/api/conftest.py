@@ -13,8 +13,20 @@ from serving import Server
 SHARED = pathlib.Path(__file__).parents[2] / "../shared/data"
 
 
+def pytest_configure(config):
+    # Suites of others have tests that are coroutines, and clients that outlive one of them.
+    if config.pluginmanager.hasplugin("asyncio"):
+        config.option.asyncio_mode = "auto"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("asyncio"):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def model(tmp_path_factory):
+def tiny_model(tmp_path_factory):
     if "FRUGAL_MODEL" not in os.environ:
         folder = tmp_path_factory.mktemp("model")
         make_model.make(folder)
@@ -22,7 +34,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(model):
+def server(tiny_model):
     with Server("--alias", "gpt-6-astra=tiny") as server:
         yield server
 
