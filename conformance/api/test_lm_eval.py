@@ -4,7 +4,6 @@ The server forms products of numbers rounded to bf16, weights being bf16 already
 in f32 here. What that may make of a sum of log-probabilities is bounded by `PER_TOKEN` for each token.
 """
 
-import os
 import pathlib
 
 import pytest

@@ -214,8 +214,6 @@ pub struct Limits {
     pub verify_samples: usize,
     /// Prompts of a completions request.
     pub prompts: usize,
-    /// Tokens of a thought by `reasoning_effort`, from minimal to xhigh.
-    pub efforts: [usize; 5],
 }
 
 impl Limits {
@@ -233,7 +231,5 @@ impl Limits {
         likeliest: 20,
         verify_samples: 64,
         prompts: 64,
-        // Each step is four times the one before it.
-        efforts: [512, 2_048, 8_192, 32_768, 131_072],
     };
 }

@@ -113,26 +113,7 @@ impl Config {
             likeliest: check.within(&from.likeliest, 0..=1000),
             verify_samples: check.within(&from.verify_samples, 1..=1024),
             prompts: check.within(&from.prompts, 1..=4096),
-            efforts: self.efforts(check),
         }
-    }
-
-    fn efforts(&self, check: &mut Check<'_>) -> [usize; 5] {
-        let from = &self.reasoning;
-        let efforts = [
-            ("minimal", &from.effort_minimal),
-            ("low", &from.effort_low),
-            ("medium", &from.effort_medium),
-            ("high", &from.effort_high),
-            ("xhigh", &from.effort_xhigh),
-        ];
-        for ((less, at_least), (_, more)) in efforts.iter().zip(efforts.iter().skip(1)) {
-            if more.value < at_least.value {
-                let expected = format!("at least {}, as for {less}", at_least.value);
-                check.refuse(more, &expected, more.value);
-            }
-        }
-        efforts.map(|(_, budget)| check.within(budget, 1..=100_000_000))
     }
 
     fn models(&self, check: &mut Check<'_>) -> ModelsSettings {
@@ -245,10 +226,24 @@ impl Config {
 
     fn reasoning(&self, check: &mut Check<'_>) -> ReasoningSettings {
         let from = &self.reasoning;
+        let efforts = [
+            ("minimal", &from.effort_minimal),
+            ("low", &from.effort_low),
+            ("medium", &from.effort_medium),
+            ("high", &from.effort_high),
+            ("xhigh", &from.effort_xhigh),
+        ];
+        for ((less, at_least), (_, more)) in efforts.iter().zip(efforts.iter().skip(1)) {
+            if more.value < at_least.value {
+                let expected = format!("at least {}, as for {less}", at_least.value);
+                check.refuse(more, &expected, more.value);
+            }
+        }
         ReasoningSettings {
             field: from.field.value,
             default_budget: check.within_if(&from.default_budget, 1..=100_000_000),
             guards_circles: from.circles_guard.value,
+            efforts: efforts.map(|(name, budget)| (name, check.within(budget, 1..=100_000_000))),
         }
     }
 }

@@ -208,15 +208,15 @@ sections! {
         /// Whether thoughts that go in circles are closed.
         circles_guard: bool = true;
         /// Tokens of a thought by `reasoning_effort`: "none" does not think, "max" has no bound.
-        effort_minimal: usize = Limits::USUAL.efforts[0];
+        effort_minimal: usize = 512;
         /// See effort_minimal.
-        effort_low: usize = Limits::USUAL.efforts[1];
+        effort_low: usize = 2048;
         /// See effort_minimal.
-        effort_medium: usize = Limits::USUAL.efforts[2];
+        effort_medium: usize = 8192;
         /// See effort_minimal.
-        effort_high: usize = Limits::USUAL.efforts[3];
+        effort_high: usize = 24_576;
         /// See effort_minimal.
-        effort_xhigh: usize = Limits::USUAL.efforts[4];
+        effort_xhigh: usize = 65_536;
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::sections::{ReasoningField, Served};
-use crate::answer::Limits;
+use crate::answer::{Limits, Thinking};
 use crate::engine::EngineSettings;
 use crate::keys::Entry;
 
@@ -137,4 +137,23 @@ pub struct ReasoningSettings {
     pub default_budget: Option<usize>,
     /// Whether thoughts that go in circles are closed.
     pub guards_circles: bool,
+    /// Tokens of a thought by effort, from minimal to xhigh.
+    pub efforts: [(&'static str, usize); 5],
+}
+
+impl ReasoningSettings {
+    /// What an effort means: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`; `None` for
+    /// any other word.
+    pub fn thinking(&self, effort: &str) -> Option<Thinking> {
+        match effort {
+            "none" => Some(Thinking::Off),
+            "max" => Some(Thinking::On { budget: None }),
+            effort => {
+                let known = self.efforts.iter().find(|(name, _)| *name == effort);
+                known.map(|(_, budget)| Thinking::On {
+                    budget: Some(*budget),
+                })
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::answer::Limits;
+use crate::answer::{Limits, Thinking};
 use crate::keys::Entry;
 
 fn problems(text: &str) -> String {
@@ -352,8 +352,14 @@ fn bytes_are_read_and_written() {
 }
 
 #[test]
-fn efforts_are_limits_of_thoughts() {
-    let settings = Config::parse("[reasoning]\neffort_low = 700").resolve();
-    let efforts = settings.unwrap().limits.efforts;
-    assert_eq!(efforts, [512, 700, 8192, 32_768, 131_072]);
+fn efforts_are_budgets() {
+    let reasoning = Config::default().resolve().unwrap().reasoning;
+    assert_eq!(reasoning.thinking("none"), Some(Thinking::Off));
+    assert_eq!(
+        reasoning.thinking("max"),
+        Some(Thinking::On { budget: None })
+    );
+    let low = Thinking::On { budget: Some(2048) };
+    assert_eq!(reasoning.thinking("low"), Some(low));
+    assert_eq!(reasoning.thinking("lots"), None);
 }

@@ -99,7 +99,7 @@ pub enum LogProbs {
 pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let mut fields = Fields::of(body, "")?;
     let model = sampled::model(&mut fields)?;
-    let thoughts = thinking::take(&mut fields, limits)?;
+    let thoughts = thinking::take(&mut fields)?;
     let prompt = conversation::prompt(&mut fields, limits, thoughts.variables)?;
     let n = sampled::answers(&mut fields, limits)?;
     let (log_probs, likeliest) = log_probs(&mut fields, limits)?;

@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::error::Fault;
 use super::fields::Fields;
 use super::thinking::{self, Thoughts};
-use crate::answer::Limits;
 
 /// The spelling of an effort in chat completions.
 const EFFORT: &str = "reasoning_effort";
@@ -26,11 +25,7 @@ pub(super) struct Own<'a> {
 }
 
 /// Takes the spellings of chat completions, `thinking` apart, and puts the dialect's own beside them.
-pub(super) fn take(
-    fields: &mut Fields<'_>,
-    own: Own<'_>,
-    limits: &Limits,
-) -> Result<Thoughts, Fault> {
+pub(super) fn take(fields: &mut Fields<'_>, own: Own<'_>) -> Result<Thoughts, Fault> {
     let mut all = Map::new();
     if let Some(thinking) = own.thinking {
         all.insert("thinking".into(), thinking);
@@ -47,7 +42,7 @@ pub(super) fn take(
         }
     }
     let all = Value::Object(all);
-    let taken = thinking::take(&mut Fields::of(&all, "")?, limits);
+    let taken = thinking::take(&mut Fields::of(&all, "")?);
     taken.map_err(|fault| match own.effort {
         Some((at, _)) if fault.param.as_deref() == Some(EFFORT) => {
             let mut fault = fault.at(at);

@@ -122,7 +122,7 @@ fn asked(fields: &mut Fields<'_>, limits: &Limits) -> Result<(Ask, Thoughts), Fa
         (own.thinking, shown) = thinking(&mut object)?;
         object.finish()?;
     }
-    let thoughts = effort::take(fields, own, limits)?;
+    let thoughts = effort::take(fields, own)?;
     let messages = blocks::conversation(fields, limits)?;
     let prompt = turns::prompt_going_on(messages, thoughts.variables);
     let mut ask = turns::ask(model, prompt);

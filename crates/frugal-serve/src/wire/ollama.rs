@@ -149,7 +149,7 @@ pub fn parse_chat(body: &Value, limits: &Limits) -> Result<Wanted, Fault> {
     let found = fields
         .list("messages", limits.messages)?
         .unwrap_or_default();
-    let thoughts = thoughts(&mut fields, limits)?;
+    let thoughts = thoughts(&mut fields)?;
     let mut ask = turns::ask(model, Prompt::Text(String::new()));
     ask.tools = tools::take(&mut fields, limits)?;
     ask.thinking = thoughts.thinking;
@@ -200,7 +200,7 @@ pub fn parse_generate(body: &Value, limits: &Limits) -> Result<Wanted, Fault> {
     if has_system && (is_raw || !suffix.is_empty()) {
         return Err(fields.against("system", "there is no place for it beside raw or suffix"));
     }
-    let thoughts = thoughts(&mut fields, limits)?;
+    let thoughts = thoughts(&mut fields)?;
     let prompt_wanted = match (is_raw, suffix.is_empty()) {
         (_, false) => Prompt::Middle {
             prefix: prompt.to_owned(),
@@ -271,7 +271,7 @@ fn common(
 }
 
 /// `think`, true or false or a word of effort, and the spellings of chat completions.
-fn thoughts(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault> {
+fn thoughts(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
     let think = fields.take("think");
     let said = think.and_then(Value::as_bool).map(|is_on| {
         let kind = if is_on { "enabled" } else { "disabled" };
@@ -284,7 +284,7 @@ fn thoughts(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault>
         effort: think.filter(|_| said.is_none()).map(|word| ("think", word)),
         thinking: fields.take("thinking").cloned().or(said),
     };
-    effort::take(fields, own, limits)
+    effort::take(fields, own)
 }
 
 fn form(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {

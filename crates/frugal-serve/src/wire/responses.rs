@@ -81,7 +81,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let mut fields = Fields::of(body, "")?;
     let model = model(&mut fields)?;
     has_no_memory(&mut fields)?;
-    let thoughts = thoughts(&mut fields, limits)?;
+    let thoughts = thoughts(&mut fields)?;
     let messages = items::conversation(&mut fields, limits)?;
     let mut ask = turns::ask(model, turns::prompt(messages, thoughts.variables));
     ask.thinking = thoughts.thinking;
@@ -181,7 +181,7 @@ fn likeliest(fields: &mut Fields<'_>, limits: &Limits) -> Result<Option<usize>, 
 }
 
 /// `reasoning`, and the spellings of chat completions.
-fn thoughts(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault> {
+fn thoughts(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
     let mut own = Own {
         thinking: fields.take("thinking").cloned(),
         effort: None,
@@ -194,7 +194,7 @@ fn thoughts(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault>
         reasoning.word("generate_summary", &summaries)?;
         reasoning.finish()?;
     }
-    effort::take(fields, own, limits)
+    effort::take(fields, own)
 }
 
 fn form(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
@@ -334,7 +334,7 @@ fn echoed(body: &Value) -> Map<String, Value> {
         (name.to_owned(), given.cloned().unwrap_or(default))
     });
     let mut echoed: Map<String, Value> = echoed.collect();
-    // Official clients take no null for it.
+    // The official description takes no null for it.
     if let Some(user) = body.get("user").filter(|user| !user.is_null()) {
         echoed.insert("user".into(), user.clone());
     }

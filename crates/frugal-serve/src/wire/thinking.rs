@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! thinking {type: enabled | disabled, budget_tokens}     DeepSeek, Anthropic
-//! reasoning_effort                                       OpenAI, DeepSeek; see [`efforts`]
+//! reasoning_effort                                       OpenAI, DeepSeek; see EFFORTS
 //! thinking_token_budget                                  vLLM; -1 sets no limit
 //! chat_template_kwargs {enable_thinking, thinking}       vLLM, SGLang
 //! ```
@@ -14,27 +14,40 @@ use serde_json::{Map, Value};
 
 use super::error::Fault;
 use super::fields::{Fields, shown};
-use crate::answer::{Limits, Thinking};
+use crate::answer::Thinking;
 
-/// What an effort means, by the operator's settings.
-const fn efforts(limits: &Limits) -> [(&'static str, Thinking); 8] {
-    const fn within(tokens: usize) -> Thinking {
+/// What an effort means: each step is four times the one before it, and the last has no limit but
+/// those of the answer.
+pub(super) const EFFORTS: [(&str, Thinking); 8] = [
+    ("none", Thinking::Off),
+    ("minimal", Thinking::On { budget: Some(512) }),
+    (
+        "low",
         Thinking::On {
-            budget: Some(tokens),
-        }
-    }
-    let [minimal, low, medium, high, xhigh] = limits.efforts;
-    [
-        ("none", Thinking::Off),
-        ("minimal", within(minimal)),
-        ("low", within(low)),
-        ("medium", within(medium)),
-        ("high", within(high)),
-        ("xhigh", within(xhigh)),
-        ("max", Thinking::On { budget: None }),
-        ("ultra", Thinking::On { budget: None }),
-    ]
-}
+            budget: Some(2_048),
+        },
+    ),
+    (
+        "medium",
+        Thinking::On {
+            budget: Some(8_192),
+        },
+    ),
+    (
+        "high",
+        Thinking::On {
+            budget: Some(32_768),
+        },
+    ),
+    (
+        "xhigh",
+        Thinking::On {
+            budget: Some(131_072),
+        },
+    ),
+    ("max", Thinking::On { budget: None }),
+    ("ultra", Thinking::On { budget: None }),
+];
 
 /// Names in `chat_template_kwargs` that are not variables: they have fields of their own, or belong
 /// to the server.
@@ -61,7 +74,7 @@ pub(super) struct Thoughts {
 }
 
 /// Takes every field about thinking.
-pub(super) fn take(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts, Fault> {
+pub(super) fn take(fields: &mut Fields<'_>) -> Result<Thoughts, Fault> {
     let mut stance = Stance::default();
     if let Some(mut thinking) = fields.object("thinking")? {
         let words = [("enabled", true), ("disabled", false)];
@@ -80,8 +93,7 @@ pub(super) fn take(fields: &mut Fields<'_>, limits: &Limits) -> Result<Thoughts,
     }
     let mut variables = variables(fields, &mut stance)?;
     let effort = fields.take("reasoning_effort").cloned();
-    let meant = fields.word("reasoning_effort", &efforts(limits))?;
-    if let (Some(word), Some(thinking)) = (effort, meant) {
+    if let (Some(word), Some(thinking)) = (effort, fields.word("reasoning_effort", &EFFORTS)?) {
         stance.is("reasoning_effort", thinking != Thinking::Off)?;
         let before = variables.get("reasoning_effort");
         if before.is_some_and(|before| *before != word) {
@@ -189,7 +201,7 @@ mod tests {
 
     fn taken(body: &Value) -> Result<Thoughts, Fault> {
         let mut fields = Fields::of(body, "")?;
-        let thoughts = take(&mut fields, &Limits::USUAL)?;
+        let thoughts = take(&mut fields)?;
         fields.finish()?;
         Ok(thoughts)
     }
@@ -322,21 +334,6 @@ mod tests {
             fault.message,
             "chat_template_kwargs: expected at most 64 variables"
         );
-    }
-
-    #[test]
-    fn efforts_are_the_operators() {
-        let limits = Limits {
-            efforts: [1, 2, 3, 4, 5],
-            ..Limits::USUAL
-        };
-        for (word, budget) in [("minimal", 1), ("low", 2), ("high", 4), ("xhigh", 5)] {
-            let body = json!({"reasoning_effort": word});
-            let mut fields = Fields::of(&body, "").unwrap();
-            let budget = Some(budget);
-            let thinking = take(&mut fields, &limits).unwrap().thinking;
-            assert_eq!(thinking, Thinking::On { budget }, "{word}");
-        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn tokenize(body: &Value, limits: &Limits) -> Result<Tokenize, Fault> {
         },
         None if !fields.has("messages") => return Err(fields.missing("prompt")),
         None => {
-            let thoughts = thinking::take(&mut fields, limits)?;
+            let thoughts = thinking::take(&mut fields)?;
             Tokenize {
                 model,
                 prompt: conversation::prompt(&mut fields, limits, thoughts.variables)?,
