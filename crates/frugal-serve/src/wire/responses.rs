@@ -327,14 +327,17 @@ fn echoed(body: &Value) -> Map<String, Value> {
         ("tool_choice", "auto".into()),
         ("tools", json!([])),
         ("top_logprobs", 0.into()),
-        ("top_p", null.clone()),
-        ("user", null),
+        ("top_p", null),
     ];
     let echoed = defaults.into_iter().map(|(name, default)| {
         let given = body.get(name).filter(|value| !value.is_null());
         (name.to_owned(), given.cloned().unwrap_or(default))
     });
     let mut echoed: Map<String, Value> = echoed.collect();
+    // The official description takes no null for it.
+    if let Some(user) = body.get("user").filter(|user| !user.is_null()) {
+        echoed.insert("user".into(), user.clone());
+    }
     // Clients count on these keys, given or not.
     let tools = echoed.get_mut("tools").and_then(Value::as_array_mut);
     let tools = tools.into_iter().flatten();

@@ -4,6 +4,18 @@ use serde_json::{Value, json};
 
 use super::{CLOSE, Format, Mark, OPEN, Style};
 
+/// Words by which a schema speaks of more properties than it names.
+const MORE: [&str; 8] = [
+    "additionalProperties",
+    "unevaluatedProperties",
+    "patternProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "if",
+    "$ref",
+];
+
 /// A tool that may be called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
@@ -15,7 +27,7 @@ pub struct Tool {
 
 impl Tool {
     /// From OpenAI's `{"type": "function", "function": {"name", "parameters"}}`. Without parameters
-    /// it takes none. Nothing if it has no name.
+    /// it takes none, and none but those it names unless they speak of more. Nothing if it has no name.
     pub fn from_openai(tool: &Value) -> Option<Self> {
         let function = tool.get("function")?;
         let name = function.get("name")?.as_str()?.to_string();
@@ -27,6 +39,12 @@ impl Tool {
         // A schema that says nothing of the type would let a call have a number for its arguments.
         if let Value::Object(schema) = &mut parameters {
             schema.entry("type").or_insert_with(|| "object".into());
+            // Functions refuse arguments that they do not name, and schemas seldom say so.
+            let names_all = schema.contains_key("properties")
+                && !MORE.iter().any(|word| schema.contains_key(*word));
+            if names_all {
+                schema.insert("additionalProperties".into(), false.into());
+            }
         }
         Some(Self { name, parameters })
     }

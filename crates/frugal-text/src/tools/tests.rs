@@ -466,6 +466,34 @@ fn what_the_grammar_allows_is_read_as_calls() {
 }
 
 #[test]
+fn arguments_without_a_name_are_drawn_only_where_a_schema_speaks_of_them() {
+    let one = json!({ "a": { "type": "integer" } });
+    let rows = [
+        (json!({ "properties": {} }), Some(false)),
+        (json!({ "type": "object", "properties": one }), Some(false)),
+        (
+            json!({ "properties": one, "additionalProperties": true }),
+            Some(true),
+        ),
+        (
+            json!({ "properties": one, "anyOf": [{ "required": ["a"] }] }),
+            None,
+        ),
+        (json!({ "type": "object" }), None),
+    ];
+    for (parameters, more) in rows {
+        let function = json!({ "function": { "name": "f", "parameters": parameters } });
+        let tool = Tool::from_openai(&function).unwrap();
+        let said = tool.parameters.get("additionalProperties");
+        assert_eq!(
+            said.and_then(serde_json::Value::as_bool),
+            more,
+            "{parameters}"
+        );
+    }
+}
+
+#[test]
 fn openings_are_the_tokens_that_begin_calls() {
     let tokenizer = all();
     let names = |style| -> Vec<String> {

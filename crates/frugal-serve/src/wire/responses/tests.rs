@@ -394,7 +394,6 @@ fn a_plain_response() {
     tools: []
     top_logprobs: 0
     top_p: null
-    user: null
     previous_response_id: null
     conversation: null
     max_tool_calls: null
