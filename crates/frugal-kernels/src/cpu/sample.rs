@@ -169,7 +169,7 @@ fn keep_mass(kept: &mut Vec<(u32, f32)>, wanted: f64) {
     let mut is_enough = false;
     while let Some(rest) = kept
         .get_mut(sure..end)
-        .filter(|rest| !rest.is_empty() && !(is_enough && rest.len() <= SORTED))
+        .filter(|rest| rest.len() > if is_enough { SORTED } else { 0 })
     {
         let n_next = if is_enough {
             rest.len() / 2

@@ -37,7 +37,7 @@ impl Schemas {
         let Some(rules) = schema.as_object() else {
             return (schema == &json!(false)).then(|| "may not be given".into());
         };
-        let broken = rules.iter().find_map(|(rule, limit)| {
+        rules.iter().find_map(|(rule, limit)| {
             let holds = match rule.as_str() {
                 "description" | "pattern" => true,
                 "$ref" => {
@@ -81,8 +81,7 @@ impl Schemas {
                 other => panic!("{other} is not looked at"),
             };
             (!holds).then(|| format!("{rule}: {limit}"))
-        });
-        broken
+        })
     }
 
     fn against_all(&self, schema: &Value, values: &[Value]) -> Option<String> {
@@ -117,7 +116,7 @@ impl Schemas {
                 ends.map(|end| end.unwrap_or_else(|| 1.into())).into()
             }
             "string" => {
-                let count = |name| limit(name).and_then(|n| n.as_u64()).map(|n| n as usize);
+                let count = |name| limit(name)?.as_u64().and_then(|n| usize::try_from(n).ok());
                 let (least, most) = (count("minLength"), count("maxLength"));
                 let lengths = [least.unwrap_or(0), most.unwrap_or(1)];
                 lengths.map(|n| "0".repeat(n).into()).into()
@@ -192,7 +191,7 @@ fn characters(value: &Value) -> Option<usize> {
 }
 
 fn within(rule: &str, limit: &Value, size: Option<usize>) -> bool {
-    let limit = limit.as_u64().unwrap() as usize;
+    let limit = usize::try_from(limit.as_u64().unwrap()).unwrap();
     size.is_none_or(|size| {
         if rule.starts_with("min") {
             size >= limit
@@ -522,7 +521,9 @@ fn what_is_said_is_described() {
         ];
         for (piece, whole, (pieces, body)) in rows {
             assert!(!pieces.is_empty(), "{piece}");
-            pieces.iter().for_each(|value| check(piece, value));
+            for value in pieces {
+                check(piece, &value);
+            }
             check(whole, &body);
         }
     }

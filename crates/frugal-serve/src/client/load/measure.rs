@@ -220,10 +220,12 @@ fn arrivals(how: Open) -> Vec<f64> {
     let mut now = 0.0;
     loop {
         now -= (1.0 - f64::from(rng.uniform())).ln() / how.rate;
-        if !(now < how.seconds) {
+        // A rate that is no number has no moments.
+        if now < how.seconds {
+            moments.push(now);
+        } else {
             return moments;
         }
-        moments.push(now);
     }
 }
 
