@@ -220,7 +220,8 @@ fn arrivals(how: Open) -> Vec<f64> {
     let mut now = 0.0;
     loop {
         now -= (1.0 - f64::from(rng.uniform())).ln() / how.rate;
-        if !(now < how.seconds) {
+        // A rate that is no number ends it as well.
+        if now.partial_cmp(&how.seconds) != Some(std::cmp::Ordering::Less) {
             return moments;
         }
         moments.push(now);
