@@ -225,11 +225,36 @@ fn a_client_that_leaves_frees_its_pages_at_once() {
         ..job(&[1, 2], 3, 0)
     };
     let mut asked = handle.ask(endless).unwrap();
-    while !matches!(asked.events.blocking_recv(), Some(Event::Token(_))) {}
+    while !matches!(asked.events.blocking_recv().unwrap(), Event::Token(_)) {}
     drop(asked);
-    settle(&handle, |load| load.answering == 0 && load.reading == 0);
-    // The prompt's one page is kept.
-    assert_eq!(handle.load().pages_in_use, 1);
+    // The prompt's one page is kept. Gauges are of the last round: those before it do not count.
+    settle(&handle, |load| {
+        load.answering == 0 && load.reading == 0 && load.pages_in_use == 1
+    });
+}
+
+#[test]
+fn an_engine_that_is_full_says_so_beforehand() {
+    let settings = EngineSettings {
+        max_waiting: 1,
+        max_sequences: 1,
+        ..SETTINGS
+    };
+    let engine = engine("qwen2", 100, settings);
+    let handle = engine.handle().unwrap();
+    assert_eq!(handle.refusal(), None);
+    let endless = || Job {
+        max_tokens: 80,
+        stop: Arc::from([]),
+        ..job(&[1, 2], 1, 0)
+    };
+    let first = handle.ask(endless()).unwrap();
+    settle(&handle, |load| load.waiting == 0);
+    let second = handle.ask(endless()).unwrap();
+    assert_eq!(handle.refusal(), Some(Refusal::Full { waiting: 1 }));
+    drop((first, second));
+    settle(&handle, |load| load.waiting == 0);
+    assert_eq!(handle.refusal(), None);
 }
 
 #[test]

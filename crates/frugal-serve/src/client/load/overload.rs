@@ -47,6 +47,8 @@ pub struct Told {
     pub normal: f64,
     /// Seconds after the overload from which on it was so again; none if it was not.
     pub recovered: Option<f64>,
+    /// Requests after the overload: when each was due, and when its first token came, if it did.
+    pub after: Vec<(f64, Option<f64>)>,
 }
 
 impl Told {
@@ -90,7 +92,7 @@ impl Overload {
             async move { open(&subject, much).await }
         });
         sleep(Duration::from_secs_f64(much.seconds)).await;
-        let recovered = recover(subject, normal).await;
+        let after = after(subject).await;
         let run: Run = loading.await.unwrap_or_default();
         let refused = (run.outcomes.iter()).filter(|outcome| outcome.fate == Fate::Refused);
         Told {
@@ -100,13 +102,14 @@ impl Overload {
             until_refused: Spread::of(refused.map(|outcome| outcome.whole).collect()),
             summary: run.summary(),
             normal,
-            recovered,
+            recovered: recovered(&after, normal),
+            after,
         }
     }
 }
 
-/// Seconds from now after which a new request's first token comes as soon as it normally does.
-async fn recover(subject: &Subject, normal: f64) -> Option<f64> {
+/// Asks now and then after the overload.
+async fn after(subject: &Subject) -> Vec<(f64, Option<f64>)> {
     let watch = Stopwatch::start();
     let mut probes = JoinSet::new();
     for index in 1 << 34.. {
@@ -121,12 +124,59 @@ async fn recover(subject: &Subject, normal: f64) -> Option<f64> {
         });
         sleep(PROBE).await;
     }
-    let mut outcomes = probes.join_all().await;
-    outcomes.sort_by(|a, b| a.due.total_cmp(&b.due));
-    let is_normal = |fate: &Fate, first: f64| *fate == Fate::Whole && first <= 2.0 * normal + SLACK;
-    let first_well = outcomes
-        .iter()
-        .rposition(|outcome| !is_normal(&outcome.fate, outcome.first))
-        .map_or(0, |last_bad| last_bad + 1);
-    outcomes.get(first_well).map(|outcome| outcome.due)
+    let outcomes = probes.join_all().await;
+    let mut after: Vec<_> = (outcomes.iter())
+        .map(|it| (it.due, (it.fate == Fate::Whole).then_some(it.first)))
+        .collect();
+    after.sort_by(|a, b| a.0.total_cmp(&b.0));
+    after
+}
+
+/// When the request was due from which on a middle one of five had its first token as soon as
+/// normally: one that comes late now and then is the machine's affair.
+fn recovered(after: &[(f64, Option<f64>)], normal: f64) -> Option<f64> {
+    let is_normal = |first: Option<f64>| first.is_some_and(|first| first <= 2.0 * normal + SLACK);
+    let is_well = |some: &[(f64, Option<f64>)]| {
+        let well = some.iter().filter(|(_, first)| is_normal(*first)).count();
+        2 * well > some.len()
+    };
+    let last_ill = after.windows(5).rposition(|some| !is_well(some));
+    // The window that begins after it is the first of those that are well.
+    let from = last_ill.map_or(0, |last| last + 1);
+    let begin = after.get(from..).filter(|rest| rest.len() >= 5)?;
+    let (due, _) = begin.iter().find(|(_, first)| is_normal(*first))?;
+    Some(*due)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovered_is_who_answers_as_soon_as_before() {
+        let after = |firsts: &str| -> Vec<(f64, Option<f64>)> {
+            let first = |letter| match letter {
+                '.' => Some(0.05),
+                's' => Some(1.0),
+                _ => None,
+            };
+            (0..)
+                .zip(firsts.chars())
+                .map(|(n, it)| (f64::from(n), first(it)))
+                .collect()
+        };
+        for (firsts, expected) in [
+            ("..........", Some(0.0)),
+            ("-ss.......", Some(3.0)),
+            ("-ss..s....", Some(3.0)),
+            ("ssssss....", Some(6.0)),
+            ("ssssssss..", None),
+            ("-----.....", Some(5.0)),
+            ("ssssss....", Some(6.0)),
+            ("ssssssss..", None),
+            ("", None),
+        ] {
+            assert_eq!(recovered(&after(firsts), 0.02), expected, "{firsts}");
+        }
+    }
 }

@@ -148,6 +148,7 @@ async fn overload(trial: Overload, subject: &Subject) -> Verdict {
             "until_refused": told.until_refused.map(spread),
             "normal_first_token": told.normal,
             "recovered_after": recovered,
+            "after": told.after,
         }),
         words: format!(
             "  {:.1} answers/s at saturation; {:.1} requests/s offered: {:.1} answers/s ({:.0} %)\n  \
