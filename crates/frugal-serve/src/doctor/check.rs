@@ -26,9 +26,11 @@ impl From<Error> for Why {
     }
 }
 
-/// Fails.
+/// Fails, in one line.
 pub(super) fn fails<T>(why: impl Into<String>) -> Result<T, Why> {
-    Err(Why::Fails(why.into()))
+    let why: String = why.into();
+    let words: Vec<&str> = why.split_whitespace().collect();
+    Err(Why::Fails(words.join(" ")))
 }
 
 /// Holds something to be.
@@ -126,6 +128,13 @@ pub(super) fn good(answer: &Answer) -> Result<Value, Why> {
     answer
         .json()
         .or_else(|_| fails(format!("expected JSON, got {}", clipped(&answer.text()))))
+}
+
+/// The body of an answer to a conversation, whatever it says.
+pub(super) fn answered(answer: &Answer) -> Result<Value, Why> {
+    let body = good(answer)?;
+    has(&body, "/choices/0/message", &["content"])?;
+    Ok(body)
 }
 
 /// The bodies of several successes.

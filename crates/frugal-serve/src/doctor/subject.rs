@@ -46,19 +46,9 @@ impl Subject {
     pub async fn meet(whom: Whom) -> Result<Self, DoctorError> {
         let target = Target::parse(&whom.url)?.with_key(whom.key.clone());
         let client = Client::new(target);
-        let model = match &whom.model {
-            Some(model) => model.clone(),
-            None => {
-                let answer = client.send(Call::get("/v1/models")).await?;
-                let list = answer.json().unwrap_or_default();
-                match text(&list, "/data/0/id") {
-                    "" => {
-                        let found = format!("{} {}", answer.status, words(&answer));
-                        return Err(DoctorError::NoModel { found });
-                    }
-                    model => model.to_owned(),
-                }
-            }
+        let model = match whom.model.clone() {
+            Some(model) => model,
+            None => first_of(&client).await?,
         };
         let mut subject = Self {
             client,
@@ -178,6 +168,18 @@ impl Subject {
             .map(|key| format!("authorization: Bearer {key}\r\n"))
             .unwrap_or_default();
         format!("{method} {base}/v1/{route} HTTP/1.1\r\nhost: {host}\r\n{key}")
+    }
+}
+
+/// The first model of a server's list.
+async fn first_of(client: &Client) -> Result<String, DoctorError> {
+    let answer = client.send(Call::get("/v1/models")).await?;
+    let list = answer.json().unwrap_or_default();
+    match text(&list, "/data/0/id") {
+        "" => Err(DoctorError::NoModel {
+            found: format!("{} {}", answer.status, words(&answer)),
+        }),
+        model => Ok(model.to_owned()),
     }
 }
 

@@ -37,7 +37,7 @@ impl Schemas {
         let Some(rules) = schema.as_object() else {
             return (schema == &json!(false)).then(|| "may not be given".into());
         };
-        let broken = rules.iter().find_map(|(rule, limit)| {
+        rules.iter().find_map(|(rule, limit)| {
             let holds = match rule.as_str() {
                 "description" | "pattern" => true,
                 "$ref" => {
@@ -72,17 +72,18 @@ impl Schemas {
                     });
                 }
                 "additionalProperties" => {
-                    let known = &rules.get("properties");
+                    let known = rules.get("properties");
+                    let is_known = |name: &str| known.is_some_and(|it| it.get(name).is_some());
                     let mut fields = value.as_object()?.iter();
-                    return fields
-                        .find(|(name, _)| known.is_none_or(|known| known.get(name).is_none()))
-                        .and_then(|(_, value)| self.against(limit, value));
+                    return fields.find_map(|(name, value)| {
+                        let why = (!is_known(name)).then(|| self.against(limit, value))??;
+                        Some(format!("{name}: {why}"))
+                    });
                 }
                 other => panic!("{other} is not looked at"),
             };
             (!holds).then(|| format!("{rule}: {limit}"))
-        });
-        broken
+        })
     }
 
     fn against_all(&self, schema: &Value, values: &[Value]) -> Option<String> {
@@ -117,7 +118,7 @@ impl Schemas {
                 ends.map(|end| end.unwrap_or_else(|| 1.into())).into()
             }
             "string" => {
-                let count = |name| limit(name).and_then(|n| n.as_u64()).map(|n| n as usize);
+                let count = |name| usize::try_from(limit(name)?.as_u64()?).ok();
                 let (least, most) = (count("minLength"), count("maxLength"));
                 let lengths = [least.unwrap_or(0), most.unwrap_or(1)];
                 lengths.map(|n| "0".repeat(n).into()).into()
@@ -192,7 +193,7 @@ fn characters(value: &Value) -> Option<usize> {
 }
 
 fn within(rule: &str, limit: &Value, size: Option<usize>) -> bool {
-    let limit = limit.as_u64().unwrap() as usize;
+    let limit = usize::try_from(limit.as_u64().unwrap()).unwrap();
     size.is_none_or(|size| {
         if rule.starts_with("min") {
             size >= limit
@@ -522,7 +523,9 @@ fn what_is_said_is_described() {
         ];
         for (piece, whole, (pieces, body)) in rows {
             assert!(!pieces.is_empty(), "{piece}");
-            pieces.iter().for_each(|value| check(piece, value));
+            for value in &pieces {
+                check(piece, value);
+            }
             check(whole, &body);
         }
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::doctor::case::{Case, one, several};
 use crate::doctor::check::{
-    all_good, at, content, count, finish, good, has, is_good, list, same, text, that,
+    all_good, answered, at, content, count, fails, finish, good, has, list, same, text, that,
 };
 
 /// The words that clients know.
@@ -17,6 +17,12 @@ const REASONS: [&str; 5] = [
 ];
 
 pub(super) fn cases() -> Vec<Case> {
+    let mut all = shapes();
+    all.extend(conversations());
+    all
+}
+
+fn shapes() -> Vec<Case> {
     vec![
         one(
             "a body has id, object, created, model, choices and usage",
@@ -74,6 +80,11 @@ pub(super) fn cases() -> Vec<Case> {
                 that(ids.first() != ids.last(), || format!("two are {ids:?}"))
             },
         ),
+    ]
+}
+
+fn conversations() -> Vec<Case> {
+    vec![
         several(
             "content in parts of text is content",
             |s, answers| {
@@ -115,7 +126,7 @@ pub(super) fn cases() -> Vec<Case> {
             |_, answers| {
                 let bodies = all_good(answers)?;
                 let [plain, system, developer] = bodies.as_slice() else {
-                    return Ok(());
+                    return fails("expected three answers");
                 };
                 let of = |body| count(body, "/usage/prompt_tokens");
                 let (plain, system, developer) = (of(plain)?, of(system)?, of(developer)?);
@@ -137,7 +148,7 @@ pub(super) fn cases() -> Vec<Case> {
                 }
                 crate::client::Call::post(crate::doctor::subject::CHAT, &body)
             },
-            |_, answer| is_good(answer),
+            |_, answer| answered(answer).map(drop),
         ),
         one(
             "fields that clients send by habit are taken",
@@ -148,7 +159,7 @@ pub(super) fn cases() -> Vec<Case> {
                     "parallel_tool_calls": true, "presence_penalty": 0, "frequency_penalty": 0,
                 }))
             },
-            |_, answer| is_good(answer),
+            |_, answer| answered(answer).map(drop),
         ),
         one(
             "a conversation of several turns, with names, is answered",
@@ -161,7 +172,7 @@ pub(super) fn cases() -> Vec<Case> {
                     ] },
                 ] }))
             },
-            |_, answer| is_good(answer),
+            |_, answer| answered(answer).map(drop),
         ),
     ]
 }

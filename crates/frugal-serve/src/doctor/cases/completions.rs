@@ -36,6 +36,7 @@ fn numbers(listed: &Value) -> Vec<Option<f64>> {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = shapes();
+    all.extend(streams());
     all.extend(echoes());
     all
 }
@@ -92,6 +93,7 @@ fn shapes() -> Vec<Case> {
                     return fails("expected answers");
                 };
                 for (index, body) in alone.iter().enumerate() {
+                    has(body, "/choices/0", &["text"])?;
                     let said = text(together, &format!("/choices/{index}/text"));
                     same("the text", &said, &text(body, "/choices/0/text"))?;
                 }
@@ -111,6 +113,11 @@ fn shapes() -> Vec<Case> {
                 same("indices", &indices, &vec![0, 1, 2, 3])
             },
         ),
+    ]
+}
+
+fn streams() -> Vec<Case> {
+    vec![
         several(
             "a stream says what a whole answer says",
             |s, answers| match answers.len() {

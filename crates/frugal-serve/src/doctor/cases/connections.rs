@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::{Answer, Call};
 use crate::doctor::case::{Case, Doing, own};
-use crate::doctor::check::{Why, content, good, is_good, same, that};
+use crate::doctor::check::{Why, answered, content, same, that};
 use crate::doctor::subject::{Subject, read_until, write};
 
 /// How long a server may take to notice that a client has left.
@@ -32,8 +32,8 @@ fn together(s: &Subject) -> Doing<'_> {
         let call = |seed: u64| s.chat(&json!({ "seed": seed, "temperature": 1, "max_tokens": 24 }));
         let all = join_all((0..8).map(|seed| s.send(call(seed)))).await;
         for (seed, answer) in (0..).zip(all) {
-            let together = good(&answer?)?;
-            let alone = good(&s.send(call(seed)).await?)?;
+            let together = answered(&answer?)?;
+            let alone = answered(&s.send(call(seed)).await?)?;
             let what = format!("the answer of seed {seed}");
             same(&what, &content(&together), &content(&alone))?;
         }
@@ -95,7 +95,7 @@ fn next_one(s: &Subject) -> Doing<'_> {
             .await?;
         reply.next_event().await?;
         drop(reply);
-        is_good(&s.send(s.chat(&json!({ "max_tokens": 2 }))).await?)
+        answered(&s.send(s.chat(&json!({ "max_tokens": 2 }))).await?).map(drop)
     })
 }
 
@@ -128,6 +128,6 @@ fn half(s: &Subject) -> Doing<'_> {
         }
         let answer = s.send(s.chat(&json!({ "max_tokens": 2 }))).await?;
         drop(held);
-        is_good(&answer)
+        answered(&answer).map(drop)
     })
 }

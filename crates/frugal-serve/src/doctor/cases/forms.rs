@@ -48,12 +48,18 @@ fn question() -> Value {
 }
 
 pub(super) fn cases() -> Vec<Case> {
+    let mut all = schemas();
+    all.extend(others());
+    all
+}
+
+fn schemas() -> Vec<Case> {
     vec![
         one(
             "json_object gives an object",
             |s| {
                 let format = json!({ "type": "json_object" });
-                s.chat(&json!({ "messages": question(), "response_format": format, "max_tokens": 128 }))
+                s.chat(&json!({ "messages": question(), "response_format": format, "max_tokens": 1024 }))
             },
             |_, answer| {
                 let body = good(answer)?;
@@ -73,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
         one(
             "json_schema gives JSON of the schema",
             |s| {
-                s.chat(&json!({ "messages": question(), "response_format": format(), "max_tokens": 128 }))
+                s.chat(&json!({ "messages": question(), "response_format": format(), "max_tokens": 1024 }))
             },
             |_, answer| {
                 let body = good(answer)?;
@@ -85,7 +91,7 @@ pub(super) fn cases() -> Vec<Case> {
             "it does at any temperature, and in each of several answers",
             |s| {
                 s.chat(&json!({
-                    "messages": question(), "response_format": format(), "max_tokens": 128,
+                    "messages": question(), "response_format": format(), "max_tokens": 1024,
                     "temperature": 2, "n": 3, "seed": 3,
                 }))
             },
@@ -103,7 +109,7 @@ pub(super) fn cases() -> Vec<Case> {
             "it does in a stream",
             |s| {
                 s.chat(&json!({
-                    "messages": question(), "response_format": format(), "max_tokens": 128,
+                    "messages": question(), "response_format": format(), "max_tokens": 1024,
                     "stream": true,
                 }))
             },
@@ -121,7 +127,7 @@ pub(super) fn cases() -> Vec<Case> {
                 let named = json!({ "name": "bits", "strict": true, "schema": schema });
                 let format = json!({ "type": "json_schema", "json_schema": named });
                 s.chat(
-                    &json!({ "messages": question(), "response_format": format, "max_tokens": 64 }),
+                    &json!({ "messages": question(), "response_format": format, "max_tokens": 1024 }),
                 )
             },
             |_, answer| {
@@ -134,6 +140,11 @@ pub(super) fn cases() -> Vec<Case> {
                 })
             },
         ),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    vec![
         one(
             "a regular expression is held to",
             |s| {

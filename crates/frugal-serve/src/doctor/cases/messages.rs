@@ -46,6 +46,7 @@ fn events(answer: &Answer) -> Result<Vec<Value>, Why> {
 pub(super) fn cases() -> Vec<Case> {
     let mut all = shapes();
     all.extend(fields());
+    all.extend(counts());
     all.extend(refusals());
     all
 }
@@ -111,6 +112,7 @@ fn shapes() -> Vec<Case> {
                 let deltas: String = (events.iter())
                     .map(|event| text(event, "/delta/text"))
                     .collect();
+                that(!deltas.is_empty(), || "expected text, got none".into())?;
                 same("the text", &deltas.as_str(), &said(&whole))
             },
         ),
@@ -150,14 +152,14 @@ fn fields() -> Vec<Case> {
                 let choice = json!({ "type": "any", "disable_parallel_tool_use": true });
                 asked(
                     s,
-                    &json!({ "tools": [tool], "tool_choice": choice, "max_tokens": 160 }),
+                    &json!({ "tools": [tool], "tool_choice": choice, "max_tokens": 1024 }),
                 )
             },
             |_, answer| {
                 let body = good(answer)?;
                 same("stop_reason", &text(&body, "/stop_reason"), &"tool_use")?;
-                let blocks = list(&body, "/content").iter();
-                let call = blocks.filter(|it| text(it, "/type") == "tool_use").last();
+                let mut blocks = list(&body, "/content").iter();
+                let call = blocks.find(|it| text(it, "/type") == "tool_use");
                 let call = call.unwrap_or(&Value::Null);
                 same("name", &text(call, "/name"), &"keep")?;
                 super::forms::is_of_schema(&at(call, "/input").to_string())
@@ -181,8 +183,13 @@ fn fields() -> Vec<Case> {
                 ], "tools": [{ "name": "keep", "input_schema": schema() }] }),
                 )
             },
-            |_, answer| is_good(answer),
+            |_, answer| same("type", &text(&good(answer)?, "/type"), &"message"),
         ),
+    ]
+}
+
+fn counts() -> Vec<Case> {
+    vec![
         several(
             "count_tokens counts what a message uses",
             |s, answers| match answers.len() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::client::Call;
 use crate::doctor::case::{Case, Doing, one, own, refused};
-use crate::doctor::check::{fails, good, has, list, same, text};
+use crate::doctor::check::{good, has, list, same, text, that};
 use crate::doctor::subject::Subject;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -30,10 +30,9 @@ pub(super) fn cases() -> Vec<Case> {
                 let ids: Vec<&str> = (list(&body, "/data").iter())
                     .map(|model| text(model, "/id"))
                     .collect();
-                match ids.contains(&s.model()) {
-                    true => Ok(()),
-                    false => fails(format!("expected {}, got {ids:?}", s.model())),
-                }
+                that(ids.contains(&s.model()), || {
+                    format!("expected {}, got {ids:?}", s.model())
+                })
             },
         ),
         own("a model is shown by its name", shown),

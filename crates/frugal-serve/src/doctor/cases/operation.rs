@@ -84,19 +84,5 @@ pub(super) fn cases() -> Vec<Case> {
                 that(!id.is_empty(), || "expected a header x-request-id".into())
             },
         ),
-        one(
-            "a request's own id comes back",
-            |s| {
-                s.chat(&json!({ "max_tokens": 1 }))
-                    .header("x-request-id", "doctor-1")
-            },
-            |_, answer| {
-                is_good(answer)?;
-                let id = answer.header("x-request-id").unwrap_or_default();
-                that(id == "doctor-1", || {
-                    format!("expected doctor-1, got {id:?}")
-                })
-            },
-        ),
     ]
 }

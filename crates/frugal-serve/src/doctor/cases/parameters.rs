@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Call};
 use crate::doctor::case::{Case, one, several};
 use crate::doctor::check::{
-    Outcome, all_good, at, clipped, content, count, fails, finish, good, has, is_near, list, same,
-    text, that,
+    Outcome, Why, all_good, at, clipped, content, count, fails, finish, good, has, is_near, list,
+    same, text, that,
 };
 use crate::doctor::subject::Subject;
 
@@ -22,9 +22,14 @@ fn asked(s: &Subject, answers: &[Answer], changes: &[Value]) -> Option<Call> {
     changes.get(answers.len()).map(|changes| s.chat(changes))
 }
 
-fn contents(answers: &[Answer]) -> Result<Vec<String>, crate::doctor::check::Why> {
+/// Texts of answers, none of which is empty.
+fn contents(answers: &[Answer]) -> Result<Vec<String>, Why> {
     let bodies = all_good(answers)?;
-    Ok(bodies.iter().map(|body| content(body).to_owned()).collect())
+    let texts = bodies.iter().map(|body| match content(body) {
+        "" => fails("an answer has no text"),
+        text => Ok(text.to_owned()),
+    });
+    texts.collect()
 }
 
 /// Holds all answers to be the same text.
@@ -190,15 +195,14 @@ fn weights() -> Vec<Case> {
             "a bias of 100 gives that token alone",
             |s, answers| {
                 let bias = json!({ "300": 100 });
+                let one = json!([{ "role": "user", "content": "Name a colour." }]);
                 let other = json!([{ "role": "user", "content": "What is a tree?" }]);
                 let drawn = |messages: &Value| {
-                    let mut body = json!({ "logit_bias": bias, "temperature": 1, "max_tokens": 4 });
-                    if messages.is_array() {
-                        body["messages"] = messages.clone();
-                    }
-                    body
+                    json!({
+                        "logit_bias": bias, "temperature": 1, "max_tokens": 4, "messages": messages,
+                    })
                 };
-                asked(s, answers, &[drawn(&Value::Null), drawn(&other)])
+                asked(s, answers, &[drawn(&one), drawn(&other)])
             },
             |_, answers| all_same(answers),
         ),
@@ -259,7 +263,9 @@ fn log_probs() -> Vec<Case> {
             |s| s.chat(&json!({ "logprobs": true, "top_logprobs": 3 })),
             |_, answer| {
                 let body = good(answer)?;
-                for token in list(&body, "/choices/0/logprobs/content") {
+                let tokens = list(&body, "/choices/0/logprobs/content");
+                that(!tokens.is_empty(), || "expected tokens, got none".into())?;
+                for token in tokens {
                     let top = list(token, "/top_logprobs");
                     same("top_logprobs", &top.len(), &3)?;
                     let log_probs: Vec<f64> = (top.iter())

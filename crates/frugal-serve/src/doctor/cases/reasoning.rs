@@ -6,8 +6,8 @@ use super::forms::{format, is_of_schema};
 use crate::client::{Answer, Call};
 use crate::doctor::case::{Case, Doing, one, own, refused};
 use crate::doctor::check::{
-    Outcome, Why, at, choices, chunks, content, count, finish, good, is_good, same, text, that,
-    thought,
+    Outcome, Why, answered, at, choices, chunks, content, count, finish, good, is_good, same, text,
+    that, thought,
 };
 use crate::doctor::subject::{CHAT, Subject, quiet};
 
@@ -39,15 +39,15 @@ fn thoughtful(answer: &Answer) -> Result<Value, Why> {
 }
 
 fn no_marks(content: &str) -> Outcome {
-    let mark = ["<think>", "</think>"].into_iter();
-    let mark = mark.filter(|mark| content.contains(mark)).last();
+    let mut marks = ["<think>", "</think>"].into_iter();
+    let mark = marks.find(|mark| content.contains(mark));
     that(mark.is_none(), || {
         format!("the answer holds {}", mark.unwrap_or_default())
     })
 }
 
 fn is_silent(answer: &Answer) -> Outcome {
-    let body = good(answer)?;
+    let body = answered(answer)?;
     no_marks(content(&body))?;
     same("the thought", &thought(&body), &"")?;
     let counted = at(&body, REASONING_TOKENS).as_u64().unwrap_or(0);
@@ -116,7 +116,7 @@ fn apart() -> Vec<Case> {
                 thinking(
                     s,
                     16,
-                    &json!({ "response_format": format(), "max_tokens": 192 }),
+                    &json!({ "response_format": format(), "max_tokens": 1024 }),
                 )
             },
             |_, answer| {
@@ -133,7 +133,7 @@ fn apart() -> Vec<Case> {
                 let messages = json!([ask, past("reasoning_content"), ask, past("reasoning"), ask]);
                 s.chat(&json!({ "messages": messages, "max_tokens": 4 }))
             },
-            |_, answer| is_good(answer),
+            |_, answer| answered(answer).map(drop),
         ),
     ]
 }
@@ -221,7 +221,7 @@ fn stopped(s: &Subject) -> Doing<'_> {
         if !asked {
             return Err(Why::NotOffered);
         }
-        let answered = choices(&events, 0).any(|it| !text(it, "/delta/content").is_empty());
-        that(answered, || "no answer followed".into())
+        let has_answer = choices(&events, 0).any(|it| !text(it, "/delta/content").is_empty());
+        that(has_answer, || "no answer followed".into())
     })
 }

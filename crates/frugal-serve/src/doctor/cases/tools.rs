@@ -6,7 +6,7 @@ use super::forms::{is_of_schema, schema};
 use crate::client::Call;
 use crate::doctor::case::{Case, one, refused};
 use crate::doctor::check::{
-    at, choices, chunks, fails, finish, good, is_good, list, same, text, that,
+    answered, at, choices, chunks, fails, finish, good, list, same, text, that,
 };
 use crate::doctor::subject::Subject;
 
@@ -26,7 +26,7 @@ fn asked(s: &Subject, choice: &Value, changes: Value) -> Call {
         "messages": [{ "role": "user", "content": "Keep one thing of each colour." }],
         "tools": [tool("keep"), tool("drop_it")],
         "tool_choice": choice,
-        "max_tokens": 160,
+        "max_tokens": 1024,
     });
     if let (Some(body), Value::Object(changes)) = (body.as_object_mut(), changes) {
         body.extend(changes);
@@ -50,7 +50,7 @@ fn is_call(call: &Value) -> crate::doctor::check::Outcome {
 }
 
 /// A conversation in which a tool has been called and, by this id, has answered.
-fn answered(s: &Subject, id: &str) -> Call {
+fn told_result(s: &Subject, id: &str) -> Call {
     let function =
         json!({ "name": "keep", "arguments": "{\"colour\":\"red\",\"count\":1,\"good\":true}" });
     let call = json!({ "id": "call_1", "type": "function", "function": function });
@@ -102,14 +102,14 @@ fn choosing() -> Vec<Case> {
             "none calls none",
             |s| asked(s, &json!("none"), json!({ "max_tokens": 8 })),
             |_, answer| {
-                let body = good(answer)?;
+                let body = answered(answer)?;
                 same("calls", &calls(&body).len(), &0)
             },
         ),
         one(
             "auto is answered",
             |s| asked(s, &json!("auto"), json!({ "max_tokens": 8 })),
-            |_, answer| is_good(answer),
+            |_, answer| answered(answer).map(drop),
         ),
         one(
             "without parallel calls there is one",
@@ -201,8 +201,8 @@ fn shapes() -> Vec<Case> {
         ),
         one(
             "a tool's result is taken back",
-            |s| answered(s, "call_1"),
-            |_, answer| is_good(answer),
+            |s| told_result(s, "call_1"),
+            |_, answer| answered(answer).map(drop),
         ),
     ]
 }
@@ -211,7 +211,7 @@ fn refusals() -> Vec<Case> {
     vec![
         refused(
             "the result of no call is refused",
-            |s| answered(s, "call_9"),
+            |s| told_result(s, "call_9"),
             (400, "tool_call_id"),
         ),
         refused(

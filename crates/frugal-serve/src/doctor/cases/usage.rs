@@ -27,6 +27,12 @@ fn adds_up(usage: &Value) -> Outcome {
 }
 
 pub(super) fn cases() -> Vec<Case> {
+    let mut all = sums();
+    all.extend(shared());
+    all
+}
+
+fn sums() -> Vec<Case> {
     vec![
         one(
             "total_tokens are those of prompt and answer",
@@ -60,6 +66,11 @@ pub(super) fn cases() -> Vec<Case> {
                 )
             },
         ),
+    ]
+}
+
+fn shared() -> Vec<Case> {
+    vec![
         several(
             "a prompt that comes again is found in the cache",
             |s, answers| {
@@ -81,9 +92,7 @@ pub(super) fn cases() -> Vec<Case> {
             "so is a conversation that goes on",
             |s, answers| {
                 let mut messages = long();
-                let Some(all) = messages.as_array_mut() else {
-                    return None;
-                };
+                let all = messages.as_array_mut()?;
                 if let [first] = answers {
                     let body = good(first).ok()?;
                     let said = text(&body, "/choices/0/message/content");
