@@ -11,6 +11,7 @@
 //! server      listening, TLS, guards, log                                  (async, HTTP)
 //! host        all of it, from the operator's settings
 //! client      the other side: asks any such server, for measuring and judging it
+//! doctor      conformance cases for any such server, and the score
 //! ```
 //!
 //! Every dialect (OpenAI chat, completions and responses, Anthropic messages, Ollama) is a thin pair
@@ -23,6 +24,7 @@
 pub mod answer;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod host;
 pub mod keys;

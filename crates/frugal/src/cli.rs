@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use frugal_core::backend::KeyBits;
 
 mod bench;
+mod doctor;
 mod serve;
 
 pub(crate) use bench::*;
+pub(crate) use doctor::*;
 pub(crate) use serve::*;
 
 /// Builds, improves, distils and runs reasoning models on the chips one has, and says what it cost.
@@ -87,8 +89,8 @@ pub(crate) enum Verb {
     Cost(Cost),
     /// Measure this machine on the project's own shapes
     Bench(Bench),
-    /// Say what this machine offers and whether Frugal can use it
-    Doctor,
+    /// Say what this machine offers and whether Frugal can use it; or how well a server speaks
+    Doctor(Doctor),
 }
 
 /// Which recipe, and what of it is set otherwise.

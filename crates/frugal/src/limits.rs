@@ -1,6 +1,7 @@
 //! What the system lets this process have.
 
 use std::fs;
+use std::path::Path;
 
 /// Bytes of memory that are free, or could be; a modest machine's where the system does not tell.
 pub(crate) fn free_memory() -> u64 {
@@ -24,5 +25,34 @@ pub(crate) fn raise_open_files() {
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "the limit of open files could not be raised");
         }
+    }
+}
+
+/// Bytes that may still be written where a path is or will be, where the system tells.
+pub(crate) fn free_disk(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    #[cfg(unix)]
+    {
+        let disk = rustix::fs::statvfs(there).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = there;
+        None
+    }
+}
+
+/// Files that may be open, now and at most, where the system limits them.
+pub(crate) fn open_files() -> Option<(u64, Option<u64>)> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        limit.current.map(|current| (current, limit.maximum))
+    }
+    #[cfg(not(unix))]
+    {
+        None
     }
 }

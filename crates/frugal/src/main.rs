@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => commands::check::run(common, arguments),
         Verb::Cost(arguments) => commands::cost::run(common, arguments),
         Verb::Bench(arguments) => commands::bench::run(common, arguments),
-        Verb::Doctor => commands::doctor::run(common),
+        Verb::Doctor(arguments) => commands::doctor::run(common, arguments),
     };
     match result {
         Ok(code) => code,

@@ -72,11 +72,13 @@ impl Schemas {
                     });
                 }
                 "additionalProperties" => {
-                    let known = &rules.get("properties");
+                    let known = rules.get("properties");
+                    let is_known = |name: &str| known.is_some_and(|it| it.get(name).is_some());
                     let mut fields = value.as_object()?.iter();
-                    return fields
-                        .find(|(name, _)| known.is_none_or(|known| known.get(name).is_none()))
-                        .and_then(|(_, value)| self.against(limit, value));
+                    return fields.find_map(|(name, value)| {
+                        let why = (!is_known(name)).then(|| self.against(limit, value))??;
+                        Some(format!("{name}: {why}"))
+                    });
                 }
                 other => panic!("{other} is not looked at"),
             };
@@ -116,7 +118,7 @@ impl Schemas {
                 ends.map(|end| end.unwrap_or_else(|| 1.into())).into()
             }
             "string" => {
-                let count = |name| limit(name)?.as_u64().and_then(|n| usize::try_from(n).ok());
+                let count = |name| usize::try_from(limit(name)?.as_u64()?).ok();
                 let (least, most) = (count("minLength"), count("maxLength"));
                 let lengths = [least.unwrap_or(0), most.unwrap_or(1)];
                 lengths.map(|n| "0".repeat(n).into()).into()
@@ -521,8 +523,8 @@ fn what_is_said_is_described() {
         ];
         for (piece, whole, (pieces, body)) in rows {
             assert!(!pieces.is_empty(), "{piece}");
-            for value in pieces {
-                check(piece, &value);
+            for value in &pieces {
+                check(piece, value);
             }
             check(whole, &body);
         }

@@ -1,0 +1,288 @@
+//! Fields that change how tokens are drawn and where answers end.
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Call};
+use crate::doctor::case::{Case, one, several};
+use crate::doctor::check::{
+    Outcome, Why, all_good, at, clipped, content, count, fails, finish, good, has, is_near, list,
+    same, text, that,
+};
+use crate::doctor::subject::Subject;
+
+/// A letter or digit of an answer, not its first, that it could be stopped at.
+pub(super) fn stop_within(body: &Value) -> Option<String> {
+    let mut letters = content(body).char_indices().skip(2);
+    let found = letters.find(|(_, letter)| letter.is_ascii_alphanumeric());
+    found.map(|(_, letter)| letter.to_string())
+}
+
+/// The same question with other fields each time.
+fn asked(s: &Subject, answers: &[Answer], changes: &[Value]) -> Option<Call> {
+    changes.get(answers.len()).map(|changes| s.chat(changes))
+}
+
+/// Texts of answers, none of which is empty.
+fn contents(answers: &[Answer]) -> Result<Vec<String>, Why> {
+    let bodies = all_good(answers)?;
+    let texts = bodies.iter().map(|body| match content(body) {
+        "" => fails("an answer has no text"),
+        text => Ok(text.to_owned()),
+    });
+    texts.collect()
+}
+
+/// Holds all answers to be the same text.
+fn all_same(answers: &[Answer]) -> Outcome {
+    let texts = contents(answers)?;
+    let differs = texts.iter().find(|text| Some(*text) != texts.first());
+    that(differs.is_none(), || {
+        let first = texts.first().map(|text| clipped(text));
+        format!(
+            "answers differ: {first:?} and {:?}",
+            differs.map(|text| clipped(text))
+        )
+    })
+}
+
+/// Holds some answers to be other texts than others.
+fn not_all_same(answers: &[Answer]) -> Outcome {
+    let texts = contents(answers)?;
+    that(texts.iter().any(|text| Some(text) != texts.first()), || {
+        format!(
+            "all answers are {:?}",
+            texts.first().map(|text| clipped(text))
+        )
+    })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = lengths();
+    all.extend(draws());
+    all.extend(weights());
+    all.extend(log_probs());
+    all
+}
+
+fn lengths() -> Vec<Case> {
+    fn ended(body: &Value) -> Outcome {
+        same(
+            "completion_tokens",
+            &count(body, "/usage/completion_tokens")?,
+            &5,
+        )?;
+        same("finish_reason", &finish(body), &"length")
+    }
+    vec![
+        one(
+            "max_tokens limits the answer",
+            |s| s.chat(&json!({ "max_tokens": 5 })),
+            |_, answer| ended(&good(answer)?),
+        ),
+        one(
+            "max_completion_tokens limits it too",
+            |s| s.chat(&json!({ "max_tokens": null, "max_completion_tokens": 5 })),
+            |_, answer| ended(&good(answer)?),
+        ),
+        several(
+            "a stop text ends the answer and is not in it",
+            |s, answers| match answers {
+                [] => Some(s.chat(&json!({ "max_tokens": 24 }))),
+                [first] => {
+                    let stop = stop_within(&good(first).ok()?)?;
+                    Some(s.chat(&json!({ "max_tokens": 24, "stop": stop })))
+                }
+                [first, _] => {
+                    let stop = stop_within(&good(first).ok()?)?;
+                    Some(s.chat(&json!({ "max_tokens": 24, "stop": ["\u{2603}", stop] })))
+                }
+                _ => None,
+            },
+            |_, answers| {
+                let bodies = all_good(answers)?;
+                let [whole, cut, cut_by_list] = bodies.as_slice() else {
+                    return fails("the answer has no letter to stop at");
+                };
+                let stop = stop_within(whole).unwrap_or_default();
+                let before = content(whole).split(&stop).next().unwrap_or_default();
+                for body in [cut, cut_by_list] {
+                    same("the text before the stop", &content(body), &before)?;
+                    same("finish_reason", &finish(body), &"stop")?;
+                }
+                Ok(())
+            },
+        ),
+        one(
+            "n answers are given",
+            |s| s.chat(&json!({ "n": 3, "temperature": 1 })),
+            |_, answer| {
+                let body = good(answer)?;
+                let mut indices: Vec<&Value> = (list(&body, "/choices").iter())
+                    .map(|choice| at(choice, "/index"))
+                    .collect();
+                indices.sort_by_key(|index| index.as_u64());
+                same("indices", &indices, &vec![&json!(0), &json!(1), &json!(2)])
+            },
+        ),
+    ]
+}
+
+fn draws() -> Vec<Case> {
+    vec![
+        several(
+            "temperature 0 gives the same text each time",
+            |s, answers| asked(s, answers, &[json!({}), json!({}), json!({ "seed": 9 })]),
+            |_, answers| all_same(answers),
+        ),
+        several(
+            "a seed gives the same text each time",
+            |s, answers| {
+                let drawn = json!({ "temperature": 1.2, "seed": 42 });
+                asked(s, answers, &[drawn.clone(), drawn.clone(), drawn])
+            },
+            |_, answers| all_same(answers),
+        ),
+        several(
+            "other seeds give other texts",
+            |s, answers| {
+                let drawn = |seed| json!({ "temperature": 1.8, "seed": seed });
+                asked(s, answers, &[1, 2, 3, 4].map(drawn))
+            },
+            |_, answers| not_all_same(answers),
+        ),
+        one(
+            "answers to one request are drawn one by one",
+            |s| s.chat(&json!({ "n": 4, "temperature": 1.8, "seed": 7 })),
+            |_, answer| {
+                let body = good(answer)?;
+                let said = |choice: &Value| text(choice, "/message/content").to_owned();
+                let texts: Vec<String> = list(&body, "/choices").iter().map(said).collect();
+                that(texts.iter().any(|text| Some(text) != texts.first()), || {
+                    format!("all are {:?}", texts.first().map(|text| clipped(text)))
+                })
+            },
+        ),
+        several(
+            "a top_p of nearly 0 leaves the likeliest token alone",
+            |s, answers| {
+                let drawn = |seed| json!({ "temperature": 1.8, "top_p": 0.000_01, "seed": seed });
+                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
+            },
+            |_, answers| all_same(answers),
+        ),
+        several(
+            "so does a top_k of 1",
+            |s, answers| {
+                let drawn = |seed| json!({ "temperature": 1.8, "top_k": 1, "seed": seed });
+                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
+            },
+            |_, answers| all_same(answers),
+        ),
+        several(
+            "so does a min_p of 1",
+            |s, answers| {
+                let drawn = |seed| json!({ "temperature": 1.8, "min_p": 1, "seed": seed });
+                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
+            },
+            |_, answers| all_same(answers),
+        ),
+    ]
+}
+
+fn weights() -> Vec<Case> {
+    vec![
+        several(
+            "a bias of 100 gives that token alone",
+            |s, answers| {
+                let bias = json!({ "300": 100 });
+                let one = json!([{ "role": "user", "content": "Name a colour." }]);
+                let other = json!([{ "role": "user", "content": "What is a tree?" }]);
+                let drawn = |messages: &Value| {
+                    json!({
+                        "logit_bias": bias, "temperature": 1, "max_tokens": 4, "messages": messages,
+                    })
+                };
+                asked(s, answers, &[drawn(&one), drawn(&other)])
+            },
+            |_, answers| all_same(answers),
+        ),
+        several(
+            "a frequency_penalty changes what repeats itself",
+            |s, answers| {
+                let said = json!([{ "role": "user", "content": "Say the word dog fifty times." }]);
+                let drawn = |penalty: f64| json!({ "messages": said, "frequency_penalty": penalty, "max_tokens": 32 });
+                asked(s, answers, &[drawn(0.0), drawn(2.0)])
+            },
+            |_, answers| not_all_same(answers),
+        ),
+        several(
+            "a presence_penalty does too",
+            |s, answers| {
+                let said = json!([{ "role": "user", "content": "Say the word dog fifty times." }]);
+                let drawn = |penalty: f64| json!({ "messages": said, "presence_penalty": penalty, "max_tokens": 32 });
+                asked(s, answers, &[drawn(0.0), drawn(2.0)])
+            },
+            |_, answers| not_all_same(answers),
+        ),
+    ]
+}
+
+fn log_probs() -> Vec<Case> {
+    vec![
+        one(
+            "log-probabilities have token, logprob, bytes and top_logprobs",
+            |s| s.chat(&json!({ "logprobs": true })),
+            |_, answer| {
+                let body = good(answer)?;
+                has(&body, "/choices/0/logprobs", &["content", "refusal"])?;
+                let tokens = list(&body, "/choices/0/logprobs/content");
+                that(!tokens.is_empty(), || "expected tokens, got none".into())?;
+                for token in tokens {
+                    has(token, "", &["token", "logprob", "bytes", "top_logprobs"])?;
+                    let log_prob = at(token, "/logprob").as_f64().unwrap_or(1.0);
+                    that(log_prob <= 0.0, || {
+                        format!("logprob: expected at most 0, got {log_prob}")
+                    })?;
+                    same("top_logprobs", &list(token, "/top_logprobs").len(), &0)?;
+                }
+                let bytes = tokens.iter().flat_map(|token| list(token, "/bytes"));
+                let bytes: Vec<u8> = bytes
+                    .filter_map(|byte| u8::try_from(byte.as_u64()?).ok())
+                    .collect();
+                let text = String::from_utf8_lossy(&bytes);
+                let content = content(&body);
+                // What is held back at the end, half a character, may be missing.
+                that(
+                    text.starts_with(content.trim_end_matches('\u{fffd}')),
+                    || format!("bytes of tokens are {text:?}, the text is {content:?}"),
+                )
+            },
+        ),
+        one(
+            "the likeliest tokens are those, likeliest first",
+            |s| s.chat(&json!({ "logprobs": true, "top_logprobs": 3 })),
+            |_, answer| {
+                let body = good(answer)?;
+                let tokens = list(&body, "/choices/0/logprobs/content");
+                that(!tokens.is_empty(), || "expected tokens, got none".into())?;
+                for token in tokens {
+                    let top = list(token, "/top_logprobs");
+                    same("top_logprobs", &top.len(), &3)?;
+                    let log_probs: Vec<f64> = (top.iter())
+                        .map(|token| at(token, "/logprob").as_f64().unwrap_or(f64::NAN))
+                        .collect();
+                    that(log_probs.is_sorted_by(|a, b| a >= b), || {
+                        format!("expected them sorted, got {log_probs:?}")
+                    })?;
+                    // At temperature 0 the likeliest one is taken.
+                    let first = log_probs.first().copied().unwrap_or(f64::NAN);
+                    let taken = at(token, "/logprob").as_f64().unwrap_or(f64::NAN);
+                    that(is_near(first, taken, 1e-4), || {
+                        format!("the token taken has {taken}, the likeliest {first}")
+                    })?;
+                }
+                Ok(())
+            },
+        ),
+    ]
+}
