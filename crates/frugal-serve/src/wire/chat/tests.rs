@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::wire::error::Kind;
 use crate::answer::{
     Detail, Finish, Form, Prompt, Said, Sampled, Thinking, TokenText, ToolChoice, Tools, Usage,
 };
@@ -700,7 +701,7 @@ fn json_is_text_and_verdicts_stand_in_the_usage() {
 
 #[test]
 fn failures_are_told() {
-    let failed = || Said::Failed("the model failed".into());
+    let failed = || Said::Failed(Fault::new(Kind::Internal, "the model failed"));
     insta::assert_snapshot!(chunks(out(Streaming::Chunks), [failed()]), @r#"{"error":{"message":"the model failed","type":"server_error","param":null,"code":"internal_error"}}"#);
     let mut broken = encoder(out(Streaming::No));
     assert_eq!(broken.push(failed()), Vec::<Value>::new());
