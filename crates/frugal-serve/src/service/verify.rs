@@ -113,7 +113,8 @@ fn result(wanted: &Verify, candidate: &Candidate, grader: Option<&dyn Grader>) -
         Check::Math => grader?.result(text),
         // Objects are the same whatever the order of their fields.
         Check::Json => {
-            let value: Value = serde_json::from_str(text).ok()?;
+            let mut value: Value = serde_json::from_str(text).ok()?;
+            value.sort_all_objects();
             Some(value.to_string())
         }
         Check::Task { name, reference } => {

@@ -11,6 +11,9 @@ use tokio::time::timeout;
 /// No answer of a test takes longer.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A chunk with text of the answer.
+pub(crate) const SAYS: &str = "\"delta\":{\"content\":";
+
 /// What came back.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -97,7 +100,7 @@ impl Answer {
 }
 
 /// Words of ours that hold what else would be a path.
-const OURS: [&str; 2] = ["/v1/models", "application/json"];
+const OURS: [&str; 3] = ["/v1/models", "application/json", "(#/...)"];
 
 /// Looks for paths, names of types and addresses.
 pub(crate) fn leaks_nothing(body: &str) {

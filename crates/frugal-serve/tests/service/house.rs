@@ -1,9 +1,10 @@
 //! A whole server, on a port of its own.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -179,6 +180,39 @@ impl Admission for Doors {
     }
 }
 
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+static LOG: LazyLock<Kept> = LazyLock::new(|| {
+    let kept = Kept::default();
+    let writer = kept.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .finish();
+    // For all threads: whether a place logs is decided once, by whichever test comes there first.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    kept
+});
+
+/// All that servers of this program have logged.
+pub(crate) fn logged() -> String {
+    String::from_utf8_lossy(&LOG.0.lock().unwrap()).into_owned()
+}
+
 /// A server at work.
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
@@ -194,6 +228,7 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn open(setup: Setup) -> Self {
+        logged();
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let keys = keys(home.path(), &setup.grants, clock);

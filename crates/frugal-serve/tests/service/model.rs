@@ -32,6 +32,8 @@ pub(crate) const CONTROL: [&str; 7] = [
     "<tool_call>",
     "</tool_call>",
 ];
+const OPEN: &str = "<tool_call>";
+const CLOSE: &str = "</tool_call>";
 /// Rows of the embedding, more than there are tokens.
 const ROWS: usize = 320;
 /// Tokens of a sequence at most.
@@ -74,6 +76,24 @@ pub(crate) fn words() -> Arc<Words> {
 
 pub(crate) fn control(name: &str) -> u32 {
     words().tokenizer.control(name).unwrap()
+}
+
+/// A text as ids, in which the marks of calls are control tokens.
+pub(crate) fn ids_of(text: &str) -> Vec<u32> {
+    let words = words();
+    let mut ids = Vec::new();
+    for (index, piece) in text.split(OPEN).enumerate() {
+        if index > 0 {
+            ids.push(control(OPEN));
+        }
+        for (index, piece) in piece.split(CLOSE).enumerate() {
+            if index > 0 {
+                ids.push(control(CLOSE));
+            }
+            ids.extend(words.tokenizer.encode(piece).unwrap());
+        }
+    }
+    ids
 }
 
 /// Which shape a model has.
@@ -148,10 +168,14 @@ pub(crate) fn random(kind: Kind, max_pages: usize) -> Loaded<Reference> {
 pub(crate) struct Script {
     /// Its thought; none where it does not think by itself.
     pub(crate) thought: Option<String>,
+    /// Whether it thinks only where its prompt has opened a thought.
+    pub(crate) thinks_when_opened: bool,
     /// Whether the thought begins again and again.
     pub(crate) circles: bool,
     /// Its answer.
     pub(crate) answer: String,
+    /// Whether it spells the marks of calls, as text.
+    pub(crate) spells: bool,
     /// How long each step takes at least.
     pub(crate) pace: Duration,
     /// What breaks it.
@@ -171,7 +195,9 @@ impl Script {
     pub(crate) fn says(answer: &str) -> Self {
         Self {
             thought: None,
+            thinks_when_opened: false,
             circles: false,
+            spells: false,
             answer: answer.into(),
             pace: Duration::ZERO,
             breaks: Breaks::default(),
@@ -198,27 +224,27 @@ impl Script {
         let words = words();
         let id = |name: &str| words.tokenizer.control(name).unwrap();
         let [turn, think, end] = ["<|im_start|>", "<think>", "</think>"].map(id);
-        let encode = |text: &str| words.tokenizer.encode(text).unwrap();
         let opened = ids.iter().rposition(|id| *id == turn).map_or(0, |at| at + 1);
         let said = &ids[opened..];
-        // How far a text has come, counted in bytes.
+        let is_line = |id: &&u32| {
+            let bytes = words.tokenizer.token_bytes(**id);
+            bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == b'\n'))
+        };
         let go_on = |said: &[u32], text: &[u32], after: u32| {
-            let said = words.tokenizer.decode(said).unwrap();
-            let said = said.trim_start_matches('\n').len();
-            let mut at = 0;
-            for id in text {
-                if at >= said {
-                    return *id;
-                }
-                at += words.tokenizer.token_bytes(*id).unwrap().len();
+            let lines = said.iter().take_while(is_line).count();
+            text.get(said.len() - lines).copied().unwrap_or(after)
+        };
+        let ids_of = |text: &str| {
+            if self.spells {
+                return words.tokenizer.encode(text).unwrap();
             }
-            after
+            ids_of(text)
         };
         let stop = words.stops[0];
         if let Some(at) = said.iter().rposition(|id| *id == end) {
-            return go_on(&said[at + 1..], &encode(&self.answer), stop);
+            return go_on(&said[at + 1..], &ids_of(&self.answer), stop);
         }
-        let thought = encode(self.thought.as_deref().unwrap_or_default());
+        let thought = ids_of(self.thought.as_deref().unwrap_or_default());
         if let Some(at) = said.iter().rposition(|id| *id == think) {
             let thinks = &said[at + 1..];
             if self.circles {
@@ -226,12 +252,12 @@ impl Script {
             }
             return go_on(thinks, &thought, end);
         }
-        let opener = encode("assistant\n").len();
+        let opener = ids_of("assistant\n").len();
         let said = said.get(opener..).unwrap_or_default();
-        if said.is_empty() && self.thought.is_some() {
+        if said.is_empty() && self.thought.is_some() && !self.thinks_when_opened {
             return think;
         }
-        go_on(said, &encode(&self.answer), stop)
+        go_on(said, &ids_of(&self.answer), stop)
     }
 }
 
@@ -296,17 +322,20 @@ impl TokenModel for Scripted {
         for part in parts.iter_mut() {
             let mut all = self.ids[&part.sequence].clone();
             all.extend_from_slice(part.ids);
+            let poisoned = part.ids.contains(&self.poison);
             if part.draws.is_empty() {
+                assert!(!poisoned, "a secret of the model");
                 continue;
             }
-            let next = self.script.next(&all) as usize;
-            let poisoned = part.ids.contains(&self.poison);
+            let (next, poison) = (self.script.next(&all) as usize, self.poison as usize);
             for draw in &mut part.draws {
                 let mut old = draw.adjust.take();
                 draw.adjust = Some(Box::new(move |logits| {
                     // After the sequences have grown.
                     assert!(!poisoned, "a secret of the model");
                     logits[next] += 60.0;
+                    // Only who asks for it.
+                    logits[poison] -= 20.0;
                     if let Some(old) = &mut old {
                         old(logits);
                     }

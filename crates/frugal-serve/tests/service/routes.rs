@@ -71,6 +71,12 @@ async fn every_route_answers() {
         let body = house.ask(&get(path)).await.ok();
         assert!(body.pointer(pointer).is_some(), "{path}: {body}");
     }
+    // What there is no room for can be counted, and not answered.
+    let large = question(&"rain ".repeat(2000), json!({ "max_tokens": 1 }));
+    let count = json!({ "model": "m", "messages": large["messages"] });
+    let counted = house.post("/v1/messages/count_tokens", &count).await;
+    assert!(counted.ok()["input_tokens"].as_u64().unwrap() > 2000);
+    assert_eq!(house.chat(&large).await.code(), "context_length_exceeded");
     let metrics = house.get("/metrics").await;
     assert_eq!(metrics.status, 200);
     assert!(metrics.body.contains("frugal_"), "{}", metrics.body);
@@ -86,7 +92,7 @@ async fn what_no_route_answers_has_an_envelope() {
         (get("/v1/models/none"), 404, "model_not_found"),
         (get("/tokenizer_info?model=none"), 404, "model_not_found"),
         (get("/tokenizer_info?model=m&model=m"), 400, ""),
-        (get("/tokenizer_info?model=%ff"), 400, ""),
+        (get("/tokenizer_info?model=%ff"), 404, "model_not_found"),
     ] {
         let answer = house.ask(&request).await;
         assert_eq!(answer.status, status, "{request}: {answer:?}");
