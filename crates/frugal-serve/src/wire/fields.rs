@@ -490,6 +490,15 @@ mod tests {
             let fault = read(bytes, &LIMITS).unwrap_err();
             assert_eq!((fault.message.as_str(), fault.kind), (message, kind));
         }
+        let limits = Limits {
+            body_bytes: 1 << 22,
+            ..LIMITS
+        };
+        for value in ["0,", "[],", "{},"] {
+            let many = format!("[{}0]", value.repeat(MOST_VALUES));
+            let fault = read(many.as_bytes(), &limits).unwrap_err();
+            assert_eq!(fault.message, "expected at most 1048576 values in JSON, got more");
+        }
         for text in [
             "{}",
             "[[[[]]]]",

@@ -6,7 +6,7 @@ use frugal_serve::service::Grader;
 use serde_json::{Value, json};
 
 use super::house::{House, Setup, question};
-use super::model::{Kind, Script, message};
+use super::model::{Kind, Script, control, message};
 
 fn schema() -> Value {
     json!({
@@ -254,18 +254,29 @@ async fn verified_answers_come_with_a_verdict_and_what_all_cost() {
 #[tokio::test]
 async fn a_form_that_cannot_be_followed_to_its_end_is_an_error_and_not_half_an_answer() {
     let house = House::open(Setup::babbling(Kind::Qwen2)).warm().await;
-    // Each place of the text may belong to any of many: a lot of work for one token.
-    let hostile = format!("({})", vec!["(.*a.{20,40}){3}"; 12].join("|"));
-    let mut body = question("hi", json!({
-        "guided_regex": hostile, "thinking": { "type": "disabled" }, "max_tokens": 200,
-    }));
-    let answer = house.chat(&body).await;
-    match answer.status {
-        200 => assert_eq!(answer.json()["choices"][0]["finish_reason"], "length"),
-        400 => assert_eq!(answer.code(), "invalid_schema"),
-        other => panic!("{other}: {answer:?}"),
+    // After its first letter it asks for a token that no grammar of a client gets.
+    let id = control("<|im_start|>");
+    let grammar = format!("start: \"a\" <[{id}]> \"b\"");
+    let body = |more: Value| {
+        let mut body = question("hi", more);
+        body["guided_grammar"] = grammar.as_str().into();
+        body["thinking"] = json!({ "type": "disabled" });
+        body
+    };
+    for more in [json!({}), json!({ "n": 2 })] {
+        let answer = house.chat(&body(more)).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.code(), "invalid_schema");
     }
-    body["stream"] = json!(true);
-    house.chat(&body).await;
+    let events = house.chat(&body(json!({ "stream": true }))).await.events();
+    assert_eq!(events.last().unwrap()["error"]["code"], "invalid_schema");
+    assert!(events.iter().all(|event| event["choices"][0]["finish_reason"].is_null()));
+    // Among answers that are graded it has no vote.
+    let verify = json!({ "verify": { "samples": 2, "checker": "majority" } });
+    let verified = house.chat(&body(verify)).await.ok();
+    assert_eq!(verified["usage"]["verified"]["is_verified"], false);
+    assert_eq!(verified["choices"][0]["finish_reason"], "length");
+    let text = json!({ "model": "m", "prompt": "hi", "guided_grammar": grammar });
+    assert_eq!(house.post("/v1/completions", &text).await.code(), "invalid_schema");
     house.until(|load| load.answering + load.reading == 0).await;
 }
