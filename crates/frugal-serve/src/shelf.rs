@@ -1,7 +1,8 @@
 //! Models that are loaded: on demand, several at a time, within a limit of memory.
 //!
-//! A model that is asked for is loaded once however many ask. Where its memory is wanted for another,
-//! the one that was used longest ago and is idle goes. Nothing is ever answered by another model than
+//! A model that is asked for is loaded once however many ask, also where those who asked have left
+//! meanwhile. Where its memory is wanted for another, the one that was used longest ago and is idle
+//! goes. One whose engine has ended by itself is loaded again. Nothing is ever answered by another model than
 //! the one that was named: aliases are the operator's, and are told as such.
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex as TurnMutex;
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
 
 use crate::answer::prompt::Manner;
 use crate::engine::{Costs, Engine, EngineSettings, Handle};
@@ -47,7 +48,7 @@ pub struct Served {
     /// When it was used last, as the shelf counts.
     used: AtomicU64,
     /// Ends with the last who holds this.
-    _engine: Engine,
+    engine: Engine,
 }
 
 impl Served {
@@ -89,21 +90,30 @@ impl Served {
         format!("fp_{hex}")
     }
 
-    fn is_idle(&self) -> bool {
-        let load = self.handle.load();
-        load.waiting + load.reading + load.answering == 0
+    /// Whether its engine has ended by itself.
+    fn has_ended(&self) -> bool {
+        self.engine.has_ended()
     }
 }
+
+/// Whether nobody but the shelf holds a model: no request works with it, from the moment it is found
+/// until what it cost is settled.
+fn is_idle(served: &Arc<Served>) -> bool {
+    Arc::strong_count(served) == 1
+}
+
+/// Models that are loaded, by name.
+type Loaded = Mutex<BTreeMap<String, Arc<Served>>>;
 
 /// Models by name.
 #[derive(Debug)]
 pub struct Shelf {
     library: Arc<dyn Library>,
     settings: ShelfSettings,
-    loaded: Mutex<BTreeMap<String, Arc<Served>>>,
+    loaded: Arc<Loaded>,
     uses: AtomicU64,
     /// One model is loaded at a time: loading reads a disk, and counts memory.
-    loading: TurnMutex<()>,
+    loading: Arc<TurnMutex<()>>,
     /// What models cost that have been unloaded.
     gone: Mutex<Costs>,
 }
@@ -114,9 +124,9 @@ impl Shelf {
         Self {
             library,
             settings,
-            loaded: Mutex::default(),
+            loaded: Arc::default(),
             uses: AtomicU64::new(0),
-            loading: TurnMutex::new(()),
+            loading: Arc::default(),
             gone: Mutex::default(),
         }
     }
@@ -163,28 +173,32 @@ impl Shelf {
         if let Some(served) = self.find(&name) {
             return Ok(served);
         }
-        let _turn = self.loading.lock().await;
+        let turn = Arc::clone(&self.loading).lock_owned().await;
         if let Some(served) = self.find(&name) {
             return Ok(served);
         }
         let listed = self.library.list();
         let model = listed.iter().find(|model| model.name == name);
         let weights = model.ok_or_else(|| no_model(&name))?.bytes;
-        let cache_bytes = self.make_room(weights)?;
-        let served = self.load(name, cache_bytes).await?;
-        self.lock().insert(served.name.clone(), Arc::clone(&served));
-        Ok(served)
+        let mut gone = Vec::new();
+        let cache_bytes = self.make_room(weights, &mut gone);
+        // Their memory is free before more is taken; if that panics, their engines are gone as well.
+        let _ = end(gone).await;
+        let cache_bytes = cache_bytes?;
+        self.load(name, cache_bytes, turn).await
     }
 
     /// Unloads a model where it is idle; whether it was loaded.
     pub fn unload(&self, name: &str) -> bool {
         let name = self.resolve(name);
         let mut loaded = self.lock();
-        let is_idle = loaded.get(name).is_some_and(|served| served.is_idle());
-        if is_idle {
-            self.let_go(&mut loaded, name);
+        if !loaded.get(name).is_some_and(is_idle) {
+            return false;
         }
-        is_idle
+        let gone = self.let_go(&mut loaded, name);
+        drop(loaded);
+        drop(end(gone.into_iter().collect()));
+        true
     }
 
     /// The name that a name or alias stands for.
@@ -197,7 +211,13 @@ impl Shelf {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Served>> {
-        let served = Arc::clone(self.lock().get(name)?);
+        let mut loaded = self.lock();
+        let served = Arc::clone(loaded.get(name)?);
+        if served.has_ended() {
+            tracing::error!(name, "a model's engine has ended by itself");
+            self.let_go(&mut loaded, name);
+            return None;
+        }
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         served.used.store(now, Ordering::Relaxed);
         Some(served)
@@ -205,7 +225,7 @@ impl Shelf {
 
     /// Unloads idle models until there is room for weights; the bytes left for a cache: half of what
     /// remains, so that there is room for another model.
-    fn make_room(&self, weights: u64) -> Result<u64, Fault> {
+    fn make_room(&self, weights: u64, gone: &mut Vec<Arc<Served>>) -> Result<u64, Fault> {
         let mut loaded = self.lock();
         loop {
             let held: u64 = loaded.values().map(|served| served.bytes()).sum();
@@ -216,7 +236,7 @@ impl Shelf {
                 let rest = left - weights;
                 return Ok(if last { rest } else { rest / 2 });
             }
-            let idle = loaded.values().filter(|served| served.is_idle());
+            let idle = loaded.values().filter(|served| is_idle(served));
             let oldest = idle.min_by_key(|served| served.used.load(Ordering::Relaxed));
             let Some(oldest) = oldest.map(|served| served.name.clone()) else {
                 let message = if loaded.is_empty() {
@@ -226,37 +246,53 @@ impl Shelf {
                 };
                 return Err(Fault::new(Kind::Unavailable, message).again_after(5));
             };
-            self.let_go(&mut loaded, &oldest);
+            gone.extend(self.let_go(&mut loaded, &oldest));
         }
     }
 
-    fn let_go(&self, loaded: &mut BTreeMap<String, Arc<Served>>, name: &str) {
-        if let Some(served) = loaded.remove(name) {
-            let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-            gone.add(&served.handle.load().spent);
-        }
+    fn let_go(
+        &self,
+        loaded: &mut BTreeMap<String, Arc<Served>>,
+        name: &str,
+    ) -> Option<Arc<Served>> {
+        let served = loaded.remove(name)?;
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.add(&served.handle.load().spent);
+        Some(served)
     }
 
-    async fn load(&self, name: String, cache_bytes: u64) -> Result<Arc<Served>, Fault> {
+    /// Loads a model and puts it on the shelf. Once begun it is not broken off, and the next waits
+    /// its turn: whoever asked and left cannot have models loaded side by side.
+    async fn load(
+        &self,
+        name: String,
+        cache_bytes: u64,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Arc<Served>, Fault> {
         let library = Arc::clone(&self.library);
+        let loaded = Arc::clone(&self.loaded);
         let settings = self.settings.engine;
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         let opened = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let Ready { model, words } = library.open(&name, cache_bytes)?;
             let engine = Engine::start(model, settings).map_err(|error| error.to_string())?;
             let handle = engine.handle().map_err(|error| error.to_string())?;
-            Ok::<_, String>(Served {
+            let served = Arc::new(Served {
                 name,
                 manner: Manner::of(&words),
                 words,
                 handle,
                 grammars: OnceLock::new(),
                 used: AtomicU64::new(now),
-                _engine: engine,
-            })
+                engine,
+            });
+            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.insert(served.name.clone(), Arc::clone(&served));
+            Ok::<_, String>(served)
         });
         match opened.await {
-            Ok(Ok(served)) => Ok(Arc::new(served)),
+            Ok(Ok(served)) => Ok(served),
             Ok(Err(why)) => {
                 tracing::error!(why, "a model could not be loaded");
                 Err(Fault::new(
@@ -274,6 +310,11 @@ impl Shelf {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Served>>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for engines to end, which takes as long as a step, on a thread that may wait.
+fn end(gone: Vec<Arc<Served>>) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_blocking(move || drop(gone))
 }
 
 fn no_model(name: &str) -> Fault {

@@ -9,8 +9,9 @@
 //! work (trimming, splitting, comparing) sees ordinary strings.
 //!
 //! One thing in a conversation is markup: the block of thinking that an assistant message begins
-//! with, because templates cut it from the history by looking for `</think>`. Where a template
-//! leaves it in, it becomes control tokens, as when the model wrote it.
+//! with (unless its thought is given beside it), because templates cut it from the history by looking
+//! for `</think>`. Where a template leaves it in, it becomes control tokens, as when the model wrote
+//! it.
 //!
 //! Departures from Jinja2: a template that glues control tokens together from parts
 //! (`'<|' + role + '|>'`) is refused when it is loaded. A hostile conversation or template is stopped
@@ -312,13 +313,17 @@ fn each_text(value: &Value, take: &mut impl FnMut(&str)) {
 }
 
 /// Checks a message and turns the block of thinking that an assistant message begins with into
-/// marks. The opening mark may be missing, since the prompt has often opened the block.
+/// marks. The opening mark may be missing, since the prompt has often opened the block. Where the
+/// thought is given beside the text, the text has none, and what it spells is text.
 fn mark_thinking(message: &Value, marks: &Marks) -> Result<Value> {
     let role = message.get("role").and_then(Value::as_str);
     let role =
         role.ok_or_else(|| Error::Chat(format!("expected a message with a role, got {message}")))?;
     let mut message = message.clone();
     if role == "assistant"
+        && !message
+            .get("reasoning_content")
+            .is_some_and(Value::is_string)
         && let (Some(think), Some(end_think)) = (marks.of(THINK), marks.of(END_THINK))
         && let Some(Value::String(content)) = message.get_mut("content")
         && let Some((thinking, rest)) = content.split_once(END_THINK)

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::wire::error::Fault;
+
 /// A piece of what is said. Pieces of one answer come in order; those of several are mixed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
@@ -65,8 +67,8 @@ pub enum Said {
     },
     /// All answers have ended: the last piece.
     Done(Box<Usage>),
-    /// Something went wrong: the last piece. The text is fit for clients.
-    Failed(String),
+    /// Something went wrong: the last piece.
+    Failed(Fault),
 }
 
 /// A token with its text.

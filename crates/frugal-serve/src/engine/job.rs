@@ -274,6 +274,13 @@ impl Engine {
         })
     }
 
+    /// Whether its thread has ended by itself, which it does where it panics outside a step.
+    pub fn has_ended(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_none_or(thread::JoinHandle::is_finished)
+    }
+
     /// Takes jobs for it.
     pub fn handle(&self) -> Result<Handle> {
         self.handle.clone().ok_or(Error::Stopped)

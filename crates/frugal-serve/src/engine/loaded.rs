@@ -1,6 +1,7 @@
 //! A model over a back-end, with its cache, as engines work on it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use frugal_core::backend::{Backend, Picked, Sampling};
@@ -13,7 +14,7 @@ use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::{self, Model, Step};
 
 use super::likeliest::{likeliest, log_prob};
-use super::{Draw, Drawn, Facts, Part, Result, Rows, TokenModel};
+use super::{Draw, Drawn, Error, Facts, Part, Result, Rows, TokenModel};
 
 /// Rows whose logits are on the host at a time: a row of a large vocabulary is half a megabyte.
 const WATCHED_ROWS: usize = 16;
@@ -120,11 +121,13 @@ impl<B: Backend> Loaded<B> {
             let end = first + part.ids.len();
             if let Some(watch) = &mut part.watch {
                 let all: Vec<u32> = numbers(first..end).collect();
+                let mut row = 0;
                 for some in all.chunks(WATCHED_ROWS) {
                     let logits = self.b.get(&self.logits(hidden, some, rows)?)?;
-                    logits
-                        .chunks_exact(self.facts.vocabulary.max(1))
-                        .for_each(&mut *watch);
+                    for logits in logits.chunks_exact(self.facts.vocabulary.max(1)) {
+                        watch(row, logits);
+                        row += 1;
+                    }
                 }
             }
             first = end;
@@ -259,10 +262,13 @@ where
             .iter()
             .map(|part| Ok((part.sequence, self.cache.length(part.sequence)?)))
             .collect::<Result<Vec<_>>>()?;
-        let drawn = self.hidden(parts, rows).and_then(|hidden| {
+        // Whoever looks at logits or changes them may panic, after the sequences have grown.
+        let drawn = catch_unwind(AssertUnwindSafe(|| {
+            let hidden = self.hidden(parts, rows)?;
             self.show(&hidden, parts, rows)?;
             self.draw(&hidden, parts, rows)
-        });
+        }));
+        let drawn = drawn.unwrap_or(Err(Error::Panicked));
         if drawn.is_err() {
             for (sequence, length) in starts {
                 self.cache.truncate(sequence, length)?;

@@ -61,8 +61,8 @@ pub enum Rows {
     OfAnswers,
 }
 
-/// Sees the logits of a row.
-pub type Watch<'a> = Box<dyn FnMut(&[f32]) + 'a>;
+/// Sees the logits of a row, by its place in its part.
+pub type Watch<'a> = Box<dyn FnMut(usize, &[f32]) + 'a>;
 /// Changes the logits of a row.
 pub type Adjust<'a> = Box<dyn FnMut(&mut [f32]) + 'a>;
 
@@ -73,7 +73,8 @@ pub struct Part<'a> {
     pub sequence: SequenceId,
     /// The tokens, at least one.
     pub ids: &'a [u32],
-    /// Sees the logits of every row, in order.
+    /// Sees the logits of every row, by the row's place in `ids`. Where a step is tried again it sees
+    /// them again.
     pub watch: Option<Watch<'a>>,
     /// Draw what follows the last row, each for itself.
     pub draws: Vec<Draw<'a>>,
@@ -120,7 +121,7 @@ pub trait TokenModel: Send + Debug {
     /// Continues sequences, each at most once, and draws where that is asked, in the order of parts
     /// and of their draws.
     ///
-    /// On an error the sequences are as long as they were.
+    /// On an error, and where it panics, the sequences are as long as they were.
     fn step(&mut self, parts: &mut [Part<'_>], rows: Rows) -> Result<Vec<Drawn>>;
 }
 

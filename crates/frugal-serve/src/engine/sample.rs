@@ -256,11 +256,13 @@ impl Reading {
             Vec::new()
         };
         let looked_at = &mut self.looked_at;
-        let mut following = prompt.iter().skip(begin + 1);
+        let before = looked_at.len();
         let watch = likeliest.map(|most| {
-            let look = move |logits: &[f32]| {
+            let look = move |row: usize, logits: &[f32]| {
+                // What was seen in a step that failed is seen again.
+                looked_at.truncate(before + row);
                 // The last row's is for the samples to draw.
-                if let Some(id) = following.next() {
+                if let Some(id) = prompt.get(begin + row + 1) {
                     looked_at.push(Drawn {
                         id: *id,
                         log_prob: log_prob(logits, *id),

@@ -418,3 +418,33 @@ fn a_stopped_engine_says_so() {
     ));
     assert_eq!(handle.ask(job(&[1], 1, 0)).err(), Some(Refusal::Stopped));
 }
+
+#[test]
+fn a_step_that_panics_leaves_the_sequences_as_they_were() {
+    let mut model = loaded("qwen2", 100);
+    let sequence = model.open().unwrap();
+    let part = |adjust: Box<dyn FnMut(&mut [f32])>| Part {
+        sequence,
+        ids: &[1, 2, 3],
+        watch: None,
+        draws: vec![Draw {
+            sampling: Sampling::PLAIN,
+            uniform: 0.5,
+            adjust: Some(adjust),
+            likeliest: None,
+        }],
+    };
+    let vacant = model.vacant_pages();
+    let broken = model.step(&mut [part(Box::new(|_| panic!("wanted")))], Rows::OfPrompts);
+    assert!(matches!(broken, Err(Error::Panicked)));
+    assert_eq!(model.vacant_pages(), vacant);
+    let again = model
+        .step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts)
+        .unwrap();
+    let mut fresh = loaded("qwen2", 100);
+    fresh.open().unwrap();
+    let expected = fresh
+        .step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts)
+        .unwrap();
+    assert_eq!(again, expected);
+}

@@ -298,19 +298,13 @@ fn compute(
         Err(error) if parts.len() < 2 => vec![Err(error)],
         Err(error) => {
             tracing::warn!(%error, "a step failed and is tried part by part");
-            let again = |part: &mut Part<'_>| {
-                // What it has seen it must not see twice.
-                if part.watch.is_some() {
-                    return Err(Error::Panicked);
-                }
-                step(model, std::slice::from_mut(part), rows)
-            };
+            let again = |part: &mut Part<'_>| step(model, std::slice::from_mut(part), rows);
             parts.iter_mut().map(again).collect()
         }
     }
 }
 
 fn step(model: &mut dyn TokenModel, parts: &mut [Part<'_>], rows: Rows) -> Result<Vec<Drawn>> {
-    // The model's own state is that of before the step wherever it panics: sequences grow last.
+    // The model's own state is that of before the step wherever it panics: that is its promise.
     catch_unwind(AssertUnwindSafe(|| model.step(parts, rows))).unwrap_or(Err(Error::Panicked))
 }

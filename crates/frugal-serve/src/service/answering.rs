@@ -15,6 +15,10 @@ use crate::models::Words;
 use crate::quota::{Pass, Spent};
 use crate::shelf::Served;
 use crate::steer::Closed;
+use crate::wire::error::{Fault, Kind};
+
+/// When a request that waited in vain may be tried again, in seconds.
+const AGAIN_SECONDS: u32 = 5;
 
 /// What an answer's task holds on to.
 pub(super) struct Task {
@@ -117,22 +121,33 @@ impl Task {
                 }
                 Woken::Late(message) => {
                     has_left = true;
+                    let fault = Fault::new(Kind::Unavailable, message).again_after(AGAIN_SECONDS);
                     self.asked.state().leave();
-                    self.say(Said::Failed(message.into())).await;
+                    self.say(Said::Failed(fault)).await;
                 }
                 // The engine ends when its model is unloaded or the server stops.
                 Woken::Event(None) => {
                     if !has_left {
-                        self.say(Said::Failed("the answer broke off".into())).await;
+                        let message = "the answer broke off: its model has stopped";
+                        let fault = Fault::new(Kind::Unavailable, message).again_after(1);
+                        self.say(Said::Failed(fault)).await;
                     }
                     return false;
                 }
                 Woken::Event(Some(event)) => {
                     if matches!(event, Event::Failed { .. }) {
                         if !has_left {
-                            self.say(Said::Failed("the answer failed".into())).await;
+                            let fault = Fault::new(Kind::Internal, "the answer failed");
+                            self.say(Said::Failed(fault)).await;
                         }
                         return false;
+                    }
+                    if let Some(fault) = self.stuck(&event, state).filter(|_| kept.is_none()) {
+                        if !has_left {
+                            self.say(Said::Failed(fault)).await;
+                        }
+                        has_left = true;
+                        self.asked.state().leave();
                     }
                     self.take(event, state, words, &mut said);
                 }
@@ -188,10 +203,12 @@ impl Task {
                 state.left -= 1;
                 state.costs.add(&costs);
                 let closed = self.closed(sample);
-                let is_stuck = (self.ready.records.get(sample)).is_some_and(|r| r.is_stuck());
-                if is_stuck {
-                    tracing::warn!(id = self.id, "a grammar could not be followed to its end");
-                }
+                // Among answers that are graded, one that broke off has no vote.
+                let why = if self.is_stuck(sample) {
+                    End::Length
+                } else {
+                    why
+                };
                 if let (Some(speaker), Some(is_over)) = (
                     state.speakers.get_mut(sample),
                     state.is_over.get_mut(sample),
@@ -202,6 +219,28 @@ impl Task {
             }
             Event::Failed { .. } => {}
         }
+    }
+
+    fn is_stuck(&self, sample: usize) -> bool {
+        let record = self.ready.records.get(sample);
+        record.is_some_and(|record| record.is_stuck())
+    }
+
+    /// What is said instead of an end, where an answer ends because the form that was asked for asks
+    /// too much: half a form is none.
+    fn stuck(&self, event: &Event, state: &State<'_>) -> Option<Fault> {
+        let Event::Ended { sample, .. } = event else {
+            return None;
+        };
+        // One that has said all it was to say is whole.
+        let is_over = state.is_over.get(*sample).copied().unwrap_or(true);
+        if is_over || !self.is_stuck(*sample) {
+            return None;
+        }
+        tracing::warn!(id = self.id, "a grammar could not be followed to its end");
+        let message = "the answer broke off: the form that was asked for takes too much work to \
+                       follow, or the model cannot write it";
+        Some(Fault::new(Kind::Schema, message))
     }
 
     fn begun(&self, cached_tokens: usize, prompt: Vec<Drawn>, words: &Words) -> Said {
@@ -285,8 +324,8 @@ impl Task {
                 }
             }
             Err(_) => {
-                self.say(Said::Failed("the answers could not be graded".into()))
-                    .await;
+                let fault = Fault::new(Kind::Internal, "the answers could not be graded");
+                self.say(Said::Failed(fault)).await;
             }
         }
     }

@@ -226,7 +226,7 @@ impl Service {
         })
     }
 
-    /// The prompt of a request, as ids: for counting.
+    /// The prompt of a request, as ids: for counting, also where there is no room for it.
     ///
     /// # Errors
     /// As [`Self::answer`].
@@ -236,8 +236,8 @@ impl Service {
             max_tokens: Some(0),
             ..ask
         };
-        let prepared = self.on_text(move || prepare_for(&served, &ask)).await?;
-        Ok(prepared.ids)
+        let work = move || prepare_for(&served, &ask, usize::MAX);
+        Ok(self.on_text(work).await?.ids)
     }
 
     /// Ends the thought of an answer under way; its answer goes on. Whether there is such an answer
@@ -276,7 +276,8 @@ impl Service {
         }
         let (limits, reasoning) = (self.parts.limits, self.parts.reasoning.clone());
         self.on_text(move || {
-            let prepared = prepare_for(&served, &ask)?;
+            let positions = served.handle.facts().positions;
+            let prepared = prepare_for(&served, &ask, positions)?;
             let rules = rules::rules(&served, &ask, &prepared, (&limits, &reasoning))?;
             let steering = rules.steer(&prepared.ids, n);
             let records = steering.iter().map(Steering::record).collect();
@@ -334,12 +335,12 @@ fn refused(refusal: Refusal) -> Fault {
     }
 }
 
-fn prepare_for(served: &Served, ask: &Ask) -> Result<Prepared, Fault> {
+fn prepare_for(served: &Served, ask: &Ask, positions: usize) -> Result<Prepared, Fault> {
     let unix = frugal_run::consumption::unix_seconds();
     let place = Place {
         words: &served.words,
         manner: &served.manner,
-        positions: served.handle.facts().positions,
+        positions,
         now: Moment::from_unix_seconds(unix.unsigned_abs()),
     };
     prepare(ask, &place)

@@ -18,7 +18,8 @@ use crate::wire::error::{Fault, Kind};
 pub(super) fn sampling(words: &Words, sampled: &Sampled) -> Sampling {
     drawable(Sampling {
         temperature: sampled.temperature.unwrap_or(words.temperature),
-        top_p: sampled.top_p.unwrap_or(words.top_p),
+        // The smallest part of all that holds anything holds the likeliest token alone.
+        top_p: sampled.top_p.unwrap_or(words.top_p).max(f32::MIN_POSITIVE),
         top_k: sampled.top_k.unwrap_or(words.top_k),
         min_p: sampled.min_p.unwrap_or(0.0),
     })

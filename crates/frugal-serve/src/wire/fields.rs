@@ -29,6 +29,8 @@ use crate::answer::Limits;
 
 /// Bytes of a client's own words in a fault, at most.
 const SHOWN: usize = 60;
+/// Values in a body at most. A value takes some forty bytes of memory, and may be two bytes of text.
+const MOST_VALUES: usize = 1 << 20;
 /// Whole numbers up to this are exact as floating point.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -63,17 +65,27 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Value, Fault> {
     Ok(value)
 }
 
-/// Refuses text with more brackets open at once than `depth`, before anything is built of it.
+/// Refuses text with more brackets open at once than `depth`, or more values than there may be, before
+/// anything is built of it.
 fn nested(text: &str, depth: usize) -> Result<(), Fault> {
     let (mut open, mut is_string, mut is_escaped) = (0_usize, false, false);
+    let mut values = 0_usize;
     for byte in text.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if is_string => is_escaped = true,
             b'"' => is_string = !is_string,
-            b'[' | b'{' if !is_string => open += 1,
+            b'[' | b'{' if !is_string => {
+                open += 1;
+                values += 1;
+            }
             b']' | b'}' if !is_string => open = open.saturating_sub(1),
+            b',' if !is_string => values += 1,
             _ => {}
+        }
+        if values > MOST_VALUES {
+            let words = format!("expected at most {MOST_VALUES} values in JSON, got more");
+            return Err(invalid(words));
         }
         if open > depth {
             let words = format!("expected JSON nested at most {depth} deep, got more");
@@ -477,6 +489,18 @@ mod tests {
         for (bytes, message, kind) in refused {
             let fault = read(bytes, &LIMITS).unwrap_err();
             assert_eq!((fault.message.as_str(), fault.kind), (message, kind));
+        }
+        let limits = Limits {
+            body_bytes: 1 << 22,
+            ..LIMITS
+        };
+        for value in ["0,", "[],", "{},"] {
+            let many = format!("[{}0]", value.repeat(MOST_VALUES));
+            let fault = read(many.as_bytes(), &limits).unwrap_err();
+            assert_eq!(
+                fault.message,
+                "expected at most 1048576 values in JSON, got more"
+            );
         }
         for text in [
             "{}",

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
+use crate::wire::error::{Fault, Kind};
 
 pub(super) fn begun() -> Said {
     Said::Begun {
@@ -97,7 +98,11 @@ pub(super) fn cut() -> Vec<Said> {
 }
 
 pub(super) fn failing() -> Vec<Said> {
-    vec![begun(), answer("So"), Said::Failed("a step failed".into())]
+    vec![
+        begun(),
+        answer("So"),
+        Said::Failed(Fault::new(Kind::Internal, "a step failed")),
+    ]
 }
 
 /// A body with some fields changed; null takes one away.

@@ -24,7 +24,7 @@ pub struct Encoder {
     choices: Vec<Choice>,
     prompt_ids: Option<Vec<u32>>,
     used: Option<Box<Usage>>,
-    failed: Option<String>,
+    failed: Option<Fault>,
 }
 
 /// One answer. What it has said is kept only for a whole body.
@@ -116,7 +116,7 @@ impl Encoder {
     /// What failed; also, if the last piece has not come, that the answer broke off.
     pub fn whole(self) -> Result<Value, Fault> {
         if let Some(why) = self.failed {
-            return Err(Fault::new(Kind::Internal, why));
+            return Err(why);
         }
         let Some(used) = &self.used else {
             return Err(Fault::new(Kind::Internal, "the answer broke off"));
@@ -261,8 +261,8 @@ impl Encoder {
         chunks
     }
 
-    fn fail(&mut self, why: String) -> Vec<Value> {
-        let chunk = Fault::new(Kind::Internal, why.as_str()).openai();
+    fn fail(&mut self, why: Fault) -> Vec<Value> {
+        let chunk = why.openai();
         self.failed = Some(why);
         if self.streams() {
             vec![chunk]

@@ -8,6 +8,7 @@ use crate::answer::Check;
 use crate::answer::{
     Detail, Finish, Form, Prompt, Said, Sampled, Thinking, TokenText, ToolChoice, Tools, Usage,
 };
+use crate::wire::error::Kind;
 
 const LIMITS: Limits = Limits {
     n: 4,
@@ -701,7 +702,7 @@ fn json_is_text_and_verdicts_stand_in_the_usage() {
 
 #[test]
 fn failures_are_told() {
-    let failed = || Said::Failed("the model failed".into());
+    let failed = || Said::Failed(Fault::new(Kind::Internal, "the model failed"));
     insta::assert_snapshot!(chunks(out(Streaming::Chunks), [failed()]), @r#"{"error":{"message":"the model failed","type":"server_error","param":null,"code":"internal_error"}}"#);
     let mut broken = encoder(out(Streaming::No));
     assert_eq!(broken.push(failed()), Vec::<Value>::new());

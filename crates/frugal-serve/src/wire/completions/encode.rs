@@ -25,7 +25,7 @@ pub struct Encoder {
     used: Usage,
     /// Prompts whose last piece has not come.
     open: usize,
-    failed: Option<String>,
+    failed: Option<Fault>,
 }
 
 /// One answer. What it has said is kept only for a whole body.
@@ -103,7 +103,7 @@ impl Encoder {
     /// What failed; also, if the last piece has not come, that the answer broke off.
     pub fn whole(mut self) -> Result<Value, Fault> {
         if let Some(why) = self.failed {
-            return Err(Fault::new(Kind::Internal, why));
+            return Err(why);
         }
         let broken = || Fault::new(Kind::Internal, "an answer broke off");
         if self.open > 0 {
@@ -199,11 +199,11 @@ impl Encoder {
     }
 
     /// The first failure ends all: what other prompts say after it is not sent.
-    fn fail(&mut self, why: String) -> Vec<Value> {
+    fn fail(&mut self, why: Fault) -> Vec<Value> {
         if self.failed.is_some() {
             return Vec::new();
         }
-        let chunk = Fault::new(Kind::Internal, why.as_str()).openai();
+        let chunk = why.openai();
         self.failed = Some(why);
         if self.streams() {
             vec![chunk]

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
 use crate::wire::chat::tests::{json_like, lines};
+use crate::wire::error::Kind;
 
 const LIMITS: Limits = Limits {
     n: 4,
@@ -424,7 +425,7 @@ fn ids_are_given_and_echoed() {
 #[test]
 fn failures_are_told_once() {
     let more = json!({"prompt": ["p", "q"], "stream": true});
-    let failed = || Said::Failed("the model failed".into());
+    let failed = || Said::Failed(Fault::new(Kind::Internal, "the model failed"));
     let said = [(0, failed()), (1, answer(0, "x", &[])), (1, failed())];
     insta::assert_snapshot!(chunks(out(more), said), @r#"{"error":{"message":"the model failed","type":"server_error","param":null,"code":"internal_error"}}"#);
     let mut broken = encoder(out(json!({})));

@@ -25,7 +25,7 @@ pub struct Encoder {
     open: Option<Open>,
     end: Option<(Finish, Detail)>,
     usage: Option<Box<Usage>>,
-    failure: Option<String>,
+    failure: Option<Fault>,
 }
 
 /// The block that is being said.
@@ -67,10 +67,9 @@ impl Encoder {
     }
 
     fn take(&mut self, events: &mut Vec<Event>, said: Said) {
-        if let Said::Failed(message) = said {
-            let fault = Fault::new(Kind::Internal, message.as_str());
-            self.failure = Some(message);
+        if let Said::Failed(fault) = said {
             events.push(("error", fault.anthropic()));
+            self.failure = Some(fault);
             return;
         }
         self.begin_message(events, &said);
@@ -111,8 +110,8 @@ impl Encoder {
     /// # Errors
     /// If it failed, or pieces are missing.
     pub fn whole(self) -> Result<Value, Fault> {
-        if let Some(message) = self.failure {
-            return Err(Fault::new(Kind::Internal, message));
+        if let Some(fault) = self.failure {
+            return Err(fault);
         }
         let Some(usage) = &self.usage else {
             return Err(Fault::new(Kind::Internal, "the answer broke off"));

@@ -24,7 +24,7 @@ pub struct Encoder {
     open: Option<Call>,
     end: Option<(Finish, Detail)>,
     usage: Option<Box<Usage>>,
-    failure: Option<String>,
+    failure: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -106,11 +106,11 @@ impl Encoder {
                 }
                 self.usage = Some(usage);
             }
-            Said::Failed(message) => {
+            Said::Failed(fault) => {
                 if self.out.stream {
-                    lines.push(Fault::new(Kind::Internal, message.as_str()).ollama());
+                    lines.push(fault.ollama());
                 }
-                self.failure = Some(message);
+                self.failure = Some(fault);
             }
         }
         lines
@@ -121,8 +121,8 @@ impl Encoder {
     /// # Errors
     /// If it failed, or pieces are missing.
     pub fn whole(mut self) -> Result<Value, Fault> {
-        if let Some(message) = self.failure {
-            return Err(Fault::new(Kind::Internal, message));
+        if let Some(fault) = self.failure {
+            return Err(fault);
         }
         let Some(usage) = self.usage.take() else {
             return Err(Fault::new(Kind::Internal, "the answer broke off"));

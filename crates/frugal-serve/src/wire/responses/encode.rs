@@ -22,7 +22,7 @@ pub struct Encoder {
     open: Option<Open>,
     end: Option<(Finish, Detail)>,
     usage: Option<Box<Usage>>,
-    failure: Option<String>,
+    failure: Option<Fault>,
 }
 
 /// The item that is being said.
@@ -121,8 +121,8 @@ impl Encoder {
                 let response = self.response(status);
                 self.emit(&mut events, name, json!({ "response": response }));
             }
-            Said::Failed(message) => {
-                self.failure = Some(message);
+            Said::Failed(fault) => {
+                self.failure = Some(fault);
                 self.close(&mut events, Status::Incomplete);
                 let response = self.response("failed");
                 self.emit(
@@ -140,8 +140,8 @@ impl Encoder {
     /// # Errors
     /// If it failed, or pieces are missing.
     pub fn whole(self) -> Result<Value, Fault> {
-        if let Some(message) = self.failure {
-            return Err(Fault::new(Kind::Internal, message));
+        if let Some(fault) = self.failure {
+            return Err(fault);
         }
         match self.end {
             _ if self.usage.is_none() => Err(Fault::new(Kind::Internal, "the answer broke off")),
@@ -335,7 +335,9 @@ impl Encoder {
         put(
             "error",
             match &self.failure {
-                Some(message) => json!({ "code": "server_error", "message": message }),
+                Some(fault) => {
+                    json!({ "code": code_of(fault.kind), "message": fault.message })
+                }
                 None => Value::Null,
             },
         );
@@ -411,4 +413,13 @@ fn used(usage: &Usage) -> Value {
     );
     add_cost(&mut body, usage);
     body.into()
+}
+
+/// The word for what went wrong, of those that clients know.
+const fn code_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Invalid | Kind::Schema | Kind::ContextLength => "invalid_prompt",
+        Kind::RateLimit | Kind::Busy => "rate_limit_exceeded",
+        _ => "server_error",
+    }
 }
