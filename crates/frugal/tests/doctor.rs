@@ -5,7 +5,10 @@
     reason = "helpers of tests, which the lint's exception for tests does not see"
 )]
 
-#[expect(dead_code, reason = "a server is asked here, not a verb run to its end")]
+#[expect(
+    dead_code,
+    reason = "a server is asked here, not a verb run to its end"
+)]
 mod support;
 
 use std::fs;

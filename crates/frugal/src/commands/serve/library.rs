@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
@@ -33,6 +33,8 @@ pub(super) struct Served {
     pub(super) max_sequences: usize,
     /// Bits of a number in the cache.
     pub(super) bits: KeyBits,
+    /// What there is: read once, since files that are served must not change.
+    pub(super) listed: OnceLock<Vec<Listed>>,
 }
 
 impl Library for Served {
@@ -48,7 +50,8 @@ impl Library for Served {
                 about,
             }
         };
-        self.sources.iter().map(listed).collect()
+        let all = || self.sources.iter().map(listed).collect();
+        self.listed.get_or_init(all).clone()
     }
 
     fn open(&self, name: &str, cache_bytes: u64) -> Result<Ready, String> {

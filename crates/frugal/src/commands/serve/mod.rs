@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context;
 use frugal_core::backend::KeyBits;
@@ -49,6 +49,7 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
             context: settings.models.context.unwrap_or(CONTEXT),
             max_sequences: settings.engine.max_sequences,
             bits,
+            listed: OnceLock::new(),
         }),
         grader: Some(Arc::new(grader::Graders)),
         home,
