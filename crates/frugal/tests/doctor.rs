@@ -5,10 +5,7 @@
     reason = "helpers of tests, which the lint's exception for tests does not see"
 )]
 
-#[expect(
-    dead_code,
-    reason = "a server is asked here, not a verb run to its end"
-)]
+#[expect(dead_code, reason = "other tests need the rest")]
 mod support;
 
 use std::fs;
@@ -57,7 +54,7 @@ fn serve(place: &Place) -> (Served, String) {
 
 /// A model of random weights has to do: no case depends on what a model knows.
 ///
-/// Slow: some hundred requests, about ten seconds in a debug build.
+/// Slow: some hundred requests, about twenty seconds in a debug build.
 #[test]
 fn our_own_server_passes_every_case() {
     let place = Place::new();

@@ -134,7 +134,7 @@ fn fields() -> Vec<Case> {
             |_, answers| {
                 let bodies = all_good(answers)?;
                 let [whole, cut] = bodies.as_slice() else {
-                    return fails("the answer has no letter to stop at");
+                    return fails("the answer has no sign to stop at");
                 };
                 let stop = stop_of(whole).unwrap_or_default();
                 same("stop_reason", &text(cut, "/stop_reason"), &"stop_sequence")?;

@@ -165,7 +165,7 @@ fn mixtures() -> Vec<Case> {
             |_, answers| {
                 let [first, streamed] = answers else {
                     all_good(answers)?;
-                    return fails("the answer has no letter to stop at");
+                    return fails("the answer has no sign to stop at");
                 };
                 let whole = good(first)?;
                 let stop = super::parameters::stop_within(&whole).unwrap_or_default();
