@@ -321,7 +321,9 @@ fn mark_thinking(message: &Value, marks: &Marks) -> Result<Value> {
         role.ok_or_else(|| Error::Chat(format!("expected a message with a role, got {message}")))?;
     let mut message = message.clone();
     if role == "assistant"
-        && !message.get("reasoning_content").is_some_and(Value::is_string)
+        && !message
+            .get("reasoning_content")
+            .is_some_and(Value::is_string)
         && let (Some(think), Some(end_think)) = (marks.of(THINK), marks.of(END_THINK))
         && let Some(Value::String(content)) = message.get_mut("content")
         && let Some((thinking, rest)) = content.split_once(END_THINK)

@@ -413,9 +413,13 @@ fn a_step_that_panics_leaves_the_sequences_as_they_were() {
     let broken = model.step(&mut [part(Box::new(|_| panic!("wanted")))], Rows::OfPrompts);
     assert!(matches!(broken, Err(Error::Panicked)));
     assert_eq!(model.vacant_pages(), vacant);
-    let again = model.step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts).unwrap();
+    let again = model
+        .step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts)
+        .unwrap();
     let mut fresh = loaded("qwen2", 100);
     fresh.open().unwrap();
-    let expected = fresh.step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts).unwrap();
+    let expected = fresh
+        .step(&mut [part(Box::new(|_| {}))], Rows::OfPrompts)
+        .unwrap();
     assert_eq!(again, expected);
 }

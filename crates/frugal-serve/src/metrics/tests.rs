@@ -202,7 +202,10 @@ fn clients_that_leave_and_requests_that_fail_are_counted_once() {
     left.took(&usage());
     drop(left);
     let mut failed = metrics.begin(OF, 0.0);
-    failed.said(&Said::Failed(Fault::new(Kind::Internal, "the model stopped")), 1.0);
+    failed.said(
+        &Said::Failed(Fault::new(Kind::Internal, "the model stopped")),
+        1.0,
+    );
     drop(failed);
     metrics.refused("/v1/models", &Fault::new(Kind::Authentication, "x"));
     metrics.refused("/v1/models", &Fault::new(Kind::Invalid, "x"));

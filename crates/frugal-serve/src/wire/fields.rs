@@ -497,7 +497,10 @@ mod tests {
         for value in ["0,", "[],", "{},"] {
             let many = format!("[{}0]", value.repeat(MOST_VALUES));
             let fault = read(many.as_bytes(), &limits).unwrap_err();
-            assert_eq!(fault.message, "expected at most 1048576 values in JSON, got more");
+            assert_eq!(
+                fault.message,
+                "expected at most 1048576 values in JSON, got more"
+            );
         }
         for text in [
             "{}",

@@ -98,7 +98,11 @@ pub(super) fn cut() -> Vec<Said> {
 }
 
 pub(super) fn failing() -> Vec<Said> {
-    vec![begun(), answer("So"), Said::Failed(Fault::new(Kind::Internal, "a step failed"))]
+    vec![
+        begun(),
+        answer("So"),
+        Said::Failed(Fault::new(Kind::Internal, "a step failed")),
+    ]
 }
 
 /// A body with some fields changed; null takes one away.

@@ -8,7 +8,10 @@ use super::model::{Kind, Script, message};
 /// The texts of pieces of each choice under a name.
 fn joined(events: &[Value], name: &str, n: usize) -> Vec<String> {
     let mut texts = vec![String::new(); n];
-    for choice in events.iter().flat_map(|event| event["choices"].as_array().unwrap()) {
+    for choice in events
+        .iter()
+        .flat_map(|event| event["choices"].as_array().unwrap())
+    {
         let index = usize::try_from(choice["index"].as_u64().unwrap()).unwrap();
         let piece = choice.pointer(name).and_then(Value::as_str);
         texts[index].push_str(piece.unwrap_or_default());
@@ -31,7 +34,11 @@ async fn pieces_of_chats_joined_are_the_whole() {
         assert!(answer.body.ends_with("data: [DONE]\n\n"));
         let mut events = answer.events();
         let last = events.pop().unwrap();
-        for name in ["prompt_tokens", "completion_tokens", "completion_tokens_details"] {
+        for name in [
+            "prompt_tokens",
+            "completion_tokens",
+            "completion_tokens_details",
+        ] {
             assert_eq!(last["usage"][name], whole["usage"][name]);
         }
         for (pointer, field) in [
@@ -52,7 +59,10 @@ async fn pieces_of_chats_joined_are_the_whole() {
         assert_eq!(reasons.len(), 3);
         for reason in reasons {
             let index = usize::try_from(reason["index"].as_u64().unwrap()).unwrap();
-            assert_eq!(reason["finish_reason"], whole["choices"][index]["finish_reason"]);
+            assert_eq!(
+                reason["finish_reason"],
+                whole["choices"][index]["finish_reason"]
+            );
         }
     }
 }
@@ -75,7 +85,12 @@ async fn pieces_of_completions_joined_are_the_whole() {
         assert_eq!(tokens.len(), offsets.len());
         assert_eq!(choice["logprobs"]["token_logprobs"][0], Value::Null);
     }
-    assert!(whole["choices"][0]["text"].as_str().unwrap().starts_with("the rain"));
+    assert!(
+        whole["choices"][0]["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("the rain")
+    );
 }
 
 #[tokio::test]
@@ -86,7 +101,10 @@ async fn pieces_of_the_other_dialects_joined_are_the_whole() {
     let mut body = json!({ "model": "m", "input": "hi" });
     let whole = house.post("/v1/responses", &body).await.ok();
     assert_eq!(whole["output"][0]["type"], "reasoning");
-    assert_eq!(whole["output"][1]["content"][0]["text"], "the rain in spain");
+    assert_eq!(
+        whole["output"][1]["content"][0]["text"],
+        "the rain in spain"
+    );
     body["stream"] = json!(true);
     let events = house.post("/v1/responses", &body).await.events();
     let of = |kind: &str, events: &[Value]| {
@@ -94,8 +112,14 @@ async fn pieces_of_the_other_dialects_joined_are_the_whole() {
         let deltas = events.map(|event| event["delta"].as_str().unwrap().to_owned());
         deltas.collect::<String>()
     };
-    assert_eq!(of("response.output_text.delta", &events), "the rain in spain");
-    assert_eq!(of("response.reasoning_text.delta", &events), "the name, the name");
+    assert_eq!(
+        of("response.output_text.delta", &events),
+        "the rain in spain"
+    );
+    assert_eq!(
+        of("response.reasoning_text.delta", &events),
+        "the name, the name"
+    );
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], json!(index));
     }
@@ -110,7 +134,9 @@ async fn pieces_of_the_other_dialects_joined_are_the_whole() {
     body["stream"] = json!(true);
     let events = house.post("/v1/messages", &body).await.events();
     let of = |field: &str| {
-        let deltas = events.iter().filter_map(|event| event["delta"][field].as_str());
+        let deltas = events
+            .iter()
+            .filter_map(|event| event["delta"][field].as_str());
         deltas.collect::<String>()
     };
     assert_eq!(of("thinking"), "the name, the name");
@@ -119,7 +145,9 @@ async fn pieces_of_the_other_dialects_joined_are_the_whole() {
     let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
     let lines = house.post("/api/chat", &body).await.lines();
     let of = |field: &str| {
-        let pieces = lines.iter().filter_map(|line| line["message"][field].as_str());
+        let pieces = lines
+            .iter()
+            .filter_map(|line| line["message"][field].as_str());
         pieces.collect::<String>()
     };
     assert_eq!(of("thinking"), "the name, the name");
@@ -191,7 +219,10 @@ async fn what_answers_cost_is_what_the_engine_spent() {
     let chats = [
         question("hi", json!({ "max_tokens": 20 })),
         question("hi", json!({ "max_tokens": 20, "n": 3, "stop": ["e"] })),
-        question("hi", json!({ "max_tokens": 9, "verify": { "samples": 3, "checker": "majority" } })),
+        question(
+            "hi",
+            json!({ "max_tokens": 9, "verify": { "samples": 3, "checker": "majority" } }),
+        ),
     ];
     let mut bodies = vec![house.post("/v1/completions", &text).await.ok()];
     for chat in &chats {
@@ -201,18 +232,34 @@ async fn what_answers_cost_is_what_the_engine_spent() {
     for body in &bodies {
         let cost = &body["usage"]["cost"];
         let number = |name: &str| cost[name].as_f64().unwrap();
-        assert!(number("flops") > 0.0 && number("core_seconds") > 0.0, "{cost}");
+        assert!(
+            number("flops") > 0.0 && number("core_seconds") > 0.0,
+            "{cost}"
+        );
         assert!(close(number("joules"), number("core_seconds") * 10.0));
-        assert_eq!((&cost["joules_are"], &cost["currency"]), (&json!("estimated"), &json!("EUR")));
+        assert_eq!(
+            (&cost["joules_are"], &cost["currency"]),
+            (&json!("estimated"), &json!("EUR"))
+        );
         flops += number("flops");
         seconds += number("core_seconds");
         money += number("money");
     }
     let spent = house.load().await.spent;
     assert!(close(flops, spent.flops), "{flops} {spent:?}");
-    assert!(close(seconds, spent.core_seconds) && close(money, seconds), "{seconds} {spent:?}");
-    let today = house.service.parts.quotas.today(house.service.parts.clock.now());
-    let tokens: u64 = bodies.iter().map(|b| b["usage"]["total_tokens"].as_u64().unwrap()).sum();
+    assert!(
+        close(seconds, spent.core_seconds) && close(money, seconds),
+        "{seconds} {spent:?}"
+    );
+    let today = house
+        .service
+        .parts
+        .quotas
+        .today(house.service.parts.clock.now());
+    let tokens: u64 = bodies
+        .iter()
+        .map(|b| b["usage"]["total_tokens"].as_u64().unwrap())
+        .sum();
     assert_eq!(today[0].spent.tokens, tokens);
     assert!(close(today[0].spent.money, money));
 }
@@ -221,16 +268,27 @@ async fn what_answers_cost_is_what_the_engine_spent() {
 async fn the_next_turn_finds_the_one_before_though_its_thought_is_gone() {
     let script = Script::says("the rain in spain").thinking("a long thought about the name");
     let house = House::open(Setup::saying(script)).warm().await;
-    let mut talk = vec![json!({ "role": "user", "content": "what falls mainly, and where is it?" })];
+    let mut talk =
+        vec![json!({ "role": "user", "content": "what falls mainly, and where is it?" })];
     let mut before = 0;
     for turn in 0..3 {
-        let body = house.chat(&json!({ "model": "m", "messages": talk })).await.ok();
+        let body = house
+            .chat(&json!({ "model": "m", "messages": talk }))
+            .await
+            .ok();
         let usage = &body["usage"];
-        let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+        let cached = usage["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap();
         let prompt = usage["prompt_tokens"].as_u64().unwrap();
         assert_eq!(usage["prompt_cache_hit_tokens"], json!(cached));
         assert_eq!(usage["prompt_cache_miss_tokens"], json!(prompt - cached));
-        assert!(usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap() > 0);
+        assert!(
+            usage["completion_tokens_details"]["reasoning_tokens"]
+                .as_u64()
+                .unwrap()
+                > 0
+        );
         assert!(turn == 0 || cached + 1 >= before, "{cached} of {before}");
         before = prompt;
         // As clients send it back: with the thought.

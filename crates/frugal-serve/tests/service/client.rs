@@ -44,7 +44,10 @@ impl Answer {
     /// The events of a stream that went well, less the last mark.
     pub(crate) fn events(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{self:?}");
-        let data = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let data = self
+            .body
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "));
         data.filter(|data| *data != "[DONE]")
             .map(|data| serde_json::from_str(data).unwrap())
             .collect()
@@ -54,14 +57,20 @@ impl Answer {
     pub(crate) fn lines(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{self:?}");
         let lines = self.body.lines().filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// What an error says, in any dialect. It has the dialect's envelope, and tells nothing of what
     /// is inside, but for the words of the client.
     pub(crate) fn message(&self) -> String {
         assert!(self.status >= 400, "{self:?}");
-        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
         let body = self.json();
         let error = &body["error"];
         let message = match error {
@@ -87,7 +96,10 @@ impl Answer {
     pub(crate) fn code(&self) -> String {
         self.tells_nothing();
         let body = self.json();
-        body["error"]["code"].as_str().unwrap_or_default().to_owned()
+        body["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The field at fault.
@@ -95,7 +107,10 @@ impl Answer {
         assert_eq!(self.status, 400, "{self:?}");
         self.tells_nothing();
         let body = self.json();
-        body["error"]["param"].as_str().unwrap_or_default().to_owned()
+        body["error"]["param"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -108,7 +123,9 @@ pub(crate) fn leaks_nothing(body: &str) {
     for ours in OURS {
         rest = rest.replace(ours, "");
     }
-    for sign in ["/", "src", "::", "0x", ".rs", "panick", "unwrap", "thread '", "a secret", "serde"] {
+    for sign in [
+        "/", "src", "::", "0x", ".rs", "panick", "unwrap", "thread '", "a secret", "serde",
+    ] {
         assert!(!rest.contains(sign), "{sign} in {body}");
     }
 }
@@ -201,7 +218,10 @@ impl Client {
 
 fn split(bytes: &[u8]) -> Option<(String, &[u8])> {
     let at = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    Some((String::from_utf8_lossy(&bytes[..at]).into_owned(), &bytes[at + 4..]))
+    Some((
+        String::from_utf8_lossy(&bytes[..at]).into_owned(),
+        &bytes[at + 4..],
+    ))
 }
 
 fn is_whole(bytes: &[u8]) -> bool {
@@ -209,7 +229,9 @@ fn is_whole(bytes: &[u8]) -> bool {
         return false;
     };
     let head = head.to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     match length {
         Some(length) => body.len() >= length.parse().unwrap(),
         None => head.contains("chunked") && body.ends_with(b"0\r\n\r\n"),
@@ -219,7 +241,11 @@ fn is_whole(bytes: &[u8]) -> bool {
 fn read(bytes: &[u8]) -> Answer {
     let (head, body) = split(bytes).unwrap_or_else(|| panic!("no head: {bytes:?}"));
     let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-    let body = if is_chunked { joined(body) } else { body.to_vec() };
+    let body = if is_chunked {
+        joined(body)
+    } else {
+        body.to_vec()
+    };
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head,

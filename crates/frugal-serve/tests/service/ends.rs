@@ -20,7 +20,9 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_pages_at_once() {
-    let house = House::open(Setup::saying(Script::says(&long()).slowly(2))).warm().await;
+    let house = House::open(Setup::saying(Script::says(&long()).slowly(2)))
+        .warm()
+        .await;
     for (path, streams, more) in [
         ("/v1/chat/completions", true, json!({ "n": 3 })),
         ("/v1/chat/completions", false, json!({})),
@@ -31,7 +33,9 @@ async fn a_client_that_leaves_frees_its_pages_at_once() {
         body["stream"] = json!(streams);
         let mut client = Client::connect(house.address).await;
         client.send(post(path, &body).as_bytes()).await;
-        house.until(|load| load.answering > 0 && load.pages_in_use > 2).await;
+        house
+            .until(|load| load.answering > 0 && load.pages_in_use > 2)
+            .await;
         drop(client);
         let took = house.until(|load| load.answering + load.reading == 0).await;
         assert!(took < AT_ONCE, "{path}: {took:?}");
@@ -55,10 +59,14 @@ async fn a_client_that_leaves_while_it_waits_is_forgotten() {
     let house = House::open(setup).warm().await;
     let body = question("hi", json!({}));
     let mut first = Client::connect(house.address).await;
-    first.send(post("/v1/chat/completions", &body).as_bytes()).await;
+    first
+        .send(post("/v1/chat/completions", &body).as_bytes())
+        .await;
     house.until(|load| load.answering == 1).await;
     let mut second = Client::connect(house.address).await;
-    second.send(post("/v1/chat/completions", &body).as_bytes()).await;
+    second
+        .send(post("/v1/chat/completions", &body).as_bytes())
+        .await;
     house.until(|load| load.waiting == 1).await;
     drop(second);
     let took = house.until(|load| load.waiting == 0).await;
@@ -68,10 +76,14 @@ async fn a_client_that_leaves_while_it_waits_is_forgotten() {
 
 #[tokio::test]
 async fn a_server_that_ends_finishes_what_runs_and_begins_nothing() {
-    let house = House::open(Setup::saying(Script::says(&long()).slowly(2))).warm().await;
+    let house = House::open(Setup::saying(Script::says(&long()).slowly(2)))
+        .warm()
+        .await;
     let mut client = Client::connect(house.address).await;
     let body = question("hi", json!({ "stream": true }));
-    client.send(post("/v1/chat/completions", &body).as_bytes()).await;
+    client
+        .send(post("/v1/chat/completions", &body).as_bytes())
+        .await;
     client.until(SAYS).await;
     house.shutdown.drain();
     for (path, shape) in [
@@ -79,7 +91,9 @@ async fn a_server_that_ends_finishes_what_runs_and_begins_nothing() {
         ("/v1/messages", "/error/type"),
         ("/api/chat", "/error"),
     ] {
-        let answer = house.post(path, &question("hi", json!({ "max_tokens": 3 }))).await;
+        let answer = house
+            .post(path, &question("hi", json!({ "max_tokens": 3 })))
+            .await;
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.header("retry-after").is_some());
         assert!(answer.json().pointer(shape).unwrap().is_string());
@@ -94,14 +108,22 @@ async fn a_server_that_ends_finishes_what_runs_and_begins_nothing() {
 
 #[tokio::test]
 async fn a_panic_in_one_request_takes_nothing_else_down() {
-    let house = House::open(Setup::saying(Script::says("the rain in spain").slowly(1))).warm().await;
+    let house = House::open(Setup::saying(Script::says("the rain in spain").slowly(1)))
+        .warm()
+        .await;
     let poison = words().tokenizer.encode(POISON).unwrap()[0].to_string();
     let fine = question("hi there", json!({ "n": 2 }));
     // In a prompt, and among tokens that were drawn.
     let bad = [
         question(&format!("hi {POISON}"), json!({})),
-        question("hi", json!({ "logit_bias": { (poison.as_str()): 100 }, "max_tokens": 5 })),
-        question("hi", json!({ "logit_bias": { (poison.as_str()): 100 }, "stream": true })),
+        question(
+            "hi",
+            json!({ "logit_bias": { (poison.as_str()): 100 }, "max_tokens": 5 }),
+        ),
+        question(
+            "hi",
+            json!({ "logit_bias": { (poison.as_str()): 100 }, "stream": true }),
+        ),
     ];
     // Looks at every row of its prompt, in the same steps as the others.
     let looks = json!({
@@ -130,7 +152,9 @@ async fn a_panic_in_one_request_takes_nothing_else_down() {
         assert_eq!(events.last().unwrap()["error"]["code"], "internal_error");
         super::client::leaks_nothing(&events.last().unwrap()["error"].to_string());
     }
-    house.until(|load| load.answering + load.reading + load.waiting == 0).await;
+    house
+        .until(|load| load.answering + load.reading + load.waiting == 0)
+        .await;
     assert_eq!(house.opened.load(Ordering::Relaxed), 1);
 }
 
@@ -140,10 +164,14 @@ async fn a_model_whose_engine_has_ended_is_missed_and_loaded_again() {
     let breaks = script.breaks.clone();
     let house = House::open(Setup::saying(script)).warm().await;
     let mut whole = Client::connect(house.address).await;
-    whole.send(post("/v1/chat/completions", &question("hi", json!({}))).as_bytes()).await;
+    whole
+        .send(post("/v1/chat/completions", &question("hi", json!({}))).as_bytes())
+        .await;
     let mut stream = Client::connect(house.address).await;
     let body = question("hi", json!({ "stream": true }));
-    stream.send(post("/v1/chat/completions", &body).as_bytes()).await;
+    stream
+        .send(post("/v1/chat/completions", &body).as_bytes())
+        .await;
     house.until(|load| load.answering == 2).await;
     breaks.dies.store(true, Ordering::Release);
     let told = stream.until("\"error\"").await;
@@ -155,7 +183,9 @@ async fn a_model_whose_engine_has_ended_is_missed_and_loaded_again() {
     breaks.dies.store(false, Ordering::Release);
     let mut statuses = Vec::new();
     for _ in 0..200 {
-        let answer = house.chat(&question("hi", json!({ "max_tokens": 3 }))).await;
+        let answer = house
+            .chat(&question("hi", json!({ "max_tokens": 3 })))
+            .await;
         statuses.push(answer.status);
         if answer.status == 200 {
             break;
@@ -174,8 +204,15 @@ async fn a_request_that_takes_too_long_ends_in_words() {
     let house = House::open(setup).warm().await;
     let answer = house.chat(&question("hi", json!({}))).await;
     assert_eq!(answer.status, 503);
-    assert!(answer.tells_nothing().contains("longer than the server allows"));
-    let events = house.chat(&question("hi", json!({ "stream": true }))).await.events();
+    assert!(
+        answer
+            .tells_nothing()
+            .contains("longer than the server allows")
+    );
+    let events = house
+        .chat(&question("hi", json!({ "stream": true })))
+        .await
+        .events();
     assert_eq!(events.last().unwrap()["error"]["code"], "unavailable");
     house.until(|load| load.answering + load.reading == 0).await;
 }
@@ -183,10 +220,15 @@ async fn a_request_that_takes_too_long_ends_in_words() {
 #[tokio::test]
 async fn control_tokens_of_others_are_not_said() {
     // A model that draws a mark out of place says no text for it.
-    let house = House::open(Setup::saying(Script::says("the rain"))).warm().await;
+    let house = House::open(Setup::saying(Script::says("the rain")))
+        .warm()
+        .await;
     let id = control("<|im_start|>").to_string();
     let more = json!({ "logit_bias": { (id.as_str()): 100 }, "max_tokens": 4 });
     let body: Value = house.chat(&question("hi", more)).await.ok();
     let content = message(&body)["content"].as_str().unwrap();
-    assert!(content.is_empty() || content.contains("im_start"), "{content}");
+    assert!(
+        content.is_empty() || content.contains("im_start"),
+        "{content}"
+    );
 }

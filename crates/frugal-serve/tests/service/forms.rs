@@ -26,9 +26,15 @@ fn fits(text: &str) {
     let object = value.as_object().unwrap();
     assert_eq!(object.len(), 3, "{text}");
     assert!((0..=99).contains(&object["a"].as_i64().unwrap()), "{text}");
-    assert!(["x", "y"].contains(&object["b"].as_str().unwrap()), "{text}");
+    assert!(
+        ["x", "y"].contains(&object["b"].as_str().unwrap()),
+        "{text}"
+    );
     let list = object["c"].as_array().unwrap();
-    assert!(list.len() <= 2 && list.iter().all(Value::is_boolean), "{text}");
+    assert!(
+        list.len() <= 2 && list.iter().all(Value::is_boolean),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -54,7 +60,10 @@ async fn schemas_hold_whatever_the_model_would_rather_say() {
     let thinker = House::open(Setup::saying(script)).warm().await;
     let more = json!({ "response_format": format, "max_tokens": 900 });
     let body = thinker.chat(&question("hi", more)).await.ok();
-    assert_eq!(message(&body)["reasoning_content"], "the rain, {\"a\": 1} the rain");
+    assert_eq!(
+        message(&body)["reasoning_content"],
+        "the rain, {\"a\": 1} the rain"
+    );
     if body["choices"][0]["finish_reason"] == "stop" {
         fits(message(&body)["content"].as_str().unwrap());
     }
@@ -66,16 +75,31 @@ async fn other_forms_hold_on_every_route_that_has_them() {
     let off = json!({ "type": "disabled" });
     for (name, value) in [
         ("guided_regex", json!("(red|green){2}")),
-        ("guided_grammar", json!("start: (\"red\" | \"green\") (\"red\" | \"green\")")),
-        ("guided_choice", json!(["redred", "greengreen", "redgreen", "greenred"])),
+        (
+            "guided_grammar",
+            json!("start: (\"red\" | \"green\") (\"red\" | \"green\")"),
+        ),
+        (
+            "guided_choice",
+            json!(["redred", "greengreen", "redgreen", "greenred"]),
+        ),
     ] {
-        let body = house.chat(&question("hi", json!({ "thinking": off, (name): value }))).await.ok();
-        let said = message(&body)["content"].as_str().unwrap().replace("red", "");
+        let body = house
+            .chat(&question("hi", json!({ "thinking": off, (name): value })))
+            .await
+            .ok();
+        let said = message(&body)["content"]
+            .as_str()
+            .unwrap()
+            .replace("red", "");
         assert_eq!(said.replace("green", ""), "", "{name}");
         assert_eq!(body["choices"][0]["finish_reason"], "stop");
         let text = json!({ "model": "m", "prompt": "hi", "max_tokens": 40, (name): value });
         let body = house.post("/v1/completions", &text).await.ok();
-        let said = body["choices"][0]["text"].as_str().unwrap().replace("red", "");
+        let said = body["choices"][0]["text"]
+            .as_str()
+            .unwrap()
+            .replace("red", "");
         assert_eq!(said.replace("green", ""), "", "{name}");
     }
     let schema = json!({ "enum": ["red", "green"] });
@@ -83,7 +107,10 @@ async fn other_forms_hold_on_every_route_that_has_them() {
     let body = json!({ "model": "m", "input": "hi", "text": text, "thinking": off });
     let body = house.post("/v1/responses", &body).await.ok();
     let said = &body["output"][0]["content"][0]["text"];
-    assert!(["\"red\"", "\"green\""].contains(&said.as_str().unwrap()), "{body}");
+    assert!(
+        ["\"red\"", "\"green\""].contains(&said.as_str().unwrap()),
+        "{body}"
+    );
     let body = json!({
         "model": "m", "prompt": "hi", "stream": false, "think": false,
         "format": { "type": "object", "properties": { "a": { "const": 1 } }, "required": ["a"],
@@ -111,7 +138,10 @@ fn tools() -> Value {
 
 /// Checks calls; gives the names.
 fn called(body: &Value) -> Vec<String> {
-    let calls = message(body)["tool_calls"].as_array().cloned().unwrap_or_default();
+    let calls = message(body)["tool_calls"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let name = |call: &Value| {
         let arguments = call["function"]["arguments"].as_str().unwrap();
         let arguments: Value = serde_json::from_str(arguments).unwrap();
@@ -151,7 +181,8 @@ async fn tools_are_called_as_they_must_or_may_be() {
 
 #[tokio::test]
 async fn a_model_that_calls_is_heard_and_one_that_must_not_cannot() {
-    let call = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>";
+    let call =
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>";
     let script = Script::says(call).thinking("the rain in rome");
     let house = House::open(Setup::saying(script)).warm().await;
     let mut body = question("hi", json!({ "tools": tools() }));
@@ -177,7 +208,10 @@ async fn a_model_that_calls_is_heard_and_one_that_must_not_cannot() {
         names.extend(call["name"].as_str());
     }
     assert_eq!(names, ["weather"]);
-    assert_eq!(serde_json::from_str::<Value>(&arguments).unwrap(), json!({ "city": "Rome" }));
+    assert_eq!(
+        serde_json::from_str::<Value>(&arguments).unwrap(),
+        json!({ "city": "Rome" })
+    );
     // And the result goes back.
     let whole = {
         body["stream"] = json!(false);
@@ -197,7 +231,9 @@ struct Numbers;
 
 impl Grader for Numbers {
     fn result(&self, answer: &str) -> Option<String> {
-        let digits = answer.rsplit(|c: char| !c.is_ascii_digit()).find(|s| !s.is_empty());
+        let digits = answer
+            .rsplit(|c: char| !c.is_ascii_digit())
+            .find(|s| !s.is_empty());
         digits.map(str::to_owned)
     }
 
@@ -215,11 +251,31 @@ async fn verified_answers_come_with_a_verdict_and_what_all_cost() {
     setup.grader = Some(Arc::new(Numbers));
     let house = House::open(setup).warm().await;
     for (verify, is_verified, result) in [
-        (json!({ "samples": 3, "checker": "majority" }), true, json!("it is 42")),
-        (json!({ "samples": 3, "checker": "math" }), true, json!("42")),
-        (json!({ "samples": 2, "checker": "json" }), false, Value::Null),
-        (json!({ "samples": 2, "checker": "sum", "reference": 42 }), true, json!("right")),
-        (json!({ "samples": 2, "checker": "sum", "reference": 41 }), false, Value::Null),
+        (
+            json!({ "samples": 3, "checker": "majority" }),
+            true,
+            json!("it is 42"),
+        ),
+        (
+            json!({ "samples": 3, "checker": "math" }),
+            true,
+            json!("42"),
+        ),
+        (
+            json!({ "samples": 2, "checker": "json" }),
+            false,
+            Value::Null,
+        ),
+        (
+            json!({ "samples": 2, "checker": "sum", "reference": 42 }),
+            true,
+            json!("right"),
+        ),
+        (
+            json!({ "samples": 2, "checker": "sum", "reference": 41 }),
+            false,
+            Value::Null,
+        ),
     ] {
         for stream in [false, true] {
             let mut body = question("hi", json!({ "verify": verify, "stream": stream }));
@@ -229,7 +285,9 @@ async fn verified_answers_come_with_a_verdict_and_what_all_cost() {
             let answer = house.chat(&body).await;
             let usage = if stream {
                 let events = answer.events();
-                let said = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str());
+                let said = events
+                    .iter()
+                    .filter_map(|e| e["choices"][0]["delta"]["content"].as_str());
                 assert_eq!(said.collect::<String>(), "it is 42");
                 events.last().unwrap()["usage"].clone()
             } else {
@@ -247,7 +305,9 @@ async fn verified_answers_come_with_a_verdict_and_what_all_cost() {
         }
     }
     let other = json!({ "samples": 2, "checker": "no-such-task", "reference": 1 });
-    let answer = house.chat(&question("hi", json!({ "verify": other }))).await;
+    let answer = house
+        .chat(&question("hi", json!({ "verify": other })))
+        .await;
     assert!([200, 400].contains(&answer.status), "{answer:?}");
 }
 
@@ -270,13 +330,20 @@ async fn a_form_that_cannot_be_followed_to_its_end_is_an_error_and_not_half_an_a
     }
     let events = house.chat(&body(json!({ "stream": true }))).await.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "invalid_schema");
-    assert!(events.iter().all(|event| event["choices"][0]["finish_reason"].is_null()));
+    assert!(
+        events
+            .iter()
+            .all(|event| event["choices"][0]["finish_reason"].is_null())
+    );
     // Among answers that are graded it has no vote.
     let verify = json!({ "verify": { "samples": 2, "checker": "majority" } });
     let verified = house.chat(&body(verify)).await.ok();
     assert_eq!(verified["usage"]["verified"]["is_verified"], false);
     assert_eq!(verified["choices"][0]["finish_reason"], "length");
     let text = json!({ "model": "m", "prompt": "hi", "guided_grammar": grammar });
-    assert_eq!(house.post("/v1/completions", &text).await.code(), "invalid_schema");
+    assert_eq!(
+        house.post("/v1/completions", &text).await.code(),
+        "invalid_schema"
+    );
     house.until(|load| load.answering + load.reading == 0).await;
 }

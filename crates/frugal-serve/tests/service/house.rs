@@ -232,7 +232,11 @@ impl House {
         let home = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let keys = keys(home.path(), &setup.grants, clock);
-        let entry = if keys.is_empty() { Entry::Anyone } else { Entry::WithKey };
+        let entry = if keys.is_empty() {
+            Entry::Anyone
+        } else {
+            Entry::WithKey
+        };
         let keyring = Keyring::open(home.path(), entry, clock.now()).unwrap();
         let opened = Arc::new(AtomicUsize::new(0));
         let library = Models {
@@ -334,7 +338,14 @@ impl House {
 
     /// What the engine of the default model does.
     pub(crate) async fn load(&self) -> Load {
-        self.service.parts.shelf.get("m").await.unwrap().handle.load()
+        self.service
+            .parts
+            .shelf
+            .get("m")
+            .await
+            .unwrap()
+            .handle
+            .load()
     }
 
     /// Waits until the engine is as it should be; how long that took.

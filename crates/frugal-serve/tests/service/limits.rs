@@ -37,7 +37,9 @@ async fn a_full_queue_is_429_in_every_dialect() {
         join_all((0..2).map(|_| house.chat(&body))).await
     };
     let refused = async {
-        house.until(|load| load.answering == 1 && load.waiting == 2).await;
+        house
+            .until(|load| load.answering == 1 && load.waiting == 2)
+            .await;
         for (path, body) in dialects() {
             let answer = house.post(path, &body).await;
             assert_eq!(answer.status, 429, "{path}: {answer:?}");
@@ -91,7 +93,11 @@ async fn keys_are_needed_where_there_are_keys() {
         let answer = house.ask(&with_key(&post(path, &body), &wrong)).await;
         assert_eq!(answer.status, 401, "{path}");
         assert!(!answer.tells_nothing().contains(&wrong));
-        assert_eq!(house.post_as("team", path, &body).await.status, 200, "{path}");
+        assert_eq!(
+            house.post_as("team", path, &body).await.status,
+            200,
+            "{path}"
+        );
         let other = post(path, &body).replacen(
             "\r\n",
             &format!("\r\nx-api-key: {}\r\n", house.keys["team"]),
@@ -99,10 +105,22 @@ async fn keys_are_needed_where_there_are_keys() {
         );
         assert_eq!(house.ask(&other).await.status, 200, "{path}");
     }
-    for path in ["/v1/models", "/metrics", "/api/tags", "/api/ps", "/tokenizer_info"] {
+    for path in [
+        "/v1/models",
+        "/metrics",
+        "/api/tags",
+        "/api/ps",
+        "/tokenizer_info",
+    ] {
         assert_eq!(house.get(path).await.status, 401, "{path}");
     }
-    for path in ["/livez", "/readyz", "/health", "/openapi.json", "/api/version"] {
+    for path in [
+        "/livez",
+        "/readyz",
+        "/health",
+        "/openapi.json",
+        "/api/version",
+    ] {
         assert_eq!(house.get(path).await.status, 200, "{path}");
     }
 }
@@ -118,7 +136,11 @@ async fn requests_a_minute_are_counted_over_all_routes() {
         .with_key("large", KeyLimits::default());
     let house = House::open(setup).warm().await;
     for (path, body) in dialects() {
-        assert_eq!(house.post_as("small", path, &body).await.status, 200, "{path}");
+        assert_eq!(
+            house.post_as("small", path, &body).await.status,
+            200,
+            "{path}"
+        );
     }
     for (path, body) in dialects() {
         let answer = house.post_as("small", path, &body).await;
@@ -126,7 +148,11 @@ async fn requests_a_minute_are_counted_over_all_routes() {
         let after: u32 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=61).contains(&after), "{after}");
         answer.tells_nothing();
-        assert_eq!(house.post_as("large", path, &body).await.status, 200, "{path}");
+        assert_eq!(
+            house.post_as("large", path, &body).await.status,
+            200,
+            "{path}"
+        );
     }
 }
 
@@ -136,7 +162,9 @@ async fn tokens_of_a_day_are_counted_and_then_it_is_over() {
         tokens_per_day: Some(120),
         ..KeyLimits::default()
     };
-    let house = House::open(Setup::saying(Script::says("hi")).with_key("small", limits)).warm().await;
+    let house = House::open(Setup::saying(Script::says("hi")).with_key("small", limits))
+        .warm()
+        .await;
     let body = question("hi", json!({ "max_tokens": 20 }));
     let path = "/v1/chat/completions";
     let mut used = 0;
@@ -161,12 +189,15 @@ async fn requests_under_way_are_counted_and_given_back() {
         concurrent: Some(1),
         ..KeyLimits::default()
     };
-    let setup = Setup::saying(Script::says(&"the rain ".repeat(30)).slowly(5)).with_key("one", limits);
+    let setup =
+        Setup::saying(Script::says(&"the rain ".repeat(30)).slowly(5)).with_key("one", limits);
     let house = House::open(setup).warm().await;
     let path = "/v1/chat/completions";
     let body = question("hi", json!({ "stream": true }));
     let mut client = Client::connect(house.address).await;
-    client.send(with_key(&post(path, &body), &house.keys["one"]).as_bytes()).await;
+    client
+        .send(with_key(&post(path, &body), &house.keys["one"]).as_bytes())
+        .await;
     client.until(SAYS).await;
     let answer = house.post_as("one", path, &body).await;
     assert_eq!(answer.status, 429);

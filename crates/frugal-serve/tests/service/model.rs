@@ -224,7 +224,10 @@ impl Script {
         let words = words();
         let id = |name: &str| words.tokenizer.control(name).unwrap();
         let [turn, think, end] = ["<|im_start|>", "<think>", "</think>"].map(id);
-        let opened = ids.iter().rposition(|id| *id == turn).map_or(0, |at| at + 1);
+        let opened = ids
+            .iter()
+            .rposition(|id| *id == turn)
+            .map_or(0, |at| at + 1);
         let said = &ids[opened..];
         let is_line = |id: &&u32| {
             let bytes = words.tokenizer.token_bytes(**id);
@@ -312,7 +315,10 @@ impl TokenModel for Scripted {
     }
 
     fn vacant_pages(&self) -> usize {
-        assert!(!self.script.breaks.dies.load(Ordering::Acquire), "it was told to");
+        assert!(
+            !self.script.breaks.dies.load(Ordering::Acquire),
+            "it was told to"
+        );
         self.inner.vacant_pages()
     }
 

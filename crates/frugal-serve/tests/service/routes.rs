@@ -16,12 +16,21 @@ async fn every_route_answers() {
     let count = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
     let input = json!({ "model": "m", "input": "hi" });
     let whole = json!({ "model": "m", "prompt": "hi", "stream": false });
-    let talk = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }], "stream": false });
+    let talk =
+        json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }], "stream": false });
     let posts: [(&str, &Value, &str); 19] = [
         ("/v1/chat/completions", &chat, "/choices/0/message/content"),
         ("/chat/completions", &chat, "/choices/0/message/content"),
-        ("/beta/chat/completions", &chat, "/choices/0/message/content"),
-        ("/beta/v1/chat/completions", &chat, "/choices/0/message/content"),
+        (
+            "/beta/chat/completions",
+            &chat,
+            "/choices/0/message/content",
+        ),
+        (
+            "/beta/v1/chat/completions",
+            &chat,
+            "/choices/0/message/content",
+        ),
         ("/v1/completions", &text, "/choices/0/text"),
         ("/completions", &text, "/choices/0/text"),
         ("/beta/completions", &text, "/choices/0/text"),
@@ -30,7 +39,11 @@ async fn every_route_answers() {
         ("/v1/messages", &turn, "/content/0/text"),
         ("/anthropic/v1/messages", &turn, "/content/0/text"),
         ("/v1/messages/count_tokens", &count, "/input_tokens"),
-        ("/anthropic/v1/messages/count_tokens", &count, "/input_tokens"),
+        (
+            "/anthropic/v1/messages/count_tokens",
+            &count,
+            "/input_tokens",
+        ),
         ("/api/chat", &talk, "/message/content"),
         ("/api/generate", &whole, "/response"),
         ("/api/show", &json!({ "model": "m" }), "/details"),
@@ -47,7 +60,10 @@ async fn every_route_answers() {
         }
         let body = answer.ok();
         let found = body.pointer(pointer);
-        assert!(found.is_some_and(|found| !found.is_null()), "{path}: {body}");
+        assert!(
+            found.is_some_and(|found| !found.is_null()),
+            "{path}: {body}"
+        );
         if pointer.ends_with("content") || pointer.ends_with("output/0/content/0/text") {
             assert_eq!(found, Some(&json!("rain in spain")), "{path}");
         }

@@ -37,7 +37,12 @@ async fn is_the_same_in_company(kind: Kind) {
     let answers = join_all(asked.map(|body| choices(&house, body))).await;
     assert_eq!(answers[15], expected);
     let again = house.chat(&target).await.ok();
-    assert!(again["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0);
+    assert!(
+        again["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
     assert_eq!(again["choices"], expected);
     let other = seeded("the rain in spain", 8);
     assert_ne!(choices(&house, &other).await, expected);
@@ -64,7 +69,9 @@ async fn a_seed_gives_the_same_after_being_put_back() {
         })
         .collect();
     // Six answers of some hundred tokens, and room for two.
-    let house = House::open(Setup::babbling_in(Kind::Qwen2, 16)).warm().await;
+    let house = House::open(Setup::babbling_in(Kind::Qwen2, 16))
+        .warm()
+        .await;
     let answers = join_all(bodies.iter().map(|body| choices(&house, body))).await;
     assert!(house.load().await.preempted > 0);
     for (body, answer) in bodies.iter().zip(answers) {

@@ -42,7 +42,9 @@ async fn opened_after(house: &House, model: &str) -> usize {
 async fn loaded(house: &House) -> Vec<String> {
     let body = house.get("/api/ps").await.ok();
     let models = body["models"].as_array().unwrap().iter();
-    models.map(|model| model["name"].as_str().unwrap().to_owned()).collect()
+    models
+        .map(|model| model["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -50,7 +52,15 @@ async fn models_leave_by_least_use_within_the_number_that_may_be_loaded() {
     let mut setup = three();
     setup.max_loaded = 2;
     let house = House::open(setup);
-    for (model, opened) in [("m", 1), ("b", 2), ("m", 2), ("c", 3), ("m", 3), ("b", 4), ("m", 4)] {
+    for (model, opened) in [
+        ("m", 1),
+        ("b", 2),
+        ("m", 2),
+        ("c", 3),
+        ("m", 3),
+        ("b", 4),
+        ("m", 4),
+    ] {
         assert_eq!(opened_after(&house, model).await, opened, "{model}");
     }
     assert_eq!(loaded(&house).await, ["b", "m"]);
@@ -91,7 +101,9 @@ async fn a_model_in_use_is_not_unloaded() {
     let house = House::open(setup).warm().await;
     let mut client = Client::connect(house.address).await;
     let body = question("hi", json!({ "stream": true }));
-    client.send(post("/v1/chat/completions", &body).as_bytes()).await;
+    client
+        .send(post("/v1/chat/completions", &body).as_bytes())
+        .await;
     client.until(SAYS).await;
     let answer = house.chat(&to("b")).await;
     assert_eq!(answer.status, 503, "{answer:?}");
@@ -130,7 +142,9 @@ async fn clients_that_ask_and_leave_do_not_load_a_model_twice() {
     let house = House::open(setup);
     for _ in 0..5 {
         let mut client = Client::connect(house.address).await;
-        client.send(post("/v1/chat/completions", &to("b")).as_bytes()).await;
+        client
+            .send(post("/v1/chat/completions", &to("b")).as_bytes())
+            .await;
         sleep(Duration::from_millis(10)).await;
     }
     house.chat(&to("b")).await.ok();
@@ -154,7 +168,10 @@ async fn names_are_names_and_nothing_else_is_answered() {
     setup.aliases = BTreeMap::from([("gpt".into(), "b".into())]);
     let house = House::open(setup);
     let answer = house.chat(&to("none")).await;
-    assert_eq!((answer.status, answer.code().as_str()), (404, "model_not_found"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (404, "model_not_found")
+    );
     let body = house.chat(&to("gpt")).await.ok();
     assert_eq!(message(&body)["content"], "I am b");
     assert_eq!(house.chat(&to("")).await.param(), "model");
@@ -172,7 +189,10 @@ async fn keys_see_and_use_the_models_that_they_name() {
     };
     let chat = |model: &str| post("/v1/chat/completions", &to(model));
     let answer = ask("narrow", &chat("m")).await;
-    assert_eq!((answer.status, answer.code().as_str()), (403, "model_not_allowed"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (403, "model_not_allowed")
+    );
     // What it may not use it cannot tell from what is not there.
     assert_eq!(ask("narrow", &chat("none")).await.status, 403);
     ask("narrow", &chat("b")).await.ok();
@@ -180,7 +200,8 @@ async fn keys_see_and_use_the_models_that_they_name() {
     let names = |answer: Answer| {
         let body = answer.ok();
         let data = body["data"].as_array().unwrap().iter();
-        data.map(|one| one["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        data.map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     let list = super::client::get("/v1/models");
     assert_eq!(names(ask("narrow", &list).await), ["b"]);
@@ -197,11 +218,23 @@ async fn keys_see_and_use_the_models_that_they_name() {
         ("/tokenize", json!({ "prompt": "hi" })),
         ("/v1/messages/count_tokens", to("m")),
         ("/api/chat", json!({ "model": "m", "messages": [] })),
-        ("/api/chat", json!({ "model": "m", "messages": [], "keep_alive": 0 })),
+        (
+            "/api/chat",
+            json!({ "model": "m", "messages": [], "keep_alive": 0 }),
+        ),
     ] {
-        assert_eq!(ask("narrow", &post(path, &body)).await.status, 403, "{path}");
+        assert_eq!(
+            ask("narrow", &post(path, &body)).await.status,
+            403,
+            "{path}"
+        );
     }
-    assert_eq!(ask("narrow", &super::client::get("/tokenizer_info")).await.status, 403);
+    assert_eq!(
+        ask("narrow", &super::client::get("/tokenizer_info"))
+            .await
+            .status,
+        403
+    );
     let running = ask("narrow", &super::client::get("/api/ps")).await.ok();
     assert_eq!(running["models"].as_array().unwrap().len(), 1);
 }

@@ -29,11 +29,23 @@ async fn a_thought_can_be_ended_from_outside_and_the_answer_goes_on() {
         .with_key("other", KeyLimits::default());
     let house = House::open(setup).warm().await;
     let mut client = Client::connect(house.address).await;
-    let body = question("hi", json!({ "stream": true, "stream_options": { "include_usage": true } }));
+    let body = question(
+        "hi",
+        json!({ "stream": true, "stream_options": { "include_usage": true } }),
+    );
     let request = post("/v1/chat/completions", &body);
-    client.send(with_key(&request, &house.keys["own"]).as_bytes()).await;
+    client
+        .send(with_key(&request, &house.keys["own"]).as_bytes())
+        .await;
     let mut text = client.until("reasoning_content").await;
-    let id = text.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let id = text
+        .split("\"id\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
     let path = format!("/v1/chat/completions/{id}/stop_thinking");
     let nothing = json!({});
     for (key, path) in [
@@ -88,13 +100,18 @@ fn parts(path: &str, body: &Value) -> (String, String) {
     let blocks = |list: &Value, kind: &str, pointer: &str| -> String {
         let found = list.as_array().unwrap().iter();
         let found = found.filter(|block| block["type"] == kind);
-        found.filter_map(|block| block.pointer(pointer)?.as_str()).collect()
+        found
+            .filter_map(|block| block.pointer(pointer)?.as_str())
+            .collect()
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match path {
         "/v1/chat/completions" => {
             let message = message(body);
-            (text(&message["reasoning_content"]), text(&message["content"]))
+            (
+                text(&message["reasoning_content"]),
+                text(&message["content"]),
+            )
         }
         "/v1/responses" => (
             blocks(&body["output"], "reasoning", "/content/0/text"),
@@ -104,7 +121,10 @@ fn parts(path: &str, body: &Value) -> (String, String) {
             blocks(&body["content"], "thinking", "/thinking"),
             blocks(&body["content"], "text", "/text"),
         ),
-        "/api/chat" => (text(&body["message"]["thinking"]), text(&body["message"]["content"])),
+        "/api/chat" => (
+            text(&body["message"]["thinking"]),
+            text(&body["message"]["content"]),
+        ),
         _ => (text(&body["thinking"]), text(&body["response"])),
     }
 }
@@ -146,8 +166,14 @@ async fn thinking_is_off_where_it_is_switched_off_on_every_route() {
         json!({ "reasoning_effort": "none" }),
     ];
     let own = [
-        ("/v1/responses", json!({ "reasoning": { "effort": "none" } })),
-        ("/v1/messages", json!({ "output_config": { "effort": "none" } })),
+        (
+            "/v1/responses",
+            json!({ "reasoning": { "effort": "none" } }),
+        ),
+        (
+            "/v1/messages",
+            json!({ "output_config": { "effort": "none" } }),
+        ),
         ("/api/chat", json!({ "think": false })),
         ("/api/generate", json!({ "think": false })),
     ];
@@ -155,10 +181,18 @@ async fn thinking_is_off_where_it_is_switched_off_on_every_route() {
         let own = own.iter().filter(|(of, _)| *of == path).map(|(_, way)| way);
         for way in ways.iter().chain(own) {
             let (thought, answer) = said(&house, path, way).await;
-            assert_eq!((thought.as_str(), answer.as_str()), ("", ANSWER), "{path} {way}");
+            assert_eq!(
+                (thought.as_str(), answer.as_str()),
+                ("", ANSWER),
+                "{path} {way}"
+            );
         }
         let (usual, answer) = said(&house, path, &json!({})).await;
-        assert_eq!((usual.trim(), answer.as_str()), (thought().trim(), ANSWER), "{path}");
+        assert_eq!(
+            (usual.trim(), answer.as_str()),
+            (thought().trim(), ANSWER),
+            "{path}"
+        );
     }
 }
 
@@ -175,10 +209,17 @@ async fn thinking_is_on_where_a_model_would_not_think_by_itself() {
         json!({ "thinking_token_budget": 5000 }),
     ];
     for path in ROUTES {
-        assert_eq!(said(&house, path, &json!({})).await, (String::new(), ANSWER.into()));
+        assert_eq!(
+            said(&house, path, &json!({})).await,
+            (String::new(), ANSWER.into())
+        );
         for way in &ways {
             let (found, answer) = said(&house, path, way).await;
-            assert_eq!((found.trim(), answer.as_str()), (thought().trim(), ANSWER), "{path} {way}");
+            assert_eq!(
+                (found.trim(), answer.as_str()),
+                (thought().trim(), ANSWER),
+                "{path} {way}"
+            );
         }
     }
 }
@@ -188,16 +229,25 @@ async fn a_budget_closes_the_thought_and_the_answer_comes() {
     let house = House::open(Setup::saying(thinker())).warm().await;
     for path in ROUTES {
         for budget in [1, 5, 40] {
-            let (found, answer) = said(&house, path, &json!({ "thinking_token_budget": budget })).await;
+            let (found, answer) =
+                said(&house, path, &json!({ "thinking_token_budget": budget })).await;
             assert_eq!(answer, ANSWER, "{path} {budget}");
             assert!(found.len() < thought().len(), "{path} {budget}: {found}");
         }
     }
-    let body = question("hi", json!({ "thinking": { "type": "enabled", "budget_tokens": 20 } }));
+    let body = question(
+        "hi",
+        json!({ "thinking": { "type": "enabled", "budget_tokens": 20 } }),
+    );
     let body = house.chat(&body).await.ok();
-    let tokens = body["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap();
+    let tokens = body["usage"]["completion_tokens_details"]["reasoning_tokens"]
+        .as_u64()
+        .unwrap();
     assert!((1..=23).contains(&tokens), "{tokens}");
-    assert_eq!(body["choices"][0]["finish_details"]["thought_closed"], "budget");
+    assert_eq!(
+        body["choices"][0]["finish_details"]["thought_closed"],
+        "budget"
+    );
     assert_eq!(body["choices"][0]["finish_reason"], "stop");
 }
 
@@ -207,20 +257,31 @@ async fn a_thought_in_circles_is_closed_and_flagged() {
     let house = House::open(Setup::saying(script)).warm().await;
     let body = house.chat(&question("hi", json!({}))).await.ok();
     assert_eq!(message(&body)["content"], ANSWER);
-    assert_eq!(body["choices"][0]["finish_details"]["thought_closed"], "circles");
+    assert_eq!(
+        body["choices"][0]["finish_details"]["thought_closed"],
+        "circles"
+    );
     let metrics = house.get("/metrics").await.body;
-    let line = metrics.lines().find(|line| line.contains("thoughts_closed_total{"));
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("thoughts_closed_total{"));
     assert!(line.unwrap().contains("circles"), "{line:?}");
 }
 
 #[tokio::test]
 async fn a_thought_without_an_end_is_told_as_such() {
     let house = House::open(Setup::saying(thinker())).warm().await;
-    let body = house.chat(&question("hi", json!({ "max_tokens": 10 }))).await.ok();
+    let body = house
+        .chat(&question("hi", json!({ "max_tokens": 10 })))
+        .await
+        .ok();
     let choice = &body["choices"][0];
     assert_eq!(choice["finish_reason"], "length");
     assert_eq!(choice["finish_details"]["ended_in_thought"], true);
     assert_eq!(choice["message"]["content"], "");
     assert_eq!(body["usage"]["completion_tokens"], 10);
-    assert_eq!(body["usage"]["completion_tokens_details"]["reasoning_tokens"], 10);
+    assert_eq!(
+        body["usage"]["completion_tokens_details"]["reasoning_tokens"],
+        10
+    );
 }

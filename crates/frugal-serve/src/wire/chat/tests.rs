@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::wire::error::Kind;
 use crate::answer::{
     Detail, Finish, Form, Prompt, Said, Sampled, Thinking, TokenText, ToolChoice, Tools, Usage,
 };
+use crate::wire::error::Kind;
 
 const LIMITS: Limits = Limits {
     n: 4,

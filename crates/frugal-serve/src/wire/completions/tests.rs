@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::wire::error::Kind;
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
 use crate::wire::chat::tests::{json_like, lines};
+use crate::wire::error::Kind;
 
 const LIMITS: Limits = Limits {
     n: 4,
