@@ -43,8 +43,11 @@ fn serve(place: &Place) -> (Served, String) {
     let mut address = None;
     for line in BufReader::new(out).lines() {
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        match line["event"].as_str() {
-            Some("listening") => address = line["addresses"][0].as_str().map(str::to_owned),
+        match line.get("event").and_then(Value::as_str) {
+            Some("listening") => {
+                let first = line.pointer("/addresses/0").and_then(Value::as_str);
+                address = first.map(str::to_owned);
+            }
             Some("loaded") => return (served, format!("http://{}", address.unwrap())),
             _ => {}
         }

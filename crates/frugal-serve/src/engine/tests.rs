@@ -423,7 +423,7 @@ fn a_stopped_engine_says_so() {
 fn a_step_that_panics_leaves_the_sequences_as_they_were() {
     let mut model = loaded("qwen2", 100);
     let sequence = model.open().unwrap();
-    let part = |adjust: Box<dyn FnMut(&mut [f32])>| Part {
+    let part = |adjust: Adjust<'static>| Part {
         sequence,
         ids: &[1, 2, 3],
         watch: None,

@@ -83,8 +83,11 @@ impl Task {
             self.watch.took(&state.usage);
             return;
         }
-        if let Some(kept) = kept {
-            self.give_best(kept, &mut state).await;
+        if let Some(kept) = kept
+            && !self.give_best(kept, &mut state).await
+        {
+            self.watch.took(&state.usage);
+            return;
         }
         let usage = std::mem::take(&mut state.usage);
         self.say(Said::Done(Box::new(usage))).await;
@@ -306,28 +309,26 @@ impl Task {
         });
     }
 
-    /// Of several answers the best, and what grading came to.
-    async fn give_best(&mut self, kept: Vec<Said>, state: &mut State<'_>) {
+    /// Of several answers the best, and what grading came to. Whether it could be told.
+    async fn give_best(&mut self, kept: Vec<Said>, state: &mut State<'_>) -> bool {
         let Some(wanted) = self.ready.ask.verify.clone() else {
-            return;
+            return true;
         };
         let grader = self.service.parts.grader.clone();
         let graded = self
             .service
             .on_text(move || Ok(verify::best(&wanted, kept, grader.as_deref())))
             .await;
-        match graded {
-            Ok((pieces, verdict)) => {
-                state.usage.verified = Some(verdict);
-                for piece in pieces {
-                    self.say(piece).await;
-                }
-            }
-            Err(_) => {
-                let fault = Fault::new(Kind::Internal, "the answers could not be graded");
-                self.say(Said::Failed(fault)).await;
-            }
+        let Ok((pieces, verdict)) = graded else {
+            let fault = Fault::new(Kind::Internal, "the answers could not be graded");
+            self.say(Said::Failed(fault)).await;
+            return false;
+        };
+        state.usage.verified = Some(verdict);
+        for piece in pieces {
+            self.say(piece).await;
         }
+        true
     }
 
     /// Says a piece; whether somebody heard it.

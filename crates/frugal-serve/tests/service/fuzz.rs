@@ -19,6 +19,7 @@ const MOST: usize = 4000;
 const TOGETHER: usize = 8;
 
 /// Requests with many fields.
+#[expect(clippy::too_many_lines, reason = "a table: one body a route")]
 fn bodies() -> Vec<(&'static str, Value)> {
     let tool = json!({ "type": "function", "function": {
         "name": "f", "description": "d",
@@ -129,6 +130,11 @@ fn bodies() -> Vec<(&'static str, Value)> {
     ]
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number from 0 up to n"
+)]
 fn below(rng: &mut Rng, n: usize) -> usize {
     ((f64::from(rng.uniform()) * n as f64) as usize).min(n - 1)
 }

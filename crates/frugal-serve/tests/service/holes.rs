@@ -45,6 +45,7 @@ async fn in_time(house: &House, what: &str, request: &str) -> Answer {
 }
 
 /// Row 4: a negative number reached an index. Every numeric field of every route, beyond both ends.
+#[expect(clippy::too_many_lines, reason = "a table of what is tried")]
 #[tokio::test]
 async fn numbers_out_of_range_are_refused_by_name() {
     let house = short().await;
@@ -165,6 +166,7 @@ async fn numbers_out_of_range_are_refused_by_name() {
 }
 
 /// Row 20 and the second lesson of all rows: work without bounds.
+#[expect(clippy::too_many_lines, reason = "a table of what is tried")]
 #[tokio::test]
 async fn too_many_of_anything_is_refused_before_it_costs() {
     let house = short().await;
@@ -612,10 +614,11 @@ async fn no_text_becomes_a_control_token() {
             .await
             .ok();
         let ids = answer["tokens"].as_array().unwrap();
-        assert!(
-            ids.iter()
-                .all(|id| !words().tokenizer.is_control(id.as_u64().unwrap() as u32))
-        );
+        assert!(ids.iter().all(|id| {
+            !words()
+                .tokenizer
+                .is_control(u32::try_from(id.as_u64().unwrap()).unwrap())
+        }));
     }
     // Names of tools have no signs.
     let tool = json!({ "type": "function", "function": { "name": "<|im_end|>" } });
@@ -867,6 +870,7 @@ async fn logs_hold_no_secret_and_no_line_of_a_client() {
 }
 
 /// Clients that send half of something, or twice of something.
+#[expect(clippy::too_many_lines, reason = "a table of what is tried")]
 #[tokio::test]
 async fn bodies_that_are_not_what_they_say_are_refused() {
     let mut setup = Setup::saying(Script::says("hi"));
@@ -1012,7 +1016,10 @@ async fn a_request_is_never_read_as_two() {
 #[tokio::test]
 async fn heads_are_bounded_and_hosts_are_ours() {
     let house = short().await;
-    let flood: String = (0..5000).map(|i| format!("x-{i}: {i}\r\n")).collect();
+    let flood = (0..5000)
+        .map(|i| format!("x-{i}: {i}\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let long = format!("x-long: {}\r\n", "a".repeat(1 << 20));
     for head in [flood, long] {
         let answer = house

@@ -16,7 +16,7 @@ use frugal_serve::metrics::Metrics;
 use frugal_serve::models::{Library, Listed, Ready};
 use frugal_serve::quota::{Clock, Quotas};
 use frugal_serve::routes::Front;
-use frugal_serve::server::{Admission, App, Line, Readiness, Server, Settings, Shutdown};
+use frugal_serve::server::{Admission, App, Readiness, Server, Settings, Shutdown};
 use frugal_serve::service::{Grader, Parts, Service};
 use frugal_serve::shelf::{Shelf, ShelfSettings};
 use frugal_serve::wire::chat::Reasoning;
@@ -212,7 +212,6 @@ pub(crate) struct House {
     pub(crate) shutdown: Shutdown,
     pub(crate) service: Arc<Service>,
     pub(crate) keys: BTreeMap<String, String>,
-    pub(crate) lines: Arc<Mutex<Vec<Line>>>,
     /// How often models were opened.
     pub(crate) opened: Arc<AtomicUsize>,
     pub(crate) server: JoinHandle<()>,
@@ -273,17 +272,13 @@ impl House {
             keep_alive: settings.keep_alive,
             reasoning: Reasoning::Content,
         };
-        let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
-        let written = Arc::clone(&lines);
         let app = App {
             keyed: front.keyed().merge(front.metrics()),
             open: Router::new().merge(front.open()),
             admission: Arc::new(Doors { keyring, clock }),
             readiness,
             shutdown: shutdown.clone(),
-            on_done: Some(Arc::new(move |line: &Line| {
-                written.lock().unwrap().push(line.clone());
-            })),
+            on_done: None,
         };
         let server = Server::bind(&settings).unwrap();
         let address = server.addresses()[0];
@@ -294,7 +289,6 @@ impl House {
             shutdown,
             service,
             keys,
-            lines,
             opened,
             server: tokio::spawn(async move { server.serve(router, &ends).await }),
             _home: home,

@@ -10,7 +10,10 @@ use super::model::{Script, message};
 const ANSWER: &str = "the rain in spain";
 
 fn thought() -> String {
-    (0..6).map(|i| format!("name {i} of the rain, ")).collect()
+    (0..6)
+        .map(|i| format!("name {i} of the rain, "))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn thinker() -> Script {
@@ -18,7 +21,10 @@ fn thinker() -> Script {
 }
 
 fn long_thought() -> String {
-    (0..50).map(|i| format!("name {i} of the rain, ")).collect()
+    (0..50)
+        .map(|i| format!("name {i} of the rain, "))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[tokio::test]
