@@ -193,4 +193,4 @@ def test_failures_amid_a_stream(special):
         with pytest.raises(anthropic.APIError) as failed:
             for _ in ask(claude, stream=True, max_tokens=16_000, output_config=form, **QUIET):
                 pass
-        assert failed.value.body["error"]["type"] == "api_error"
+        assert failed.value.body["error"]["type"] == "overloaded_error"
