@@ -29,8 +29,8 @@ use crate::commands::improve::Deed;
 const TOLD: &str = "warn,access=info,prompts=info";
 
 /// Starts the log, to standard error.
-fn start_log(is_quiet: bool) {
-    let usual = if is_quiet { "warn" } else { TOLD };
+fn start_log(tells_requests: bool) {
+    let usual = if tells_requests { TOLD } else { "warn" };
     let wanted = std::env::var("FRUGAL_LOG").unwrap_or_else(|_| usual.to_owned());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -41,7 +41,8 @@ fn start_log(is_quiet: bool) {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let common = &cli.common;
-    start_log(common.quiet);
+    let tells_requests = matches!(cli.verb, Verb::Serve(_)) && !common.quiet;
+    start_log(tells_requests);
     let result = match &cli.verb {
         Verb::Run(arguments) => commands::run::run(common, arguments),
         Verb::Plan(arguments) => commands::plan::run(common, arguments),
