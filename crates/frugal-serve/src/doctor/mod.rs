@@ -1,6 +1,6 @@
 //! Conformance cases for any server that speaks OpenAI's interface, and the score.
 //!
-//! A [`Case`](case::Case) says what is sent and what must hold of the answers; it passes, fails with
+//! A case says what is sent and what must hold of the answers; it passes, fails with
 //! a reason, or is not offered: the server has no such route (404 or 501), or the model cannot do
 //! what the case is about (it has no thoughts). What is judged is written down in OpenAI's, DeepSeek's
 //! and Anthropic's references, or follows from saying the truth (no field ignored, no key missing);

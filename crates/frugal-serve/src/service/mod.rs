@@ -68,7 +68,7 @@ pub struct Service {
     /// What it is made of.
     pub parts: Parts,
     under_way: Mutex<BTreeMap<String, (i64, Arc<State>)>>,
-    text: Semaphore,
+    text: Arc<Semaphore>,
     names: Names,
 }
 
@@ -126,7 +126,7 @@ impl Service {
     /// A service.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            text: Semaphore::new(parts.text_threads.max(1)),
+            text: Arc::new(Semaphore::new(parts.text_threads.max(1))),
             parts,
             under_way: Mutex::default(),
             names: Names::default(),
@@ -209,7 +209,8 @@ impl Service {
         self.parts.shelf.get(name).await
     }
 
-    /// Does work on texts off the async threads, a bounded number at a time.
+    /// Does work on texts off the async threads, a bounded number at a time. Work that has begun is
+    /// done, and has its place until then, also where nobody waits for it any more.
     ///
     /// # Errors
     /// Of the work, and if it panics.
@@ -218,7 +219,12 @@ impl Service {
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let failed = || Fault::new(Kind::Internal, "the server failed");
-        let _turn = self.text.acquire().await.map_err(|_| failed())?;
+        let turn = Arc::clone(&self.text).acquire_owned().await;
+        let turn = turn.map_err(|_| failed())?;
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| {
             tracing::error!(%error, "work on a text panicked");

@@ -4,7 +4,8 @@
 //! model files, sockets between machines and pages of browsers concern other rooms, or nothing here:
 //! no code is ever read from a model or a request, and there is no socket but the one for clients.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use frugal_serve::keys::KeyLimits;
@@ -407,6 +408,25 @@ async fn hostile_forms_end_in_time() {
         }
     }
     house.until(|load| load.answering + load.reading == 0).await;
+}
+
+/// What is done for a client is bounded also where the client does not wait for it.
+#[tokio::test]
+async fn work_of_clients_that_left_keeps_its_place() {
+    let house = short().await;
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..12 {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        let work = move || {
+            most.fetch_max(now.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
+            std::thread::sleep(Duration::from_millis(40));
+            now.fetch_sub(1, Ordering::AcqRel);
+            Ok(())
+        };
+        let _ = timeout(Duration::from_millis(5), house.service.on_text(work)).await;
+    }
+    house.service.on_text(|| Ok(())).await.unwrap();
+    assert!(most.load(Ordering::Acquire) <= 2, "{most:?}");
 }
 
 /// Row 16: a malformed schema of a tool.
