@@ -57,8 +57,6 @@ pub enum Told<'a> {
     },
     /// A model is loaded.
     Loaded(&'a Served),
-    /// It could not be.
-    NotLoaded(&'a Fault),
     /// What all answers have cost since the start.
     Spent(Costs),
     /// No new answers begin.
@@ -75,6 +73,14 @@ pub enum HostError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The model that is there from the start.
+    #[error("{model}: {fault}; the log may say more")]
+    NotLoaded {
+        /// Its name.
+        model: String,
+        /// What clients would hear.
+        fault: Fault,
+    },
     /// The threads.
     #[error("could not start the server's threads")]
     Threads(#[source] std::io::Error),
@@ -97,7 +103,7 @@ impl Host {
     /// Serves until it is told to end, and all that was under way has ended.
     ///
     /// # Errors
-    /// If it cannot listen, read its keys, or start its threads.
+    /// If it cannot listen, read its keys, load its first model, or start its threads.
     pub fn run(self, tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<(), HostError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.settings.engine.threads.clamp(1, 4))
@@ -162,25 +168,30 @@ impl Host {
         });
         let default = self.settings.models.default.clone();
         let beside = async {
-            tokio::join!(
+            tokio::try_join!(
                 load_first(&service, default, &readiness, tell),
-                keep_accounts(&service, &quotas, clock, tell),
+                async {
+                    keep_accounts(&service, &quotas, clock, tell).await;
+                    Ok(())
+                },
                 async {
                     shutdown.reached(Stage::Draining).await;
                     tell(Told::Draining);
+                    Ok(())
                 },
-            );
+            )
         };
+        let mut done = Ok(());
         tokio::select! {
             () = server.serve(router, &shutdown) => {}
             error = signals => if let Err(error) = error {
                 tracing::error!(%error, "signals cannot be watched");
             },
-            () = beside => {}
+            ended = beside => done = ended.map(|_| ()),
         }
         write_accounts(Arc::clone(&quotas)).await;
         tell(Told::Spent(spent(&service)));
-        Ok(())
+        done
     }
 
     fn parts(
@@ -263,14 +274,15 @@ async fn load_first(
     default: Option<String>,
     readiness: &Readiness,
     tell: &(dyn Fn(Told<'_>) + Sync),
-) {
+) -> Result<(), HostError> {
     if let Some(name) = default {
-        match service.parts.shelf.get(&name).await {
-            Ok(served) => tell(Told::Loaded(&served)),
-            Err(fault) => return tell(Told::NotLoaded(&fault)),
-        }
+        let served = service.parts.shelf.get(&name).await;
+        let model = name;
+        let served = served.map_err(|fault| HostError::NotLoaded { model, fault })?;
+        tell(Told::Loaded(&served));
     }
     readiness.set_ready();
+    Ok(())
 }
 
 /// Writes accounts and tells costs, for ever.
