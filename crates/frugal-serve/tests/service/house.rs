@@ -143,6 +143,8 @@ impl Library for Models {
             name: (*name).to_string(),
             created: 1,
             bytes: WEIGHT_BYTES,
+            context: None,
+            sampling: None,
             about: json!({ "base": "none" }),
         };
         self.make.keys().map(listed).collect()
