@@ -278,7 +278,10 @@ impl Asked {
 impl Written {
     /// Reads a body: `title`, `document` and `revision`.
     fn read(mut body: Value) -> Result<Self, Fault> {
-        let title = body.get("title").and_then(Value::as_str).unwrap_or_default();
+        let title = body
+            .get("title")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let title = title.trim().to_owned();
         if title.chars().count() > TITLE_CHARS {
             let expected = format!("at most {TITLE_CHARS} characters");
@@ -298,10 +301,16 @@ impl Written {
         };
         let is_question = |node: &&Value| node.get("role").and_then(Value::as_str) == Some("user");
         let turns = nodes.values().filter(is_question).count();
-        let said = nodes.values().filter_map(|node| node.get("content")?.as_str());
+        let said = nodes
+            .values()
+            .filter_map(|node| node.get("content")?.as_str());
         let words = words(std::iter::once(title.as_str()).chain(said));
         let model = document.get("model").and_then(Value::as_str);
-        let model: String = model.unwrap_or_default().chars().take(TITLE_CHARS).collect();
+        let model: String = model
+            .unwrap_or_default()
+            .chars()
+            .take(TITLE_CHARS)
+            .collect();
         let document = document.to_string();
         if document.len() > DOCUMENT_BYTES {
             return Err(too_large());
@@ -392,7 +401,11 @@ pub(super) async fn one(
     let get = move || owner.chats.get(owner.id, &id);
     let found = web.aside.run(get).await?;
     let none = || Fault::new(Kind::NoRoute, "there is no conversation of this id").at("id");
-    Ok(([(CONTENT_TYPE, "application/json")], found.ok_or_else(none)?).into_response())
+    Ok((
+        [(CONTENT_TYPE, "application/json")],
+        found.ok_or_else(none)?,
+    )
+        .into_response())
 }
 
 pub(super) async fn put(
@@ -494,7 +507,9 @@ mod tests {
         };
         let list = chats.list(1, &asked).unwrap();
         let titles = list["data"].as_array().unwrap().iter();
-        titles.map(|chat| chat["title"].as_str().unwrap().to_owned()).collect()
+        titles
+            .map(|chat| chat["title"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
@@ -514,7 +529,10 @@ mod tests {
         let (_home, chats) = chats();
         chats.put(1, ID, &written("mine", "secret", 0)).unwrap();
         assert_eq!(chats.get(2, ID).unwrap(), None);
-        assert_eq!(chats.put(2, ID, &written("x", "y", 1)).unwrap(), Change::Late(0));
+        assert_eq!(
+            chats.put(2, ID, &written("x", "y", 1)).unwrap(),
+            Change::Late(0)
+        );
         chats.remove(2, ID).unwrap();
         chats.put(2, ID, &written("yours", "open", 0)).unwrap();
         let mine: Value = serde_json::from_str(&chats.get(1, ID).unwrap().unwrap()).unwrap();
@@ -556,14 +574,19 @@ mod tests {
             q: Some("x".repeat(SEARCH_CHARS + 1)),
             ..Asked::default()
         };
-        assert_eq!(chats.list(1, &asked).unwrap_err().param.as_deref(), Some("q"));
+        assert_eq!(
+            chats.list(1, &asked).unwrap_err().param.as_deref(),
+            Some("q")
+        );
     }
 
     #[test]
     fn lists_go_on_where_they_ended() {
         let (_home, chats) = chats();
         for n in 0..5 {
-            chats.put(1, &id(n), &written(&n.to_string(), "x", 0)).unwrap();
+            chats
+                .put(1, &id(n), &written(&n.to_string(), "x", 0))
+                .unwrap();
         }
         let mut asked = Asked {
             limit: Some(2),
@@ -593,19 +616,34 @@ mod tests {
         for (body, param) in [
             (json!({ "revision": 0, "document": {} }), "document"),
             (json!({ "revision": 0 }), "document"),
-            (json!({ "revision": 0, "document": { "version": 2, "nodes": {} } }), "document"),
-            (json!({ "revision": 0, "document": { "version": 1, "nodes": [] } }), "document"),
+            (
+                json!({ "revision": 0, "document": { "version": 2, "nodes": {} } }),
+                "document",
+            ),
+            (
+                json!({ "revision": 0, "document": { "version": 1, "nodes": [] } }),
+                "document",
+            ),
             (json!({ "document": good }), "revision"),
             (json!({ "revision": -1, "document": good }), "revision"),
-            (json!({ "revision": 0, "document": good, "title": "x".repeat(201) }), "title"),
+            (
+                json!({ "revision": 0, "document": good, "title": "x".repeat(201) }),
+                "title",
+            ),
         ] {
             let fault = Written::read(body.clone()).unwrap_err();
             assert_eq!(fault.param.as_deref(), Some(param), "{body}");
         }
-        let large = json!({ "version": 1, "nodes": { "a": { "content": "x".repeat(DOCUMENT_BYTES) } } });
+        let large =
+            json!({ "version": 1, "nodes": { "a": { "content": "x".repeat(DOCUMENT_BYTES) } } });
         let fault = Written::read(json!({ "revision": 0, "document": large })).unwrap_err();
         assert_eq!(fault.kind, Kind::TooLarge);
-        for id in ["", "x", "0B8F5D1E-7A52-4C9D-9F0E-3C1A2B4D5E6F", &format!("{ID}0")] {
+        for id in [
+            "",
+            "x",
+            "0B8F5D1E-7A52-4C9D-9F0E-3C1A2B4D5E6F",
+            &format!("{ID}0"),
+        ] {
             assert!(read_id(id).is_err(), "{id}");
         }
         assert_eq!(read_id(ID).unwrap(), ID);

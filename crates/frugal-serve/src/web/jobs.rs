@@ -258,7 +258,12 @@ impl Tally {
                     seen.message = None;
                 }
             }
-            Progress::Retry { attempt, pause, reason, .. } => {
+            Progress::Retry {
+                attempt,
+                pause,
+                reason,
+                ..
+            } => {
                 let seconds = pause.as_secs_f64().ceil();
                 let words = format!("attempt {attempt} failed, next in {seconds} s: {reason}");
                 if seen.state == Phase::Running {
@@ -355,7 +360,10 @@ mod tests {
     async fn until(jobs: &Jobs, id: u64, phase: Phase) -> Seen {
         let job = jobs.find(&id.to_string()).unwrap();
         let mut seen = job.seen.subscribe();
-        seen.wait_for(|seen| seen.state == phase).await.unwrap().clone()
+        seen.wait_for(|seen| seen.state == phase)
+            .await
+            .unwrap()
+            .clone()
     }
 
     #[tokio::test]
@@ -364,9 +372,18 @@ mod tests {
         let (go, wait) = mpsc::channel::<()>();
         let first = jobs.begin((Work::Pull, "a"), None, move |_, watch| {
             wait.recv().unwrap();
-            watch(&Progress::Listed { name: "a", revision: "1", n_files: 2, bytes: 30 });
+            watch(&Progress::Listed {
+                name: "a",
+                revision: "1",
+                n_files: 2,
+                bytes: 30,
+            });
             for (file, bytes) in [("x", 10), ("y", 20)] {
-                watch(&Progress::Begin { file, have: 0, bytes });
+                watch(&Progress::Begin {
+                    file,
+                    have: 0,
+                    bytes,
+                });
                 watch(&Progress::End { file, bytes });
             }
             Ok("a".into())
@@ -378,7 +395,10 @@ mod tests {
         let second = jobs.begin((Work::Verify, "a"), Some(5), |_, _| Err("bad".into()));
         let second = second.unwrap();
         assert!(jobs.works_with("a") && !jobs.works_with("b"));
-        assert_eq!(until(&jobs, second, Phase::Waiting).await.total_bytes, Some(5));
+        assert_eq!(
+            until(&jobs, second, Phase::Waiting).await.total_bytes,
+            Some(5)
+        );
         go.send(()).unwrap();
         let done = until(&jobs, first, Phase::Done).await;
         assert_eq!((done.done_bytes, done.total_bytes), (30, Some(30)));
@@ -432,11 +452,16 @@ mod tests {
         go.send(()).unwrap();
         until(&jobs, last, Phase::Done).await;
         for n in 0..2 * MOST_ENDED {
-            let next = jobs.begin((Work::Verify, &n.to_string()), None, |_, _| Ok(String::new()));
+            let next = jobs.begin((Work::Verify, &n.to_string()), None, |_, _| {
+                Ok(String::new())
+            });
             until(&jobs, next.unwrap(), Phase::Done).await;
         }
         assert!(jobs.board().all.len() <= MOST_ENDED + 1);
-        assert_eq!(jobs.find(&last.to_string()).unwrap_err().kind, Kind::NoRoute);
+        assert_eq!(
+            jobs.find(&last.to_string()).unwrap_err().kind,
+            Kind::NoRoute
+        );
         assert_eq!(jobs.find("x").unwrap_err().kind, Kind::NoRoute);
     }
 }

@@ -85,9 +85,7 @@ impl Web {
     pub fn greeting(&self) -> Router {
         let routes = Router::new().route(
             "/web/session",
-            get(session::show)
-                .post(session::begin)
-                .delete(session::end),
+            get(session::show).post(session::begin).delete(session::end),
         );
         routes
             .route_layer(middleware::from_fn(own_only))
@@ -104,7 +102,10 @@ impl Web {
             )
             .route("/web/models", get(models::list))
             .route("/web/models/pull", post(models::pull))
-            .route("/web/models/{name}", get(models::one).delete(models::remove))
+            .route(
+                "/web/models/{name}",
+                get(models::one).delete(models::remove),
+            )
             .route("/web/models/{name}/forecast", get(models::forecast))
             .route("/web/models/{name}/load", post(models::load))
             .route("/web/models/{name}/unload", post(models::unload))
@@ -177,7 +178,7 @@ fn broken(what: &'static str, error: &dyn std::fmt::Display) -> Fault {
 async fn own_only(visit: Visit, request: Request, next: Next) -> Result<Response, Fault> {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     if changes && !visit.is_of_own_page {
-        let message = "this is for the server's own page; programs have /v1";
+        let message = "this is for the server's own page alone";
         return Err(Fault::new(Kind::Origin, message));
     }
     Ok(next.run(request).await)

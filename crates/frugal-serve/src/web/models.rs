@@ -147,7 +147,10 @@ fn forecast_shown(forecast: &Forecast) -> Value {
 fn find<'a>(all: &'a [Entry], name: &str) -> Option<&'a Entry> {
     let is_named = |entry: &&Entry| {
         let names = [Some(&entry.name), entry.stored.as_ref()];
-        names.into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name))
+        names
+            .into_iter()
+            .flatten()
+            .any(|own| own.eq_ignore_ascii_case(name))
     };
     let is_last = |entry: &&Entry| {
         let last = entry.name.rsplit('/').next().unwrap_or_default();
@@ -348,12 +351,14 @@ pub(super) async fn pull(
         }
     }
     let wanted: Wanted = asked.parse().map_err(|_| {
-        let expected = "OWNER/NAME of a hub, perhaps with a revision and a GGUF file";
+        let expected = "an owner and a name as a hub has them, perhaps with a GGUF file";
         Fault::field("name", expected, "another text")
     })?;
     let catalogue = Arc::clone(&web.catalogue);
-    let run = move |stop: &_, watch: &mut _| catalogue.pull(&wanted, stop, watch);
-    let id = web.jobs.begin((Work::Pull, &asked), None, run)?;
+    let work = (Work::Pull, asked.as_str());
+    let id = web.jobs.begin(work, None, move |stop, watch| {
+        catalogue.pull(&wanted, stop, watch)
+    })?;
     Ok(accepted(id))
 }
 
@@ -368,7 +373,10 @@ mod tests {
     fn entry(name: &str, base: &str, method: &str) -> Entry {
         Entry {
             name: name.into(),
-            base_models: (!base.is_empty()).then(|| base.to_owned()).into_iter().collect(),
+            base_models: (!base.is_empty())
+                .then(|| base.to_owned())
+                .into_iter()
+                .collect(),
             method: (!method.is_empty()).then(|| method.to_owned()),
             ..Entry::default()
         }
@@ -388,7 +396,10 @@ mod tests {
     fn descent_is_followed_from_card_to_card() {
         let mut of_run = entry("tiny", "r1-zero", "grpo");
         of_run.before = ["base", "r1-zero"]
-            .map(|name| Ancestor { name: name.into(), ..Ancestor::default() })
+            .map(|name| Ancestor {
+                name: name.into(),
+                ..Ancestor::default()
+            })
             .into();
         let all = [
             entry("o/Distill", "Qwen/Base", "finetune"),
@@ -405,12 +416,20 @@ mod tests {
             ("o/Distill", vec!["Qwen/Base", "o/Distill finetune"]),
             (
                 "me/Twice",
-                vec!["Qwen/Base", "o/Distill finetune", "me/Distill-Q4 quantized", "me/Twice quantized"],
+                vec![
+                    "Qwen/Base",
+                    "o/Distill finetune",
+                    "me/Distill-Q4 quantized",
+                    "me/Twice quantized",
+                ],
             ),
             ("plain", vec!["plain"]),
             ("self", vec!["self", "self"]),
             ("tiny", vec!["base", "r1-zero", "tiny grpo"]),
-            ("tiny-Q4", vec!["base", "r1-zero", "tiny grpo", "tiny-Q4 quantized"]),
+            (
+                "tiny-Q4",
+                vec!["base", "r1-zero", "tiny grpo", "tiny-Q4 quantized"],
+            ),
         ] {
             assert_eq!(line(name, &all), expected, "{name}");
         }

@@ -9,7 +9,7 @@ use frugal_run::Stop;
 use frugal_run::hub::{Hub, Settings, Wanted, Watch};
 use frugal_run::ledger::{Ledger, Total};
 use frugal_run::models::{Added, Card, Model, Pull, Store};
-use frugal_run::recipe::{Recipe, Stage};
+use frugal_run::recipe::Recipe;
 use frugal_serve::models::{Ancestor, Catalogue, Cost, Entry, Forecast, Origin};
 
 use super::library::{Held, Served};
@@ -147,7 +147,11 @@ impl Kept {
             let line = line_of(recipe, stage);
             if let Some((own, before)) = line.split_last() {
                 entry.method = own.method.clone();
-                entry.base_models = before.last().map(|base| base.name.clone()).into_iter().collect();
+                entry.base_models = before
+                    .last()
+                    .map(|base| base.name.clone())
+                    .into_iter()
+                    .collect();
                 entry.before = before.to_vec();
             }
             entry.cost = cost_of(ledger, run, &makers_of(recipe, stage))?;
@@ -177,20 +181,14 @@ impl Kept {
         })
     }
 
-    fn fetch(
-        &self,
-        wanted: &Wanted,
-        stop: &Stop,
-        watch: &mut Watch<'_>,
-    ) -> anyhow::Result<String> {
+    fn fetch(&self, wanted: &Wanted, stop: &Stop, watch: &mut Watch<'_>) -> anyhow::Result<String> {
         let store = Store::open(&self.home)?;
         let hub = Hub::new(Settings {
             stop: stop.clone(),
             ..self.hub.clone()
         })?;
         let pull = Pull { wanted, name: None };
-        let (Added::New(model) | Added::Already(model)) =
-            store.pull(&hub, pull, &Loader, watch)?;
+        let (Added::New(model) | Added::Already(model)) = store.pull(&hub, pull, &Loader, watch)?;
         if self.serves_store {
             let mut source = self.source_of_store(&model.name).context("fetched")?;
             source.name.clone_from(&model.name);
@@ -218,7 +216,10 @@ fn stored_entry(model: &Model) -> Entry {
         format: Some(facts.format.clone()),
         architecture: Some(facts.architecture.clone()),
         licence: model.licence.clone(),
-        base_models: bases.filter(|base| !base.is_empty()).map(str::to_owned).collect(),
+        base_models: bases
+            .filter(|base| !base.is_empty())
+            .map(str::to_owned)
+            .collect(),
         method: model.method.clone(),
         origin: Some(origin_of(&model.origin)),
         created: model.added,
@@ -250,14 +251,10 @@ fn origin_of(text: &str) -> Origin {
     }
 }
 
-fn stage_of<'a>(recipe: &'a Recipe, name: &str) -> Option<&'a Stage> {
-    recipe.stages.iter().find(|stage| stage.name == name)
-}
-
 /// The models that a stage's one came from, the first one first, itself at the end.
 fn line_of(recipe: &Recipe, stage: &str) -> Vec<Ancestor> {
     let mut line = Vec::new();
-    let mut next = stage_of(recipe, stage);
+    let mut next = recipe.stage(stage);
     // A stage starts from an earlier one, so there are no circles.
     while let Some(stage) = next {
         line.push(Ancestor {
@@ -265,11 +262,11 @@ fn line_of(recipe: &Recipe, stage: &str) -> Vec<Ancestor> {
             method: Some(stage.settings.kind().to_owned()),
             teacher: stage.teacher.clone().or_else(|| {
                 // Traces are kept of the model that wrote them.
-                let traces = stage_of(recipe, stage.traces.as_deref()?)?;
+                let traces = recipe.stage(stage.traces.as_deref()?)?;
                 traces.from.clone().filter(|_| stage.from != traces.from)
             }),
         });
-        next = stage.from.as_deref().and_then(|name| stage_of(recipe, name));
+        next = stage.from.as_deref().and_then(|name| recipe.stage(name));
     }
     line.reverse();
     line
@@ -284,7 +281,7 @@ fn makers_of(recipe: &Recipe, stage: &str) -> Vec<String> {
         if makers.contains(&name) {
             continue;
         }
-        if let Some(stage) = stage_of(recipe, &name) {
+        if let Some(stage) = recipe.stage(&name) {
             let before = [&stage.from, &stage.teacher, &stage.traces];
             open.extend(before.into_iter().flatten().cloned());
         }
@@ -308,10 +305,13 @@ fn cost_of(ledger: &Ledger, run: &Path, makers: &[String]) -> anyhow::Result<Opt
             total.add(entry);
         }
     }
+    let Some(used) = total.used else {
+        return Ok(None);
+    };
     Ok(Some(Cost {
         flops: total.work.flops(),
-        core_seconds: total.core_seconds,
-        joules: total.joules,
+        core_seconds: used.core_seconds,
+        joules: used.joules,
         money: total.money.into_iter().collect(),
     }))
 }
@@ -319,7 +319,10 @@ fn cost_of(ledger: &Ledger, run: &Path, makers: &[String]) -> anyhow::Result<Opt
 /// A README without its head for programs.
 fn body_of(readme: &str) -> &str {
     let text = readme.strip_prefix('\u{feff}').unwrap_or(readme);
-    let Some(rest) = text.strip_prefix("---").filter(|rest| rest.starts_with(['\n', '\r'])) else {
+    let Some(rest) = text
+        .strip_prefix("---")
+        .filter(|rest| rest.starts_with(['\n', '\r']))
+    else {
         return text.trim();
     };
     match rest.split_once("\n---") {
@@ -364,7 +367,9 @@ mod tests {
 
     #[test]
     fn a_stage_came_from_those_before_it_and_cost_what_its_teachers_cost() {
-        let recipe = Recipe::builtin("r1-tiny").unwrap();
+        let none: [&str; 0] = [];
+        let text = include_str!("../../../../../recipes/r1-tiny.toml");
+        let recipe = Recipe::from_toml(text, &none).unwrap();
         let names = |line: Vec<Ancestor>| -> Vec<String> {
             line.into_iter().map(|ancestor| ancestor.name).collect()
         };

@@ -10,8 +10,8 @@ use anyhow::Context;
 use frugal_core::backend::KeyBits;
 use frugal_core::meter::Meter;
 use frugal_model::cache::{CacheKind, CacheSettings};
-use frugal_serve::engine::loaded::{Loaded, Memory};
 use frugal_run::models::Facts;
+use frugal_serve::engine::loaded::{Loaded, Memory};
 use frugal_serve::models::{Library, Listed, Ready, Sampling, Words};
 use serde_json::{Value, json};
 
@@ -125,7 +125,9 @@ impl Served {
     pub(super) fn add(&self, source: Source) {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let name = source.name.clone();
-        sources.entry(name).or_insert_with(|| Arc::new(Held::of(source)));
+        sources
+            .entry(name)
+            .or_insert_with(|| Arc::new(Held::of(source)));
     }
 
     /// Serves what lies at a path no more.
