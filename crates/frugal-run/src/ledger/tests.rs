@@ -92,6 +92,7 @@ fn everything_ever_run_is_summed_by_currency_with_all_outcomes() {
         ("USD", Outcome::Done),
         ("EUR", Outcome::Failed),
         ("USD", Outcome::Interrupted),
+        ("USD", Outcome::Stopped),
     ]
     .into_iter()
     .enumerate()
@@ -102,7 +103,8 @@ fn everything_ever_run_is_summed_by_currency_with_all_outcomes() {
     }
     let empty = ledger.begin(&start("/runs/new")).unwrap();
     let (bills, total) = ledger.everything().unwrap();
-    assert_eq!(bills.len(), 4);
+    assert_eq!(bills.len(), 5);
+    assert_eq!(bills[3].run.outcome, Outcome::Stopped);
     assert_eq!(
         total.money,
         [("EUR".to_owned(), 0.5), ("USD".to_owned(), 1.0)].into()

@@ -97,6 +97,7 @@ pub(crate) fn follow(common: &Common, plan: &Plan, place: Place<'_>) -> anyhow::
     let outcome = match &conducted {
         Ok(()) => Outcome::Done,
         Err(TrainError::Interrupted { .. }) => Outcome::Interrupted,
+        Err(TrainError::Stopped { .. }) => Outcome::Stopped,
         Err(_) => Outcome::Failed,
     };
     ledger.finish(run, outcome)?;
