@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{ReasoningField, ServerSettings, Settings};
 use crate::engine::Costs;
-use crate::keys::{Entry, Holder, Keyring, KeysError};
+use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
 use crate::metrics::Metrics;
 use crate::models::Library;
 use crate::quota::{Clock, Quotas};
@@ -20,6 +20,7 @@ use crate::server::{
 };
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
+use crate::web::{Aside, Sessions, Web};
 use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
@@ -80,16 +81,21 @@ pub enum HostError {
     Threads(#[source] std::io::Error),
 }
 
-/// Lets in those with a key.
+/// Lets in those with a key, and those who are signed in on the page.
 #[derive(Debug)]
 struct Doors {
     keyring: Arc<Keyring>,
+    sessions: Option<Arc<Sessions>>,
     clock: Clock,
 }
 
 impl Admission for Doors {
     fn admit(&self, key: Option<&str>) -> Result<Holder, Fault> {
         self.keyring.admit(key, self.clock.now())
+    }
+
+    fn admit_session(&self, token: &Token) -> Option<Holder> {
+        self.sessions.as_ref()?.holder(token)
     }
 }
 
@@ -116,6 +122,7 @@ impl Host {
         let listening = listening(&self.settings.server, self.settings.limits.body_bytes);
         let server = Server::bind(&listening)?;
         let keyring = Keyring::open(&self.home, self.settings.entry, clock.now())?;
+        let keyring = Arc::new(keyring);
         let quotas = Arc::new(Quotas::open(&self.home)?);
         let memory_bytes = self
             .settings
@@ -135,12 +142,15 @@ impl Host {
         };
         let shutdown = Shutdown::new();
         let readiness = Readiness::loading(&shutdown);
-        let (keyed, open) = routes(&front, self.settings.server.open_metrics);
+        let web = self.web(&front, &keyring, clock)?;
+        let rooms = Rooms::of(&front, web.as_ref(), self.settings.server.open_metrics);
         let app = App {
-            keyed,
-            open,
+            keyed: rooms.keyed,
+            open: rooms.open,
+            greeting: rooms.greeting,
             admission: Arc::new(Doors {
-                keyring: Arc::new(keyring),
+                keyring,
+                sessions: web.map(|web| web.sessions),
                 clock,
             }),
             readiness: readiness.clone(),
@@ -181,6 +191,27 @@ impl Host {
         write_accounts(Arc::clone(&quotas)).await;
         tell(Told::Spent(spent(&service)));
         Ok(())
+    }
+
+    /// The page, where there is to be one.
+    fn web(
+        &self,
+        front: &Front,
+        keyring: &Arc<Keyring>,
+        clock: Clock,
+    ) -> Result<Option<Web>, HostError> {
+        if !self.settings.web.is_enabled {
+            return Ok(None);
+        }
+        let sessions = Sessions::open(&self.home, Arc::clone(keyring), clock)?;
+        Ok(Some(Web {
+            service: Arc::clone(&front.service),
+            body: front.body.clone(),
+            keep_alive: front.keep_alive,
+            sessions: Arc::new(sessions),
+            has_tls: self.settings.server.tls.is_some(),
+            aside: Aside::default(),
+        }))
     }
 
     fn parts(
@@ -248,12 +279,31 @@ fn reasoning(field: ReasoningField) -> Reasoning {
     }
 }
 
-fn routes(front: &Front, open_metrics: bool) -> (Router, Router) {
-    let (keyed, open) = (front.keyed(), front.open());
-    if open_metrics {
-        (keyed, open.merge(front.metrics()))
-    } else {
-        (keyed.merge(front.metrics()), open)
+/// All routes, by who may come.
+struct Rooms {
+    keyed: Router,
+    open: Router,
+    greeting: Router,
+}
+
+impl Rooms {
+    fn of(front: &Front, web: Option<&Web>, open_metrics: bool) -> Self {
+        let mut rooms = Self {
+            keyed: front.keyed(),
+            open: front.open(),
+            greeting: Router::new(),
+        };
+        if open_metrics {
+            rooms.open = rooms.open.merge(front.metrics());
+        } else {
+            rooms.keyed = rooms.keyed.merge(front.metrics());
+        }
+        if let Some(web) = web {
+            rooms.keyed = rooms.keyed.merge(web.keyed());
+            rooms.open = rooms.open.merge(web.open());
+            rooms.greeting = web.greeting();
+        }
+        rooms
     }
 }
 

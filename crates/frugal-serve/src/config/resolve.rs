@@ -11,7 +11,8 @@ use super::Config;
 use super::given::{Given, Origin, Problem, Problems, closest};
 use super::sections::{Bytes, Source, When};
 use super::settings::{
-    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, is_loopback,
+    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, WebSettings,
+    is_loopback,
 };
 use crate::answer::Limits;
 use crate::engine::EngineSettings;
@@ -55,6 +56,9 @@ impl Config {
             engine,
             cache_bits,
             entry,
+            web: WebSettings {
+                is_enabled: self.web.enabled.value,
+            },
             price,
             reasoning,
             notes,

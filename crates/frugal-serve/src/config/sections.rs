@@ -190,6 +190,11 @@ sections! {
         /// Whether requests need a key: true, false, or "auto", which is true beyond loopback.
         required: When = When::Auto;
     }
+    /// The page that people open in a browser, at `/`.
+    WebSection "web" {
+        /// Whether there is one.
+        enabled: bool = true;
+    }
     /// What answers cost.
     PriceSection "price" {
         /// Money for an hour of one core.

@@ -66,6 +66,9 @@ pub(crate) struct Serve {
     /// Let prompts stand in the log
     #[arg(long)]
     log_prompts: bool,
+    /// No page for browsers at `/`
+    #[arg(long)]
+    no_web: bool,
     /// Money for an hour of one core, for the cost of answers
     #[arg(long, value_name = "MONEY")]
     price_per_core_hour: Option<f64>,
@@ -113,6 +116,7 @@ impl Serve {
             cache_bits: self.cache_bits,
             threads,
             keys_required: self.keys_required.then_some(true),
+            web: self.no_web.then_some(false),
             price_per_core_hour: self.price_per_core_hour,
             currency: self.currency.clone(),
             watts_per_core: self.watts_per_core,
@@ -169,6 +173,9 @@ pub(crate) struct AddKey {
     /// Money in a day
     #[arg(long, value_name = "MONEY")]
     pub(crate) money_per_day: Option<f64>,
+    /// Let it load, fetch and remove models and stop runs on the page
+    #[arg(long)]
+    pub(crate) may_manage: bool,
     /// Days until it ends
     #[arg(long, value_name = "DAYS")]
     pub(crate) days: Option<u32>,
