@@ -20,7 +20,7 @@ use crate::server::{
 };
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
-use crate::web::{Aside, Sessions, Web};
+use crate::web::{Aside, Runs, Sessions, Web};
 use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
@@ -42,6 +42,8 @@ pub struct Host {
     pub home: PathBuf,
     /// Bytes for weights and caches, where the settings do not say.
     pub memory_bytes: u64,
+    /// The runs to show on the page.
+    pub runs: Option<Arc<Runs>>,
 }
 
 /// What a host has to tell its operator.
@@ -142,7 +144,7 @@ impl Host {
         };
         let shutdown = Shutdown::new();
         let readiness = Readiness::loading(&shutdown);
-        let web = self.web(&front, &keyring, clock)?;
+        let web = self.web(&front, &keyring, (clock, &shutdown))?;
         let rooms = Rooms::of(&front, web.as_ref(), self.settings.server.open_metrics);
         let app = App {
             keyed: rooms.keyed,
@@ -198,7 +200,7 @@ impl Host {
         &self,
         front: &Front,
         keyring: &Arc<Keyring>,
-        clock: Clock,
+        (clock, shutdown): (Clock, &Shutdown),
     ) -> Result<Option<Web>, HostError> {
         if !self.settings.web.is_enabled {
             return Ok(None);
@@ -210,6 +212,8 @@ impl Host {
             keep_alive: front.keep_alive,
             sessions: Arc::new(sessions),
             has_tls: self.settings.server.tls.is_some(),
+            runs: self.runs.clone(),
+            shutdown: shutdown.clone(),
             aside: Aside::default(),
         }))
     }

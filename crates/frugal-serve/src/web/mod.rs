@@ -6,6 +6,7 @@
 //! chats     conversations, kept for the key they belong to     (keys and cookies)
 //! models    the catalogue: what is served and what is stored   (the same; changes by managers)
 //! jobs      pulls and checks under way                         (managers)
+//! runs      training as it happens and as it was               (keys and cookies; changes by managers)
 //! ```
 //!
 //! These routes are the page's own: they change with it and are no interface for programs, which is
@@ -28,14 +29,16 @@ use axum::routing::get;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::server::{BodyLimits, Visit, read_body};
+use crate::server::{BodyLimits, Shutdown, Visit, read_body};
 use crate::service::Service;
 use crate::wire::error::{Fault, Kind};
 use crate::wire::fields;
 
 mod pages;
+pub mod runs;
 mod session;
 
+pub use runs::Runs;
 pub use session::Sessions;
 
 /// Threads that read and write files for the page at a time.
@@ -54,6 +57,10 @@ pub struct Web {
     pub sessions: Arc<Sessions>,
     /// Whether clients speak TLS with this server itself.
     pub has_tls: bool,
+    /// The runs that are shown, if any are.
+    pub runs: Option<Arc<Runs>>,
+    /// Ends streams that would never end.
+    pub shutdown: Shutdown,
     /// Bounds work with files.
     pub aside: Aside,
 }
@@ -79,7 +86,7 @@ impl Web {
 
     /// Routes that want a key or its session.
     pub fn keyed(&self) -> Router {
-        let routes = Router::new();
+        let routes = Router::new().merge(runs::routes());
         routes
             .route_layer(middleware::from_fn(own_only))
             .with_state(self.clone())

@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 
 mod describe;
 mod progress;
+mod routes;
 mod spent;
 mod tail;
 mod watch;
@@ -35,7 +36,8 @@ pub use describe::RESUME_LOG;
 use describe::{Described, Exam, Stage, State};
 use progress::Progress;
 use spent::{Other, Spent, StageBill, summed};
-pub(super) use watch::{Offsets, watch};
+pub(super) use routes::routes;
+use watch::{Offsets, watch};
 
 use crate::wire::error::{Fault, Kind};
 
@@ -98,7 +100,7 @@ struct Part {
 
 /// All runs, and everything ever spent.
 #[derive(Debug, Serialize)]
-pub(super) struct List {
+struct List {
     data: Vec<Head>,
     total: Spent,
     /// What is in the total and has no folder to look at.
@@ -107,7 +109,7 @@ pub(super) struct List {
 
 /// One run in a list.
 #[derive(Debug, Serialize)]
-pub(super) struct Head {
+struct Head {
     id: String,
     /// The folder's own name.
     name: String,
@@ -140,7 +142,7 @@ pub(super) struct Head {
 
 /// All about one run.
 #[derive(Debug, Serialize)]
-pub(super) struct Whole {
+struct Whole {
     #[serde(flatten)]
     head: Head,
     recipe_toml: String,
@@ -161,7 +163,7 @@ struct Standing {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
+enum Reader {
     /// One who may manage: sees where things lie.
     Manager,
     /// Another.
@@ -183,19 +185,11 @@ impl Runs {
         })
     }
 
-    /// Whether there are runs to look at.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
-    pub(super) fn is_any(&self) -> Result<bool, Fault> {
-        Ok(!self.found()?.entries.is_empty())
-    }
-
     /// All runs, newest first.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub(super) fn list(&self, reader: Reader) -> Result<List, Fault> {
+    fn list(&self, reader: Reader) -> Result<List, Fault> {
         let found = self.found()?;
         let mut budget = LIST_BYTES;
         let mut data: Vec<Head> = found
@@ -215,7 +209,7 @@ impl Runs {
     ///
     /// # Errors
     /// No such run, or a ledger that cannot be read.
-    pub(super) fn one(&self, id: &str, reader: Reader) -> Result<Whole, Fault> {
+    fn one(&self, id: &str, reader: Reader) -> Result<Whole, Fault> {
         let found = self.found()?;
         let entry = found.entries.into_iter().find(|entry| entry.id == id);
         let entry = entry.ok_or_else(no_run)?;
@@ -239,11 +233,11 @@ impl Runs {
     ///
     /// # Errors
     /// No such run, one that does not run, a folder that cannot be written.
-    pub(super) fn stop(&self, id: &str) -> Result<(), Fault> {
+    fn stop(&self, id: &str) -> Result<(), Fault> {
         let known = self.known(id)?;
         StopRequest::leave(known.inside.path()).map_err(|error| match error {
             StoreError::NotRunning(_) | StoreError::NoRun(_) => {
-                Fault::new(Kind::Invalid, "this run does not run, so it cannot be stopped")
+                Fault::new(Kind::Conflict, "this run does not run, so it cannot be stopped")
             }
             error => {
                 tracing::error!(%error, "a run could not be asked to stop");
@@ -256,11 +250,11 @@ impl Runs {
     ///
     /// # Errors
     /// No such run, one that runs or is done, a process that cannot be started.
-    pub(super) fn resume(&self, id: &str) -> Result<(), Fault> {
+    fn resume(&self, id: &str) -> Result<(), Fault> {
         let entry = self.found()?.entries.into_iter();
         let entry = entry.into_iter().find(|entry| entry.id == id);
         let entry = entry.ok_or_else(no_run)?;
-        let no = |why: &str| Err(Fault::new(Kind::Invalid, why));
+        let no = |why: &str| Err(Fault::new(Kind::Conflict, why));
         match entry.state(&entry.known.part().described) {
             State::Running => no("this run runs already"),
             State::Done => no("this run is done: there is nothing to go on with"),
@@ -268,7 +262,7 @@ impl Runs {
                 let folder = entry.known.inside.path();
                 self.runner.resume(folder).map_err(|reason| {
                     tracing::error!(%reason, "a run could not be gone on with");
-                    Fault::new(Kind::Invalid, reason)
+                    Fault::new(Kind::Conflict, reason)
                 })
             }
         }

@@ -37,7 +37,7 @@ const LIFE: Duration = Duration::from_mins(15);
 
 /// Where to go on in each file.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(in crate::web) struct Offsets {
+pub(super) struct Offsets {
     #[serde(default)]
     journal: u64,
     #[serde(default)]
@@ -70,7 +70,7 @@ struct Open {
 ///
 /// # Errors
 /// No such run; too many who watch.
-pub(in crate::web) fn watch(
+pub(super) fn watch(
     runs: &Arc<Runs>,
     id: &str,
     offsets: Offsets,
