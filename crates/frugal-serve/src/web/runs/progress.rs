@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use frugal_run::inside::Inside;
 use serde::Deserialize;
 
-use super::tail::{Lines, Read, Tail};
+use super::tail::{News, Read, Tail};
 
 /// The files that are followed.
 pub(super) const JOURNAL: &str = "journal.jsonl";
@@ -89,9 +89,9 @@ impl Progress {
     pub(super) fn read_on(&mut self, inside: &Inside, budget: &mut u64) {
         while *budget > 0 {
             match self.journal.read(inside) {
-                Read::Lines(lines) => {
-                    spend(budget, &lines);
-                    lines.lines.iter().for_each(|line| self.note(line));
+                Read::Lines(news) => {
+                    spend(budget, &news);
+                    news.lines.iter().for_each(|line| self.note(line));
                 }
                 Read::Reset => {
                     self.stages.clear();
@@ -102,9 +102,9 @@ impl Progress {
         }
         while *budget > 0 {
             match self.timings.read(inside) {
-                Read::Lines(lines) => {
-                    spend(budget, &lines);
-                    lines.lines.iter().for_each(|line| self.time(line));
+                Read::Lines(news) => {
+                    spend(budget, &news);
+                    news.lines.iter().for_each(|line| self.time(line));
                 }
                 Read::Reset => self.used.clear(),
                 Read::Nothing | Read::Damaged => break,
@@ -187,8 +187,8 @@ impl Progress {
     }
 }
 
-fn spend(budget: &mut u64, lines: &Lines) {
-    let bytes: usize = lines.lines.iter().map(|line| line.len() + 1).sum();
+fn spend(budget: &mut u64, news: &News) {
+    let bytes: usize = news.lines.iter().map(|line| line.len() + 1).sum();
     *budget = budget.saturating_sub(bytes.max(1) as u64);
 }
 

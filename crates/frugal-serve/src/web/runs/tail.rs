@@ -40,15 +40,15 @@ pub(super) enum Read {
     /// The file is not the one that was read so far: all that came of it is void.
     Reset,
     /// Lines, and there may be more.
-    Lines(Lines),
+    Lines(News),
     /// A line that is longer than any; nothing after it is read.
     Damaged,
 }
 
-/// Whole lines.
+/// What is new.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lines {
-    /// Each of them one JSON value.
+pub(super) struct News {
+    /// Whole lines, each of them one JSON value.
     pub(super) lines: Vec<String>,
     /// Lines among them that were none, and are left out.
     pub(super) skipped: usize,
@@ -75,14 +75,14 @@ impl Stamp {
 type Identity = (u64, u64);
 
 #[cfg(unix)]
-fn identity(about: &Metadata) -> Option<Identity> {
+fn identity(about: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
-    Some((about.dev(), about.ino()))
+    (about.dev(), about.ino())
 }
 
 #[cfg(not(unix))]
-fn identity(_: &Metadata) -> Option<Identity> {
-    None
+fn identity(_: &Metadata) -> Identity {
+    (0, 0)
 }
 
 impl Tail {
@@ -126,14 +126,14 @@ impl Tail {
         if self.seen == Some(stamp) {
             return Ok(Read::Nothing);
         }
-        let is_other = self.identity.is_some() && identity(&about) != self.identity;
+        let is_other = self.identity.is_some_and(|own| own != identity(&about));
         if is_other || stamp.bytes < self.offset || !self.is_where_it_was(file)? {
             return Ok(self.reset());
         }
         if self.is_damaged {
             return Ok(Read::Nothing);
         }
-        self.identity = identity(&about);
+        self.identity = Some(identity(&about));
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
         loop {
@@ -179,7 +179,7 @@ impl Tail {
     }
 
     /// Takes whole lines.
-    fn take(&mut self, bytes: &[u8]) -> Lines {
+    fn take(&mut self, bytes: &[u8]) -> News {
         let (mut lines, mut skipped) = (Vec::new(), 0);
         let all = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         for line in all.split(|byte| *byte == b'\n') {
@@ -194,7 +194,7 @@ impl Tail {
         self.witness.extend_from_slice(bytes);
         let surplus = self.witness.len().saturating_sub(WITNESS_BYTES);
         self.witness.drain(..surplus);
-        Lines {
+        News {
             lines,
             skipped,
             offset: self.offset,

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::progress::{JOURNAL, SAMPLES, TIMINGS};
-use super::tail::{Lines, Read, Tail};
+use super::tail::{News, Read, Tail};
 use super::{Known, Runs, Standing};
 use crate::server::stream::Event;
 use crate::server::{Shutdown, Stage};
@@ -139,7 +139,7 @@ impl Watch {
             let file = tail.name().trim_end_matches(".jsonl");
             let event = match read {
                 Read::Nothing => continue,
-                Read::Lines(lines) => event(file, &lines),
+                Read::Lines(news) => event(file, &news),
                 Read::Reset => json!({ "file": file, "reset": true }).to_string(),
                 Read::Damaged => json!({ "file": file, "damaged": true }).to_string(),
             };
@@ -164,19 +164,19 @@ impl Watch {
 }
 
 /// Lines as they are in the file: each is known to be JSON.
-fn event(file: &str, lines: &Lines) -> String {
-    let bytes: usize = lines.lines.iter().map(|line| line.len() + 1).sum();
+fn event(file: &str, news: &News) -> String {
+    let bytes: usize = news.lines.iter().map(|line| line.len() + 1).sum();
     let mut text = String::with_capacity(bytes + 64);
     text.push_str("{\"file\":\"");
     text.push_str(file);
     text.push_str("\",\"offset\":");
-    text.push_str(&lines.offset.to_string());
-    if lines.skipped > 0 {
+    text.push_str(&news.offset.to_string());
+    if news.skipped > 0 {
         text.push_str(",\"skipped\":");
-        text.push_str(&lines.skipped.to_string());
+        text.push_str(&news.skipped.to_string());
     }
     text.push_str(",\"lines\":[");
-    for (index, line) in lines.lines.iter().enumerate() {
+    for (index, line) in news.lines.iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
