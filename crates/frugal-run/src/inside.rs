@@ -245,7 +245,10 @@ mod tests {
         let error = inside.read(&["a"], 18).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(inside.read_end(&["a"], 9).unwrap(), "third\n");
-        assert_eq!(inside.read_end(&["a"], 90).unwrap(), "first\nsecond\nthird\n");
+        assert_eq!(
+            inside.read_end(&["a"], 90).unwrap(),
+            "first\nsecond\nthird\n"
+        );
         (0..5).for_each(|at| fs::create_dir(home.path().join(format!("d{at}"))).unwrap());
         assert_eq!(inside.folders(2).len(), 2);
     }

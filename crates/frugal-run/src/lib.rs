@@ -21,4 +21,4 @@ pub mod plan;
 pub mod recipe;
 mod store;
 
-pub use store::{StoreError, digest_of};
+pub use store::{Stop, StoreError, digest_of};

@@ -12,7 +12,7 @@ use crate::config::{ReasoningField, ServerSettings, Settings};
 use crate::engine::Costs;
 use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
 use crate::metrics::Metrics;
-use crate::models::Library;
+use crate::models::{Catalogue, Library};
 use crate::quota::{Clock, Quotas};
 use crate::routes::Front;
 use crate::server::{
@@ -20,7 +20,7 @@ use crate::server::{
 };
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
-use crate::web::{Aside, Runs, Sessions, Web};
+use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
 use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
@@ -36,6 +36,8 @@ pub struct Host {
     pub settings: Settings,
     /// Where models come from.
     pub library: Arc<dyn Library>,
+    /// What is kept here beside what is served, and what may be done with it.
+    pub catalogue: Arc<dyn Catalogue>,
     /// Who grades formulas and tasks.
     pub grader: Option<Arc<dyn Grader>>,
     /// The folder of keys and accounts.
@@ -206,6 +208,10 @@ impl Host {
             return Ok(None);
         }
         let sessions = Sessions::open(&self.home, Arc::clone(keyring), clock)?;
+        let chats = match self.settings.entry {
+            Entry::WithKey => Some(Arc::new(Chats::open(&self.home, clock)?)),
+            Entry::Anyone => None,
+        };
         Ok(Some(Web {
             service: Arc::clone(&front.service),
             body: front.body.clone(),
@@ -213,8 +219,12 @@ impl Host {
             sessions: Arc::new(sessions),
             has_tls: self.settings.server.tls.is_some(),
             runs: self.runs.clone(),
-            shutdown: shutdown.clone(),
             aside: Aside::default(),
+            chats,
+            catalogue: Arc::clone(&self.catalogue),
+            jobs: Jobs::default(),
+            forecasts: Forecasts::default(),
+            shutdown: shutdown.clone(),
         }))
     }
 

@@ -27,8 +27,8 @@ use crate::wire::error::{Fault, Kind};
 pub use records::Keys;
 pub(crate) use records::{Records, from_integer, to_integer};
 pub(crate) use secret::part_of as part_of_key;
-pub use secret::{Secret, Token};
 use secret::{Sealed, part_of};
+pub use secret::{Secret, Token};
 
 /// Seconds between two looks for changes.
 const LOOK_SECONDS: f64 = 1.0;

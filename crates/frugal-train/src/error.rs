@@ -80,7 +80,9 @@ pub enum Error {
         reasons: String,
     },
     /// Someone left a request to stop in the run's folder; a checkpoint was written.
-    #[error("stopped in {stage} after step {step} as asked; a checkpoint was written, --resume continues")]
+    #[error(
+        "stopped in {stage} after step {step} as asked; a checkpoint was written, --resume continues"
+    )]
     Stopped {
         /// The stage.
         stage: String,

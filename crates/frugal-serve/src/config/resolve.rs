@@ -413,7 +413,9 @@ impl Check<'_> {
             match std::fs::metadata(&path) {
                 Ok(found) if found.is_dir() => {}
                 Ok(_) => self.refuse(given, "a folder", format!("the file {}", path.display())),
-                Err(error) => self.refuse(given, "a folder", format!("{}: {error}", path.display())),
+                Err(error) => {
+                    self.refuse(given, "a folder", format!("{}: {error}", path.display()))
+                }
             }
             folders.push(path);
         }

@@ -14,7 +14,7 @@
 //!
 //! What changes something must come from this server's own page, whoever asks ([`own_only`]); what
 //! manages the server wants a key that may ([`Manager`]). Where models come from and are fetched from
-//! is the binary's business, behind [`crate::models::Library`] and [`Catalogue`].
+//! is the binary's business, behind [`Catalogue`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,26 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use crate::models::Catalogue;
 use crate::server::{BodyLimits, Shutdown, Visit, read_body};
 use crate::service::Service;
 use crate::wire::error::{Fault, Kind};
 use crate::wire::fields;
 
+mod chats;
+mod jobs;
+mod models;
 mod pages;
 pub mod runs;
 mod session;
 
+pub use chats::Chats;
+pub use jobs::Jobs;
+pub use models::Forecasts;
 pub use runs::Runs;
 pub use session::Sessions;
 
@@ -59,10 +66,18 @@ pub struct Web {
     pub has_tls: bool,
     /// The runs that are shown, if any are.
     pub runs: Option<Arc<Runs>>,
-    /// Ends streams that would never end.
-    pub shutdown: Shutdown,
     /// Bounds work with files.
     pub aside: Aside,
+    /// Conversations; none where they stay in browsers.
+    pub chats: Option<Arc<Chats>>,
+    /// What models there are, and what is done with them.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Fetching and checking under way.
+    pub jobs: Jobs,
+    /// How fast models are said to be.
+    pub forecasts: Forecasts,
+    /// Ends streams when the server is to end.
+    pub shutdown: Shutdown,
 }
 
 impl Web {
@@ -75,9 +90,7 @@ impl Web {
     pub fn greeting(&self) -> Router {
         let routes = Router::new().route(
             "/web/session",
-            get(session::show)
-                .post(session::begin)
-                .delete(session::end),
+            get(session::show).post(session::begin).delete(session::end),
         );
         routes
             .route_layer(middleware::from_fn(own_only))
@@ -86,7 +99,26 @@ impl Web {
 
     /// Routes that want a key or its session.
     pub fn keyed(&self) -> Router {
-        let routes = Router::new().merge(runs::routes());
+        let routes = Router::new()
+            .route("/web/chats", get(chats::list))
+            .route(
+                "/web/chats/{id}",
+                get(chats::one).put(chats::put).delete(chats::remove),
+            )
+            .route("/web/models", get(models::list))
+            .route("/web/models/pull", post(models::pull))
+            .route(
+                "/web/models/{name}",
+                get(models::one).delete(models::remove),
+            )
+            .route("/web/models/{name}/forecast", get(models::forecast))
+            .route("/web/models/{name}/load", post(models::load))
+            .route("/web/models/{name}/unload", post(models::unload))
+            .route("/web/models/{name}/verify", post(models::verify))
+            .route("/web/jobs", get(jobs::list))
+            .route("/web/jobs/{id}", delete(jobs::cancel))
+            .route("/web/jobs/{id}/events", get(jobs::follow))
+            .merge(runs::routes());
         routes
             .route_layer(middleware::from_fn(own_only))
             .with_state(self.clone())
@@ -152,7 +184,7 @@ fn broken(what: &'static str, error: &dyn std::fmt::Display) -> Fault {
 async fn own_only(visit: Visit, request: Request, next: Next) -> Result<Response, Fault> {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     if changes && !visit.is_of_own_page {
-        let message = "this is for the server's own page; programs have /v1";
+        let message = "this is for the server's own page alone";
         return Err(Fault::new(Kind::Origin, message));
     }
     Ok(next.run(request).await)

@@ -190,7 +190,10 @@ fn accepts_gzip(asked: &HeaderMap) -> bool {
     for part in parts.flat_map(|value| value.split(',')) {
         let (name, weight) = part.split_once(';').unwrap_or((part, ""));
         let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-        let is_taken = weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0);
+        let is_taken = weight
+            .trim()
+            .parse::<f32>()
+            .is_ok_and(|weight| weight > 0.0);
         match name.trim() {
             "gzip" | "x-gzip" => return is_taken,
             "*" => rest = Some(is_taken),

@@ -533,6 +533,8 @@ fn what_is_said_is_described() {
         name: "m".into(),
         created: 1,
         bytes: 2,
+        context: None,
+        sampling: None,
         about: json!({"parameters": 3}),
     };
     check("ModelList", &models::list(std::slice::from_ref(&listed)));

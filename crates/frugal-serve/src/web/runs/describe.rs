@@ -140,12 +140,7 @@ impl Described {
     }
 
     /// The stages as they stand.
-    pub(super) fn stages(
-        &self,
-        inside: &Inside,
-        run: State,
-        progress: &Progress,
-    ) -> Vec<Stage> {
+    pub(super) fn stages(&self, inside: &Inside, run: State, progress: &Progress) -> Vec<Stage> {
         let mut is_later = false;
         self.stages
             .iter()
@@ -168,7 +163,11 @@ impl Described {
                     kind: planned.kind,
                     state,
                     steps,
-                    of: if is_short { steps } else { planned.of.max(steps) },
+                    of: if is_short {
+                        steps
+                    } else {
+                        planned.of.max(steps)
+                    },
                     from: planned.from.clone(),
                     teacher: planned.teacher.clone(),
                     control: planned.is_control,

@@ -35,8 +35,8 @@ mod watch;
 pub use describe::RESUME_LOG;
 use describe::{Described, Exam, Stage, State};
 use progress::Progress;
-use spent::{Other, Spent, StageBill, summed};
 pub(super) use routes::routes;
+use spent::{Other, Spent, StageBill, summed};
 use watch::{Offsets, watch};
 
 use crate::wire::error::{Fault, Kind};
@@ -236,9 +236,10 @@ impl Runs {
     fn stop(&self, id: &str) -> Result<(), Fault> {
         let known = self.known(id)?;
         StopRequest::leave(known.inside.path()).map_err(|error| match error {
-            StoreError::NotRunning(_) | StoreError::NoRun(_) => {
-                Fault::new(Kind::Conflict, "this run does not run, so it cannot be stopped")
-            }
+            StoreError::NotRunning(_) | StoreError::NoRun(_) => Fault::new(
+                Kind::Conflict,
+                "this run does not run, so it cannot be stopped",
+            ),
             error => {
                 tracing::error!(%error, "a run could not be asked to stop");
                 Fault::new(Kind::Internal, "the run's folder cannot be written")
@@ -448,7 +449,13 @@ impl Entry {
 
 /// When a file was last written, in seconds since 1970.
 fn written_at(inside: &Inside, name: &str) -> Option<i64> {
-    let modified = inside.open(&[name]).ok()?.metadata().ok()?.modified().ok()?;
+    let modified = inside
+        .open(&[name])
+        .ok()?
+        .metadata()
+        .ok()?
+        .modified()
+        .ok()?;
     let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
     i64::try_from(seconds).ok()
 }

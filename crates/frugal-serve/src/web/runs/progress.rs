@@ -120,7 +120,10 @@ impl Progress {
         if let Some(stage) = entry(&mut self.stages, &line.stage, order) {
             stage.steps = stage.steps.max(line.step.saturating_add(1));
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a small picture is drawn of it")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a small picture is drawn of it"
+        )]
         if let Some(accuracy) = line.accuracy.filter(|a| a.is_finite()) {
             self.accuracies.push(accuracy as f32);
         }
@@ -233,7 +236,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let inside = Inside::new(home.path());
         let line = |step: u64| {
-            format!("{{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":{step},\"accuracy\":0.5}}\n")
+            format!(
+                "{{\"stage\":\"base\",\"kind\":\"pretrain\",\"step\":{step},\"accuracy\":0.5}}\n"
+            )
         };
         let text: String = (0..9000).map(line).collect();
         fs::write(home.path().join(JOURNAL), &text).unwrap();

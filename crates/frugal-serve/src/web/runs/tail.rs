@@ -295,7 +295,10 @@ mod tests {
         append(home.path(), &format!("1\nno\n\n{deep}\n{{\"a\":1}} x\n2\n"));
         let read = Tail::at("j", 0).read(&inside);
         let Read::Lines(read) = read else { panic!() };
-        assert_eq!((read.lines, read.skipped), (vec!["1".into(), "2".into()], 4));
+        assert_eq!(
+            (read.lines, read.skipped),
+            (vec!["1".into(), "2".into()], 4)
+        );
         let mut bytes = fs::OpenOptions::new();
         let mut file = bytes.append(true).open(home.path().join("j")).unwrap();
         file.write_all(b"\"\xff\"\n3\n").unwrap();
@@ -305,7 +308,10 @@ mod tests {
             all.extend(read.lines);
             n_skipped += read.skipped;
         }
-        assert_eq!((all, n_skipped), (vec!["1".into(), "2".into(), "3".into()], 5));
+        assert_eq!(
+            (all, n_skipped),
+            (vec!["1".into(), "2".into(), "3".into()], 5)
+        );
     }
 
     #[test]
@@ -337,7 +343,10 @@ mod tests {
             all.extend(read.lines);
             n_parts += 1;
         }
-        assert_eq!(all, (0..60_000).map(|at| at.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            all,
+            (0..60_000).map(|at| at.to_string()).collect::<Vec<_>>()
+        );
         assert!(n_parts > 2, "{n_parts}");
     }
 }

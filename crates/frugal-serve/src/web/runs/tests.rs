@@ -79,17 +79,24 @@ impl Place {
     }
 
     fn folder(&self, name: &str) -> PathBuf {
-        self.home.path().canonicalize().unwrap().join("runs").join(name)
+        self.home
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("runs")
+            .join(name)
     }
 
     /// A run that did two steps, in a folder nobody works in.
     fn run(&self, name: &str) -> PathBuf {
         let folder = self.folder(name);
         drop(RunFolder::create(&folder, RECIPE).unwrap());
-        write(&folder, "journal.jsonl", &[line("base", 0), line("base", 1)]);
-        let timing = |step: u64| {
-            json!({"stage": "base", "step": step, "seconds": 0.5, "tokens_trained": 100, "tokens_generated": 0})
-        };
+        write(
+            &folder,
+            "journal.jsonl",
+            &[line("base", 0), line("base", 1)],
+        );
+        let timing = |step: u64| json!({"stage": "base", "step": step, "seconds": 0.5, "tokens_trained": 100, "tokens_generated": 0});
         write(&folder, "timings.jsonl", &[timing(0), timing(1)]);
         folder
     }
@@ -307,7 +314,11 @@ fn links_out_of_a_folder_are_not_followed() {
     assert!(!text.contains("secret"), "{text}");
     // A folder whose recipe is a link is no run.
     fs::create_dir(place.folder("b")).unwrap();
-    symlink(folder.join("recipe.toml"), place.folder("b").join("recipe.toml")).unwrap();
+    symlink(
+        folder.join("recipe.toml"),
+        place.folder("b").join("recipe.toml"),
+    )
+    .unwrap();
     assert_eq!(place.list()["data"].as_array().unwrap().len(), 1);
 }
 

@@ -12,7 +12,9 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context;
 use frugal_serve::config::{Config, Flags};
 use frugal_serve::host::{Host, HostError, Told};
-use frugal_serve::models::{Library, Listed, Ready};
+use frugal_serve::models::{
+    Catalogue, Entry, Forecast, Library, Listed, Ready, Stop, Wanted, Watch,
+};
 use frugal_serve::web::runs::{Runs, Scope};
 use frugal_train::error::Error as TrainError;
 use serde_json::json;
@@ -37,8 +39,38 @@ impl Library for Nothing {
     }
 
     fn open(&self, _: &str, _: u64) -> Result<Ready, String> {
-        Err("a run's page serves no models".into())
+        no_models()
     }
+}
+
+impl Catalogue for Nothing {
+    fn entries(&self) -> Result<Vec<Entry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn card(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn forecast(&self, _: &str) -> Result<Forecast, String> {
+        no_models()
+    }
+
+    fn pull(&self, _: &Wanted, _: &Stop, _: &mut Watch<'_>) -> Result<String, String> {
+        no_models()
+    }
+
+    fn verify(&self, _: &str, _: &Stop, _: &mut Watch<'_>) -> Result<Vec<String>, String> {
+        no_models()
+    }
+
+    fn remove(&self, _: &str) -> Result<(), String> {
+        no_models()
+    }
+}
+
+fn no_models<T>() -> Result<T, String> {
+    Err("a run's page has no models".into())
 }
 
 impl Page {
@@ -64,6 +96,7 @@ impl Page {
         let host = Host {
             settings,
             library: Arc::new(Nothing),
+            catalogue: Arc::new(Nothing),
             grader: None,
             home,
             memory_bytes: 0,

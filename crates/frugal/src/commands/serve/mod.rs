@@ -1,5 +1,6 @@
 //! `frugal serve`: settings and models together, then the server until it is told to end.
 
+mod catalogue;
 mod grader;
 mod library;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use frugal_core::backend::KeyBits;
@@ -47,15 +48,20 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
     let runner = Arc::new(Processes::new(common, &home));
     let scope = Scope::HomeAnd(settings.web.runs.clone());
     let runs = Runs::open(&home, scope, runner)?;
+    let manner = library::Manner {
+        context: settings.models.context.unwrap_or(CONTEXT),
+        max_sequences: settings.engine.max_sequences,
+        bits,
+    };
+    let served = Arc::new(library::Served::new(device, sources, manner));
     let host = Host {
-        library: Arc::new(library::Served {
-            device,
-            sources,
-            context: settings.models.context.unwrap_or(CONTEXT),
-            max_sequences: settings.engine.max_sequences,
-            bits,
-            listed: OnceLock::new(),
+        catalogue: Arc::new(catalogue::Kept {
+            home: home.clone(),
+            served: Arc::clone(&served),
+            hub: home::hub(),
+            serves_store: settings.models.whole_store,
         }),
+        library: served,
         grader: Some(Arc::new(grader::Graders)),
         home,
         memory_bytes: limits::free_memory() / 5 * 4,
