@@ -90,7 +90,7 @@ export async function answer(conversation: Conversation, { turn, messages, model
       } else if (piece.kind === "ended") {
         ending.finish = piece.finish as Finish;
         ending.closed = piece.closed;
-      } else {
+      } else if (piece.kind === "used") {
         ending.usage = piece.usage;
         ending.verified = piece.verified;
       }

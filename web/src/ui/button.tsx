@@ -3,6 +3,7 @@ import { Icon, type IconName } from "./icon";
 
 /** What every button takes beside its own. */
 type Rest = Omit<JSX.HTMLAttributes<HTMLButtonElement>, "icon" | "label" | "size" | "ref"> & {
+  type?: "button" | "submit";
   disabled?: boolean;
   inner?: Ref<HTMLButtonElement>;
 };

@@ -33,8 +33,9 @@ function Modal({ title, closes, onClose, children, foot, look }: Window & { look
       }}
       onPointerDown={(event) => {
         // Outside: the backdrop belongs to the dialog itself.
-        if (event.target !== dialog.current) return;
-        const { left, right, top, bottom } = dialog.current.getBoundingClientRect();
+        const own = dialog.current;
+        if (!own || event.target !== own) return;
+        const { left, right, top, bottom } = own.getBoundingClientRect();
         const { clientX: x, clientY: y } = event;
         if (x < left || x > right || y < top || y > bottom) onClose();
       }}
