@@ -114,7 +114,7 @@ export function Heat({ data, stage }: { data: RunData; stage: string | null }) {
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     const here = at ?? { column: columns - 1, layer: 0, expert: 0 };
-    const [dx, dy] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [0, 0];
+    const [dx = 0, dy = 0] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [0, 0];
     if (dx === 0 && dy === 0) return;
     event.preventDefault();
     let { column: place, layer, expert } = here;

@@ -1,6 +1,6 @@
 // Runs that are followed, as long as something on the page looks at them.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, isAborted } from "../api/http";
 import { follow, run, type Whole } from "../api/runs";
 import { RunData } from "./data";
@@ -13,6 +13,8 @@ export type Live = {
   fault: "unknown" | "failed" | null;
   /** Asks for the whole again, after something was done to it. */
   refresh: () => void;
+  /** Begins anew, after something failed. */
+  again: () => void;
 };
 
 /** Follows one run. It ends by itself where a run is not under way and all of it was heard. */
@@ -21,6 +23,7 @@ export function useRun(id: string): Live {
   const [whole, setWhole] = useState<Whole | null>(null);
   const [fault, setFault] = useState<Live["fault"]>(null);
   const [round, setRound] = useState(0);
+  const refresh = useRef<() => void>(() => undefined);
 
   useEffect(() => {
     const data = new RunData();
@@ -39,6 +42,7 @@ export function useRun(id: string): Live {
         setFault(error instanceof ApiError && error.status === 404 ? "unknown" : "failed");
       }
     };
+    refresh.current = () => void fetch();
     void fetch();
     follow(id, data.offsets, {
       signal: control.signal,
@@ -65,6 +69,7 @@ export function useRun(id: string): Live {
     data: live.data,
     whole: isOwn ? whole : null,
     fault,
-    refresh: () => setRound((n) => n + 1),
+    refresh: () => refresh.current(),
+    again: () => setRound((n) => n + 1),
   };
 }

@@ -1,15 +1,13 @@
-import { RailButton } from "../app/shell";
-import { words } from "../app/words";
+// The view of runs: all of them (`#/runs`), one (`#/runs/ID`), or some over each other
+// (`#/runs/ID,ID`).
 
-/** The view of runs. */
+import { Comparison } from "./compare";
+import { One } from "./one";
+import { Overview } from "./overview";
+import "./runs.css";
+
 export function View({ id }: { id: string | null }) {
-  return (
-    <>
-      <header class="view-head">
-        <RailButton />
-        <h1>{words.value.runs}</h1>
-      </header>
-      <div class="view-page">{id}</div>
-    </>
-  );
+  if (id === null) return <Overview />;
+  const ids = id.split(",").filter((part) => part !== "");
+  return ids.length > 1 ? <Comparison ids={ids} /> : <One key={id} id={ids[0] ?? id} />;
 }
