@@ -42,6 +42,9 @@ pub enum StoreError {
     /// No run is where one was to be continued.
     #[error("{} holds no run, expected a folder with recipe.toml", .0.display())]
     NoRun(PathBuf),
+    /// A run was to be stopped that does not run.
+    #[error("no process works in {}, expected a run to stop", .0.display())]
+    NotRunning(PathBuf),
     /// The run was started with other settings.
     #[error("the run in {} was started with `{was}`, expected the same settings to continue it, got `{now}`", path.display())]
     OtherRecipe {

@@ -97,6 +97,8 @@ pub struct Flags {
     pub keys_required: Option<bool>,
     /// `--no-web` says false.
     pub web: Option<bool>,
+    /// `--runs`: in place of those of the file.
+    pub runs: Option<Vec<PathBuf>>,
     /// `--price-per-core-hour`.
     pub price_per_core_hour: Option<f64>,
     /// `--currency`.
@@ -192,6 +194,7 @@ impl Config {
         let required = flags.keys_required.map(When::from);
         self.keys.required.flag("--keys-required", required);
         self.web.enabled.flag("--no-web", flags.web);
+        self.web.runs.flag("--runs", flags.runs);
         let price = &mut self.price;
         price
             .per_core_hour

@@ -20,7 +20,7 @@ use crate::server::{
 };
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
-use crate::web::{Aside, Chats, Forecasts, Jobs, Sessions, Web};
+use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
 use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
@@ -44,6 +44,8 @@ pub struct Host {
     pub home: PathBuf,
     /// Bytes for weights and caches, where the settings do not say.
     pub memory_bytes: u64,
+    /// The runs to show on the page.
+    pub runs: Option<Arc<Runs>>,
 }
 
 /// What a host has to tell its operator.
@@ -216,6 +218,7 @@ impl Host {
             keep_alive: front.keep_alive,
             sessions: Arc::new(sessions),
             has_tls: self.settings.server.tls.is_some(),
+            runs: self.runs.clone(),
             aside: Aside::default(),
             chats,
             catalogue: Arc::clone(&self.catalogue),

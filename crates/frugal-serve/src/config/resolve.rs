@@ -37,6 +37,10 @@ impl Config {
         let (engine, cache_bits) = self.engine(&mut check);
         let price = self.price(&mut check);
         let reasoning = self.reasoning(&mut check);
+        let web = WebSettings {
+            is_enabled: self.web.enabled.value,
+            runs: check.folders(&self.web.runs),
+        };
         if !check.problems.is_empty() {
             return Err(Problems::new(self.file.clone(), check.problems));
         }
@@ -56,9 +60,7 @@ impl Config {
             engine,
             cache_bits,
             entry,
-            web: WebSettings {
-                is_enabled: self.web.enabled.value,
-            },
+            web,
             price,
             reasoning,
             notes,
@@ -402,6 +404,22 @@ impl Check<'_> {
             Err(error) => self.refuse(given, "a file", format!("{}: {error}", path.display())),
         }
         path
+    }
+
+    fn folders(&mut self, given: &Given<Vec<PathBuf>>) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for path in &given.value {
+            let path = self.placed(given.origin, path);
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => self.refuse(given, "a folder", format!("the file {}", path.display())),
+                Err(error) => {
+                    self.refuse(given, "a folder", format!("{}: {error}", path.display()))
+                }
+            }
+            folders.push(path);
+        }
+        folders
     }
 
     /// Of a model.

@@ -194,6 +194,8 @@ sections! {
     WebSection "web" {
         /// Whether there is one.
         enabled: bool = true;
+        /// Folders of runs, or of folders of runs, to show beside the runs of this home.
+        runs: Vec<PathBuf> = Vec::new();
     }
     /// What answers cost.
     PriceSection "price" {

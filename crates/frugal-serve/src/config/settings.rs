@@ -124,6 +124,8 @@ impl ModelsSettings {
 pub struct WebSettings {
     /// Whether there is one.
     pub is_enabled: bool,
+    /// Folders of runs to show beside those of the home.
+    pub runs: Vec<PathBuf>,
 }
 
 /// What answers cost.

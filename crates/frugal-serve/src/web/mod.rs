@@ -6,6 +6,7 @@
 //! chats     conversations, kept for the key they belong to     (keys and cookies)
 //! models    the catalogue: what is served and what is stored   (the same; changes by managers)
 //! jobs      pulls and checks under way                         (managers)
+//! runs      training as it happens and as it was               (keys and cookies; changes by managers)
 //! ```
 //!
 //! These routes are the page's own: they change with it and are no interface for programs, which is
@@ -38,11 +39,13 @@ mod chats;
 mod jobs;
 mod models;
 mod pages;
+pub mod runs;
 mod session;
 
 pub use chats::Chats;
 pub use jobs::Jobs;
 pub use models::Forecasts;
+pub use runs::Runs;
 pub use session::Sessions;
 
 /// Threads that read and write files for the page at a time.
@@ -61,6 +64,8 @@ pub struct Web {
     pub sessions: Arc<Sessions>,
     /// Whether clients speak TLS with this server itself.
     pub has_tls: bool,
+    /// The runs that are shown, if any are.
+    pub runs: Option<Arc<Runs>>,
     /// Bounds work with files.
     pub aside: Aside,
     /// Conversations; none where they stay in browsers.
@@ -112,7 +117,8 @@ impl Web {
             .route("/web/models/{name}/verify", post(models::verify))
             .route("/web/jobs", get(jobs::list))
             .route("/web/jobs/{id}", delete(jobs::cancel))
-            .route("/web/jobs/{id}/events", get(jobs::follow));
+            .route("/web/jobs/{id}/events", get(jobs::follow))
+            .merge(runs::routes());
         routes
             .route_layer(middleware::from_fn(own_only))
             .with_state(self.clone())

@@ -295,7 +295,7 @@ impl Web {
             "version": env!("CARGO_PKG_VERSION"),
             "default_model": who.and(parts.shelf.settings().default.as_ref()),
             "history": if is_keyed { "server" } else { "browser" },
-            "runs": false,
+            "runs": self.runs.is_some(),
             "price": who.map(|_| json!({
                 "currency": price.currency,
                 "per_core_hour": price.per_core_hour,

@@ -66,6 +66,10 @@ pub(crate) struct Serve {
     /// Let prompts stand in the log
     #[arg(long)]
     log_prompts: bool,
+    /// A run's folder, or one of such folders, to show on the page beside the runs of this home (may
+    /// be repeated)
+    #[arg(long, value_name = "DIR")]
+    runs: Vec<PathBuf>,
     /// No page for browsers at `/`
     #[arg(long)]
     no_web: bool,
@@ -117,6 +121,7 @@ impl Serve {
             threads,
             keys_required: self.keys_required.then_some(true),
             web: self.no_web.then_some(false),
+            runs: (!self.runs.is_empty()).then(|| self.runs.clone()),
             price_per_core_hour: self.price_per_core_hour,
             currency: self.currency.clone(),
             watts_per_core: self.watts_per_core,

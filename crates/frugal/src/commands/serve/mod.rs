@@ -18,12 +18,14 @@ use frugal_run::models::Store;
 use frugal_serve::config::{Config, PriceSettings, Served as Wanted, Settings, Source as Place};
 use frugal_serve::engine::Costs;
 use frugal_serve::host::{Host, Told};
+use frugal_serve::web::runs::{Runs, Scope};
 use serde_json::json;
 
 use crate::cli::{Common, Serve, Which};
 use crate::device::{self, Device, Precision};
 use crate::models::{self, Source};
 use crate::output::{Usage, metric, say, say_json, tell};
+use crate::runner::Processes;
 use crate::{home, limits};
 
 /// Tokens a conversation may have where nobody says.
@@ -43,6 +45,9 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
     let sources = sources(common, &settings, named)?;
     limits::raise_open_files();
     let account = Account::open(&home, &sources, &settings.price)?;
+    let runner = Arc::new(Processes::new(common, &home));
+    let scope = Scope::HomeAnd(settings.web.runs.clone());
+    let runs = Runs::open(&home, scope, runner)?;
     let manner = library::Manner {
         context: settings.models.context.unwrap_or(CONTEXT),
         max_sequences: settings.engine.max_sequences,
@@ -61,6 +66,7 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
         home,
         memory_bytes: limits::free_memory() / 5 * 4,
         settings,
+        runs: Some(Arc::new(runs)),
     };
     if !common.quiet {
         host.settings.notes.iter().for_each(tell);
@@ -145,7 +151,7 @@ fn sources(
         }
     }
     anyhow::ensure!(
-        !named.is_empty(),
+        !named.is_empty() || !settings.web.runs.is_empty(),
         "expected a model to serve, got none: name one, or fetch one with `frugal pull`"
     );
     Ok(named)

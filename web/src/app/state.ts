@@ -1,0 +1,36 @@
+// What the whole page shares: who is signed in, whether the server answers, what hangs in the rail.
+
+import { signal } from "@preact/signals";
+import type { ComponentType } from "preact";
+import { isAborted, NoConnection } from "../api/http";
+import { session as ask, signOut, type Session } from "../api/session";
+
+/** Null until the server has said it. */
+export const session = signal<Session | null>(null);
+
+/** Whether the server was last heard of. */
+export const isOffline = signal(false);
+
+/** What the view in front puts under the areas in the rail: the chat its conversations. */
+export const railContent = signal<ComponentType | null>(null);
+
+/** Whether the rail is folded away on wide windows. */
+export const isRailHidden = signal(false);
+
+/** Whether the rail is open over the page on narrow windows. */
+export const isRailOpen = signal(false);
+
+export async function refreshSession(): Promise<void> {
+  try {
+    session.value = await ask();
+    isOffline.value = false;
+  } catch (error) {
+    if (error instanceof NoConnection) isOffline.value = true;
+    else if (!isAborted(error)) throw error;
+  }
+}
+
+export async function leave(): Promise<void> {
+  await signOut();
+  await refreshSession();
+}

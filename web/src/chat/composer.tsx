@@ -1,0 +1,255 @@
+// Where one writes: the words, the files, how long the model may think, and whether its answer is verified.
+
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Button, type Entry, Icon, IconButton, Menu, Popover, say as toast } from "../ui/index";
+import { send, stopAll } from "./acts";
+import type { Conversation } from "./conversation";
+import { dropped, editLast, focusComposer } from "./editing";
+import { FileChips } from "./file_chips";
+import { countTokens, readFiles } from "./files";
+import { draft } from "./meter";
+import { type Checker, MOST_SAMPLES, type Settings } from "./settings";
+import { draftOf, keepDraft, rememberThinking } from "./state";
+import type { TextFile } from "./tree";
+import { words } from "./words";
+
+const isTouch = matchMedia("(pointer: coarse)");
+
+export function Composer({ conversation }: { conversation: Conversation }) {
+  const say = words.value;
+  const [text, setText] = useState(() => draftOf(conversation));
+  const [files, setFiles] = useState<TextFile[]>([]);
+  const area = useRef<HTMLTextAreaElement>(null);
+  const { model } = conversation.document.value;
+  const isAnswering = conversation.isAnswering;
+  const isEmpty = text.trim() === "" && files.length === 0;
+
+  const write = (now: string): void => {
+    setText(now);
+    keepDraft(conversation, now);
+  };
+  useEffect(() => {
+    draft.value = { text, files };
+    return () => void (draft.value = { text: "", files: [] });
+  }, [text, files]);
+  useEffect(() => {
+    // On phones this would cover half of the page with a keyboard.
+    if (!isTouch.matches) area.current?.focus();
+  }, []);
+  useEffect(() => {
+    if (focusComposer.value > 0) area.current?.focus();
+  }, [focusComposer.value]);
+  useLayoutEffect(() => {
+    const own = area.current;
+    if (!own) return;
+    own.style.height = "auto";
+    own.style.height = `${own.scrollHeight}px`;
+  }, [text]);
+
+  const add = async (given: Iterable<File>): Promise<void> => {
+    const { taken, refused } = await readFiles(given, files.length);
+    for (const { name, why } of refused) toast(say.file_refused[why](name), "bad");
+    setFiles((old) => [...old, ...taken]);
+    area.current?.focus();
+    if (model === null) return;
+    for (const file of taken) {
+      const tokens = await countTokens(model, file.text);
+      setFiles((old) => old.map((one) => (one === file || (one.name === file.name && one.text === file.text) ? { ...one, tokens } : one)));
+    }
+  };
+  useEffect(() => {
+    const given = dropped.value;
+    if (given.length === 0) return;
+    dropped.value = [];
+    void add(given);
+  }, [dropped.value]);
+
+  const submit = (): void => {
+    if (isEmpty || isAnswering || model === null) return;
+    send(conversation, text.trim(), files);
+    setText("");
+    setFiles([]);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    // While an input method composes, Enter chooses among its words.
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === "Enter" && !event.shiftKey && !isTouch.matches) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "ArrowUp" && text === "") {
+      if (editLast(conversation)) event.preventDefault();
+    }
+  };
+
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      <div class="composer-box">
+        <FileChips files={files} onRemove={(at) => setFiles(files.filter((_, place) => place !== at))} />
+        <textarea
+          ref={area}
+          rows={1}
+          aria-label={say.message}
+          placeholder={model === null ? say.no_models_short : say.ask}
+          value={text}
+          onInput={(event) => write(event.currentTarget.value)}
+          onKeyDown={onKeyDown}
+          onPaste={(event) => {
+            const given = [...(event.clipboardData?.files ?? [])];
+            if (given.length === 0) return;
+            event.preventDefault();
+            void add(given);
+          }}
+        />
+        <div class="composer-foot">
+          <Attach add={add} />
+          <ThinkingMenu conversation={conversation} />
+          <VerifyMenu conversation={conversation} />
+          <span class="space" />
+          {isAnswering ? (
+            <IconButton kind="primary" class="round" icon="stop" label={say.stop} onClick={() => stopAll(conversation)} />
+          ) : (
+            <IconButton kind="primary" class="round" type="submit" icon="send" label={say.send} disabled={isEmpty || model === null} />
+          )}
+        </div>
+      </div>
+    </form>
+  );
+}
+
+function Attach({ add }: { add: (files: Iterable<File>) => Promise<void> }) {
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <IconButton icon="attach" label={words.value.attach} onClick={() => input.current?.click()} />
+      <input
+        ref={input}
+        type="file"
+        multiple
+        hidden
+        onChange={(event) => {
+          const own = event.currentTarget;
+          const given = [...(own.files ?? [])];
+          own.value = "";
+          void add(given);
+        }}
+      />
+    </>
+  );
+}
+
+function change(conversation: Conversation, part: Partial<Settings>): void {
+  const document = conversation.document.value;
+  conversation.change({ ...document, settings: { ...document.settings, ...part } });
+  if (part.thinking) rememberThinking(part.thinking);
+}
+
+const BUDGETS = [256, 1024, 4096, 16_384];
+
+function ThinkingMenu({ conversation }: { conversation: Conversation }) {
+  const say = words.value;
+  const { thinking } = conversation.document.value.settings;
+  const set = (mode: "usual" | "on" | "off", budget: number | null = null) => ({
+    chosen: thinking.mode === mode && thinking.budget === budget,
+    run: () => change(conversation, { thinking: { mode, budget } }),
+  });
+  const budgets = BUDGETS.includes(thinking.budget ?? BUDGETS[0]!) ? BUDGETS : [...BUDGETS, thinking.budget!].sort((a, b) => a - b);
+  const entries: Entry[] = [
+    { label: say.think_usual, about: say.think_usual_about, ...set("usual") },
+    { label: say.think_off, about: say.think_off_about, ...set("off") },
+    { label: say.think_on, about: say.think_on_about, ...set("on") },
+    null,
+    { title: say.think_at_most },
+    ...budgets.map((budget) => ({ label: say.tokens(budget), ...set("on", budget) })),
+  ];
+  const face = {
+    usual: say.think,
+    off: say.think_off,
+    on: thinking.budget === null ? say.think_on : say.think_budget(thinking.budget),
+  }[thinking.mode];
+  return (
+    <Menu
+      icon="thought"
+      label={say.think_menu}
+      face={<span class="pill-words">{face}</span>}
+      pressed={thinking.mode === "on"}
+      entries={entries}
+    />
+  );
+}
+
+function VerifyMenu({ conversation }: { conversation: Conversation }) {
+  const say = words.value;
+  const { verify } = conversation.document.value.settings;
+  const checkers: Checker[] = ["majority", "math", "json"];
+  const [samples, setSamples] = useState(verify?.samples ?? 5);
+  const set = (checker: Checker | null, many = samples): void => {
+    change(conversation, { verify: checker === null ? null : { checker, samples: many } });
+  };
+  return (
+    <Popover
+      icon="shield"
+      label={say.verify}
+      face={<span class="pill-words">{verify ? say.verify_samples(verify.samples) : say.verify}</span>}
+      pressed={verify !== null}
+    >
+      {(close) => (
+        <div class="verify-panel">
+          <p class="muted">{say.verify_about}</p>
+          <div role="radiogroup" aria-label={say.verify}>
+            {([null, ...checkers] as (Checker | null)[]).map((checker) => (
+              <button
+                key={checker}
+                type="button"
+                class="menu-item"
+                role="radio"
+                aria-checked={(verify?.checker ?? null) === checker}
+                onClick={() => {
+                  set(checker);
+                  if (checker === null) close();
+                }}
+              >
+                <span>
+                  {checker === null ? say.verify_off : say.checkers[checker]}
+                  {checker !== null && <small>{say.verdict.about[checker]}</small>}
+                </span>
+                {(verify?.checker ?? null) === checker && <Icon name="check" size={16} />}
+              </button>
+            ))}
+          </div>
+          <label class="samples">
+            <span>{say.samples}</span>
+            <input
+              class="input"
+              type="number"
+              min={2}
+              max={MOST_SAMPLES}
+              value={samples}
+              onChange={(event) => {
+                const many = Math.min(MOST_SAMPLES, Math.max(2, Math.round(Number(event.currentTarget.value)) || 2));
+                setSamples(many);
+                if (verify) set(verify.checker, many);
+              }}
+            />
+          </label>
+        </div>
+      )}
+    </Popover>
+  );
+}
+
+/** In place of the field where there is nobody to ask. */
+export function NoModels() {
+  const say = words.value;
+  return (
+    <div class="composer">
+      <p class="muted">{say.no_models}</p>
+      <Button onClick={() => (location.hash = "#/models")}>{say.faults.models}</Button>
+    </div>
+  );
+}

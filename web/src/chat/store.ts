@@ -1,0 +1,47 @@
+// Where conversations are kept: with the server, or in this browser where the server knows no keys.
+
+import { ApiError } from "../api/http";
+import { type ChatPage, listChats, loadChat, removeChat, saveChat, type StoredChat } from "../api/chats";
+import { BrowserStore } from "./browser_store";
+import { type ChatStore, Conflict, type ToSave } from "./kept";
+
+const PAGE = 60;
+
+const isStatus = (error: unknown, status: number): boolean => error instanceof ApiError && error.status === status;
+
+class ServerStore implements ChatStore {
+  list(query: { text: string; before: string | null }): Promise<ChatPage> {
+    return listChats({ ...query, limit: PAGE });
+  }
+
+  async load(id: string): Promise<StoredChat | null> {
+    try {
+      return await loadChat(id);
+    } catch (error) {
+      if (isStatus(error, 404) || isStatus(error, 400)) return null;
+      throw error;
+    }
+  }
+
+  async save({ id, ...rest }: ToSave): Promise<number> {
+    try {
+      return (await saveChat(id, rest)).revision;
+    } catch (error) {
+      if (isStatus(error, 409)) throw new Conflict();
+      throw error;
+    }
+  }
+
+  async remove(id: string): Promise<void> {
+    try {
+      await removeChat(id);
+    } catch (error) {
+      if (!isStatus(error, 404)) throw error;
+    }
+  }
+}
+
+const server = new ServerStore();
+const browser = new BrowserStore();
+
+export const storeFor = (where: "server" | "browser"): ChatStore => (where === "server" ? server : browser);

@@ -1,0 +1,38 @@
+/** Words of the frame around the views. Also the shape of the other languages. */
+export const shell = {
+  brand: "Frugal",
+  skip: "Skip to the content",
+  nav: "Areas",
+  chat: "Chat",
+  models: "Models",
+  runs: "Runs",
+  open_menu: "Open the menu",
+  close: "Close",
+  hide_rail: "Hide the side bar",
+  show_rail: "Show the side bar",
+  preferences: "Preferences",
+  theme: "Appearance",
+  theme_system: "As the system",
+  theme_light: "Light",
+  theme_dark: "Dark",
+  language: "Language",
+  signed_in: (name: string) => `Signed in as ${name}`,
+  keyless: "This server works without keys",
+  sign_out: "Sign out",
+  sign_in: "Sign in",
+  sign_in_words: "This server asks for a key. Whoever runs it can make one with “frugal keys add”.",
+  key: "Key",
+  key_wrong: "The server does not know this key. Check that it is whole and has not been revoked.",
+  checking: "Checking…",
+  loading: "Loading…",
+  no_connection: "The server cannot be reached.",
+  no_connection_words: "It may have been stopped, or this device is offline. What you typed is kept.",
+  again: "Try again",
+  view_failed: "This part of the page could not be loaded.",
+  not_here: "There is nothing at this address.",
+  to_chat: "To the chat",
+  version: (version: string) => `Frugal ${version}`,
+};
+
+/** What every language has. */
+export type ShellWords = typeof shell;

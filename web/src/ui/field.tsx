@@ -1,0 +1,294 @@
+import { useId } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { Icon } from "./icon";
+
+type Around = {
+  label: string;
+  /** A line of explanation. */
+  hint?: string | undefined;
+  /** What is wrong with the value. */
+  fault?: string | undefined;
+  /** Stands at the end of the label's line. */
+  aside?: ComponentChildren;
+};
+
+/** A label, its control and what is to be said about it. */
+export function Field({
+  label,
+  hint,
+  fault,
+  aside,
+  children,
+}: Around & { children: (ids: { id: string; describedBy: string | undefined }) => ComponentChildren }) {
+  const id = useId();
+  const about = fault ?? hint;
+  const describedBy = about === undefined ? undefined : `${id}-about`;
+  return (
+    <div class="field">
+      <div class="head">
+        <label for={id}>{label}</label>
+        {aside}
+      </div>
+      {children({ id, describedBy })}
+      {about !== undefined && (
+        <div id={describedBy} class={fault === undefined ? "hint" : "fault"}>
+          {about}
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** A line of text. */
+export function TextField({
+  value,
+  onInput,
+  type = "text",
+  placeholder,
+  autofocus,
+  ...around
+}: Around & {
+  value: string;
+  onInput: (value: string) => void;
+  type?: "text" | "password" | "number";
+  placeholder?: string;
+  autofocus?: boolean;
+}) {
+  return (
+    <Field {...around}>
+      {({ id, describedBy }) => (
+        <input
+          class="input"
+          id={id}
+          type={type}
+          value={value}
+          placeholder={placeholder}
+          autofocus={autofocus}
+          autocomplete="off"
+          spellcheck={false}
+          aria-describedby={describedBy}
+          aria-invalid={around.fault !== undefined}
+          onInput={(event) => onInput(event.currentTarget.value)}
+        />
+      )}
+    </Field>
+  );
+}
+
+/** Lines of text. */
+export function TextArea({
+  value,
+  onInput,
+  placeholder,
+  rows = 4,
+  ...around
+}: Around & { value: string; onInput: (value: string) => void; placeholder?: string; rows?: number }) {
+  return (
+    <Field {...around}>
+      {({ id, describedBy }) => (
+        <textarea
+          class="input"
+          id={id}
+          rows={rows}
+          value={value}
+          placeholder={placeholder}
+          aria-describedby={describedBy}
+          onInput={(event) => onInput(event.currentTarget.value)}
+        />
+      )}
+    </Field>
+  );
+}
+
+/** One of a list. */
+export function Select<T extends string>({
+  value,
+  options,
+  onChange,
+  ...around
+}: Around & { value: T; options: readonly (readonly [T, string])[]; onChange: (value: T) => void }) {
+  return (
+    <Field {...around}>
+      {({ id, describedBy }) => (
+        <select
+          class="input"
+          id={id}
+          value={value}
+          aria-describedby={describedBy}
+          onChange={(event) => onChange(event.currentTarget.value as T)}
+        >
+          {options.map(([name, words]) => (
+            <option key={name} value={name}>
+              {words}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
+/** A number within bounds, or none where the default is taken (then its field shows `usual`). */
+export function Slider({
+  value,
+  usual,
+  min,
+  max,
+  step,
+  onChange,
+  ...around
+}: Around & {
+  value: number | null;
+  /** The default, where it is known. */
+  usual: number | null;
+  min: number;
+  max: number;
+  step: number;
+  onChange: (value: number | null) => void;
+}) {
+  const within = (text: string): number | null => {
+    const number = Number(text);
+    if (text.trim() === "" || Number.isNaN(number)) return null;
+    return Math.min(max, Math.max(min, number));
+  };
+  return (
+    <Field {...around}>
+      {({ id, describedBy }) => (
+        <div class="slider">
+          <input
+            type="range"
+            aria-label={around.label}
+            aria-describedby={describedBy}
+            min={min}
+            max={max}
+            step={step}
+            value={value ?? usual ?? min}
+            onInput={(event) => onChange(within(event.currentTarget.value))}
+          />
+          <input
+            class="input"
+            id={id}
+            type="number"
+            inputMode="decimal"
+            min={min}
+            max={max}
+            step={step}
+            value={value ?? ""}
+            placeholder={usual === null ? "–" : String(usual)}
+            onChange={(event) => onChange(within(event.currentTarget.value))}
+          />
+        </div>
+      )}
+    </Field>
+  );
+}
+
+/** On or off. */
+export function Switch({
+  label,
+  hint,
+  checked,
+  onChange,
+}: {
+  label: string;
+  hint?: string;
+  checked: boolean;
+  onChange: (checked: boolean) => void;
+}) {
+  return (
+    <label class="switch">
+      <span>
+        {label}
+        {hint !== undefined && (
+          <small class="muted">
+            <br />
+            {hint}
+          </small>
+        )}
+      </span>
+      <input
+        type="checkbox"
+        role="switch"
+        checked={checked}
+        onChange={(event) => onChange(event.currentTarget.checked)}
+      />
+    </label>
+  );
+}
+
+/** One of a few, all seen at once. Arrow keys move. */
+export function Choice<T extends string>({
+  label,
+  value,
+  options,
+  onChange,
+}: {
+  label: string;
+  value: T;
+  options: readonly (readonly [T, string])[];
+  onChange: (value: T) => void;
+}) {
+  const move = (event: KeyboardEvent): void => {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const at = options.findIndex(([name]) => name === value);
+    const next = options[(at + by + options.length) % options.length];
+    if (!next) return;
+    onChange(next[0]);
+    const group = event.currentTarget as HTMLElement;
+    requestAnimationFrame(() => group.querySelector<HTMLElement>('[aria-checked="true"]')?.focus());
+  };
+  return (
+    <div class="choice" role="radiogroup" aria-label={label} onKeyDown={move}>
+      {options.map(([name, words]) => (
+        <button
+          key={name}
+          type="button"
+          role="radio"
+          aria-checked={name === value}
+          tabIndex={name === value ? 0 : -1}
+          onClick={() => onChange(name)}
+        >
+          {words}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** Text to look for. */
+export function SearchField({
+  label,
+  value,
+  onInput,
+  id,
+}: {
+  label: string;
+  value: string;
+  onInput: (value: string) => void;
+  id?: string;
+}) {
+  return (
+    <label class="search">
+      <Icon name="search" size={16} />
+      <input
+        class="input"
+        type="search"
+        id={id}
+        aria-label={label}
+        placeholder={label}
+        value={value}
+        autocomplete="off"
+        spellcheck={false}
+        onInput={(event) => onInput(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key !== "Escape" || value === "") return;
+          event.stopPropagation();
+          event.preventDefault();
+          onInput("");
+        }}
+      />
+    </label>
+  );
+}
