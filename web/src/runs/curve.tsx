@@ -121,8 +121,8 @@ export function Curve(shape: Shape) {
             points: { show: (chart) => chart.data[0].length < 64, size: 4, fill: colour },
             gaps,
           },
-          { stroke: "transparent", width: 0, points: { show: false } },
-          { stroke: "transparent", width: 0, points: { show: false } },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
         );
         bands.push({ series: [3 * place + 2, 3 * place + 3], fill: soft(colour, trace.isFaint ? 0.08 : 0.16) });
       });

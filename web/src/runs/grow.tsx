@@ -2,51 +2,14 @@
 // what was thought and answered where one stands.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { number } from "../i18n/format";
 import { Button, Choice, Empty } from "../ui/index";
-import type { RunData, Sample } from "./data";
+import type { RunData } from "./data";
+import { followed, learned, type Row } from "./rows";
 import { said } from "./said";
 import { Answer, Thought, Verdict } from "./thought";
 import { words } from "./words";
 
 const PACE = 1400;
-
-/** Samples in the order in which one looks at them; `label` is what each stands for. */
-type Row = { name: string; answers: { label: string; sample: Sample }[] };
-
-/** Most bars beside each other. */
-const MOST_BARS = 40;
-
-/** Questions that were put to every checkpoint, with the last answer of each. */
-export function followed(samples: readonly Sample[]): Row[] {
-  const all = new Map<string, Map<string, Sample>>();
-  for (const sample of samples) {
-    if (sample.checkpoint === null) continue;
-    let answers = all.get(sample.question);
-    if (!answers) all.set(sample.question, (answers = new Map()));
-    answers.set(sample.checkpoint, sample);
-  }
-  return [...all].map(([name, answers]) => ({
-    name,
-    answers: [...answers].map(([label, sample]) => ({ label, sample })),
-  }));
-}
-
-/** What each stage said while it learned, step after step. */
-export function learned(samples: readonly Sample[]): Row[] {
-  const all = new Map<string, Sample[]>();
-  for (const sample of samples) {
-    if (sample.checkpoint !== null || sample.step === null) continue;
-    const own = all.get(sample.stage);
-    if (own) own.push(sample);
-    else all.set(sample.stage, [sample]);
-  }
-  return [...all].map(([name, own]) => {
-    const stride = Math.max(1, Math.ceil(own.length / MOST_BARS));
-    const some = own.filter((_, at) => at % stride === 0 || at === own.length - 1);
-    return { name, answers: some.map((sample) => ({ label: number(sample.step ?? 0), sample })) };
-  });
-}
 
 export function Grow({ data, checks }: { data: RunData; checks: readonly string[] }) {
   const version = data.version.value;
