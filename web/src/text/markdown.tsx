@@ -37,13 +37,21 @@ const Stretch = memo(
   function Stretch({ segment, isGrowing }: { segment: Segment; isGrowing: boolean }) {
     if (segment.fence)
       return <CodeBlock code={codeOf(segment)} language={segment.fence.language} isGrowing={isGrowing && !segment.fence.isClosed} />;
-    return <Read source={segment.text} />;
+    return <Read source={isGrowing ? withoutOpenFormula(segment.text) : segment.text} />;
   },
   (old, now) =>
     old.segment.text === now.segment.text &&
     old.segment.fence?.isClosed === now.segment.fence?.isClosed &&
     old.isGrowing === now.isGrowing,
 );
+
+/** A display formula that is being written is shown once it is whole. */
+function withoutOpenFormula(text: string): string {
+  const inside = text.lastIndexOf("\\[") > text.lastIndexOf("\\]") ? text.lastIndexOf("\\[") : -1;
+  const isOdd = text.split("$$").length % 2 === 0;
+  const at = isOdd ? text.lastIndexOf("$$") : inside;
+  return at < 0 || text.length - at > 1_500 ? text : text.slice(0, at);
+}
 
 function Read({ source }: { source: string }) {
   const tokens = useMemo(() => lex(source), [source]);
