@@ -130,7 +130,7 @@ export function Curve(shape: Shape) {
         {
           width: own.clientWidth,
           height: HEIGHT,
-          padding: [() => (now.current.spans.length > 1 ? 18 : 8), 4, 0, 0],
+          padding: [() => (now.current.spans.length > 1 ? 18 : 8), 12, 0, 0],
           legend: { show: false },
           cursor: {
             y: false,
