@@ -9,7 +9,6 @@ use std::{env, fs};
 /// Where the page's build lies.
 const FOLDER: &str = "src/web/dist";
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={FOLDER}");
@@ -22,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = file.strip_prefix(&root)?.to_string_lossy();
         // Paths of the page are written with `/` on every system.
         let name = name.replace('\\', "/");
-        writeln!(text, "    ({name:?}, include_bytes!({file:?})),")?;
+        let path = file.to_str().ok_or("expected a path in UTF-8")?;
+        writeln!(text, "    ({name:?}, include_bytes!({path:?})),")?;
     }
     text.push_str("]\n");
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("page.rs"), text)?;

@@ -329,7 +329,9 @@ pub(super) async fn remove(
     let work = move || catalogue.remove(&stored);
     let removed = web.service.parts.shelf.while_unloaded(&names, work).await?;
     removed.map_err(|message| Fault::new(Kind::Conflict, message))?;
-    names.iter().for_each(|name| web.forecasts.forget(name));
+    for name in &names {
+        web.forecasts.forget(name);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
