@@ -7,8 +7,11 @@ import type { Conversation, Live } from "./conversation";
 import { fields, type Settings } from "./settings";
 import type { Finish, Turn } from "./tree";
 
-/** Pieces are drawn together about as often as a screen is. */
+/** Pieces are drawn together about as often as a screen is; more seldom where drawing takes long, so
+ * that the page keeps most of its time for the reader. */
 const DRAW_MILLISECONDS = 40;
+const SELDOM_MILLISECONDS = 1500;
+const PAUSE_PER_DRAW = 4;
 /** What has come is kept so often, for the case that the page is closed. */
 const KEEP_MILLISECONDS = 4000;
 
@@ -43,6 +46,7 @@ class Gathered {
   tokens = 0;
   thoughtTokens = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private pause = DRAW_MILLISECONDS;
 
   constructor(private readonly live: Live) {}
 
@@ -53,7 +57,17 @@ class Gathered {
       this.thoughtTokens += 1;
     } else this.content += text;
     // Not by animation frames: a page in the background has none, and its answers go on.
-    this.timer ??= setTimeout(() => this.draw(), DRAW_MILLISECONDS);
+    this.timer ??= setTimeout(() => this.drawTimed(), this.pause);
+  }
+
+  private drawTimed(): void {
+    const began = performance.now();
+    this.draw();
+    // Behind the drawing, and behind a frame's layout where there is one.
+    setTimeout(() => {
+      const took = performance.now() - began;
+      this.pause = Math.min(SELDOM_MILLISECONDS, Math.max(DRAW_MILLISECONDS, took * PAUSE_PER_DRAW));
+    });
   }
 
   draw(): void {
