@@ -1,12 +1,15 @@
 //! `frugal serve` and `frugal keys`: their flags.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use frugal_serve::config::{Bytes, Flags, ReasoningField};
 
+use crate::models::Source;
+
 /// Serve models: OpenAI's, DeepSeek's, Anthropic's and Ollama's interfaces over HTTP.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Serve {
     /// Models: folders, GGUF files, runs, or names of the store; NAME=MODEL serves it under another
     /// name. The first one is loaded at the start [default: every model of the store, on demand]
@@ -91,6 +94,15 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// One model, at an address.
+    pub(crate) fn one(source: &Source, at: SocketAddr) -> Self {
+        Self {
+            models: vec![format!("{}={}", source.name, source.path().display())],
+            bind: vec![at.to_string()],
+            ..Self::default()
+        }
+    }
+
     /// What of it are settings, models apart.
     pub(crate) fn flags(&self, threads: Option<usize>) -> anyhow::Result<Flags> {
         let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
