@@ -43,7 +43,8 @@ struct State<'a> {
     left: usize,
     usage: Usage,
     costs: Costs,
-    began_after: Option<f64>,
+    /// Whether its turn has come.
+    has_started: bool,
 }
 
 /// What woke the task.
@@ -73,7 +74,7 @@ impl Task {
                 ..Usage::default()
             },
             costs: Costs::default(),
-            began_after: None,
+            has_started: false,
         };
         // Answers that are graded first are kept until the best is known.
         let mut kept = self.ready.ask.verify.is_some().then(Vec::new);
@@ -109,7 +110,7 @@ impl Task {
             let woken = tokio::select! {
                 event = self.asked.events.recv() => Woken::Event(event),
                 () = self.sender.closed(), if !has_left => Woken::Left,
-                () = &mut queue, if !has_left && state.began_after.is_none() => {
+                () = &mut queue, if !has_left && !state.has_started => {
                     Woken::Late("the server is too busy: the request waited too long for its turn")
                 }
                 () = &mut whole, if !has_left => {
@@ -178,8 +179,9 @@ impl Task {
         let now = self.service.parts.clock.now().seconds;
         match event {
             Event::Started => {
-                state.began_after = Some(now - self.began);
-                self.watch.left_queue(now);
+                if !std::mem::replace(&mut state.has_started, true) {
+                    self.watch.left_queue(now);
+                }
             }
             Event::Begun { cached, prompt } => {
                 state.usage.cached_tokens = cached;
