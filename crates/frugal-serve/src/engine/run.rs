@@ -224,7 +224,9 @@ impl Run {
             self.free(sequence);
         }
         let n_samples = samples.len();
-        self.gauges.preempted.fetch_add(n_samples, Ordering::Relaxed);
+        self.gauges
+            .preempted
+            .fetch_add(n_samples, Ordering::Relaxed);
         self.gauges.waiting.fetch_add(1, Ordering::AcqRel);
         self.queue.put_back(owner, samples);
         true

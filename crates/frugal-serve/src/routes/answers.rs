@@ -98,6 +98,13 @@ pub(super) enum Form {
     Lines,
 }
 
+impl Form {
+    /// One of them for a stream, whole otherwise.
+    pub(super) const fn of(streams: bool, streamed: Self) -> Self {
+        if streams { streamed } else { Self::Whole }
+    }
+}
+
 /// Answers to the prompts of one request, and what writes them.
 pub(super) struct Answers<W> {
     under_way: VecDeque<Answering>,

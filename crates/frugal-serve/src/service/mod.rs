@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, Of};
 use crate::quota::{Clock, Pass, Quotas, Wanted};
 use crate::shelf::{Served, Shelf};
 use crate::steer::{Record, Steering};
+use crate::wire::Head;
 use crate::wire::error::{Fault, Kind};
 
 mod answering;
@@ -86,16 +87,10 @@ pub struct Caller {
 /// An answer under way. When it is dropped, the answer ends.
 #[derive(Debug)]
 pub struct Answering {
-    /// Its id.
-    pub id: String,
-    /// Unix seconds at which it began.
-    pub created: i64,
-    /// The model, as it was asked for.
-    pub model: String,
+    /// What it is called: the model as it was asked for.
+    pub head: Head,
     /// What the answer depends on, beside what was asked.
     pub fingerprint: String,
-    /// Tokens that a sequence of the model may have.
-    pub positions: usize,
     said: mpsc::Receiver<Said>,
 }
 
@@ -103,14 +98,6 @@ impl Answering {
     /// The next piece; none after the last.
     pub async fn next(&mut self) -> Option<Said> {
         self.said.recv().await
-    }
-
-    /// The next piece, for streams.
-    pub fn poll_next(
-        &mut self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Said>> {
-        self.said.poll_recv(context)
     }
 }
 
@@ -171,7 +158,6 @@ impl Service {
             tracing::info!(target: "prompts", id, prompt = ?ready.ask.prompt);
         }
         let fingerprint = served.fingerprint();
-        let positions = served.handle.facts().positions;
         let (job, ready) = self.job(&served, ready, pass.holder())?;
         let asked = served.handle.ask(job).map_err(refused)?;
         let (sender, said) = mpsc::channel(PIECES);
@@ -189,12 +175,14 @@ impl Service {
             listing,
         };
         tokio::spawn(task.run());
-        Ok(Answering {
+        let head = Head {
             id,
             created: began.unix,
             model: asked_for,
+        };
+        Ok(Answering {
+            head,
             fingerprint,
-            positions,
             said,
         })
     }
