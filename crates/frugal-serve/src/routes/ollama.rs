@@ -9,6 +9,7 @@ use super::models::{named, usable};
 use super::{Front, note};
 use crate::answer::{Ask, Limits};
 use crate::server::Visit;
+use crate::service::Caller;
 use crate::wire::Head;
 use crate::wire::error::Fault;
 use crate::wire::ollama::{self, Encoder, Known, Out, Running, Wanted};
@@ -95,6 +96,7 @@ async fn answer(
     request: Request,
     (route, parse): (&'static str, Parse),
 ) -> Result<Response, Fault> {
+    let caller = front.enter(route, "", visit.who()?)?;
     let body = front.read(request).await?;
     let parts = &front.service.parts;
     let head = |model: String| Head {
@@ -103,13 +105,15 @@ async fn answer(
         model,
     };
     match parse(&body, &parts.limits)? {
-        Wanted::Answer(ask, out) => say(front, visit, route, (*ask, out)).await,
+        Wanted::Answer(ask, out) => say(front, visit, caller, (*ask, out)).await,
         Wanted::Load { model, out } => {
             front.service.served(&model, visit.who()?).await?;
             Ok(Json(out.loaded(&head(model))).into_response())
         }
         Wanted::Unload { model, out } => {
-            front.service.served(&model, visit.who()?).await?;
+            let holder = visit.who()?;
+            holder.may_use(&model, parts.shelf.resolve(&model))?;
+            named(&usable(front, holder), &model)?;
             // One that is in use stays, and leaves when memory is wanted.
             parts.shelf.unload(&model);
             Ok(Json(out.unloaded(&head(model))).into_response())
@@ -120,10 +124,9 @@ async fn answer(
 async fn say(
     front: &Front,
     visit: &Visit,
-    route: &'static str,
+    caller: Caller,
     (ask, out): (Ask, Out),
 ) -> Result<Response, Fault> {
-    let caller = front.enter(route, "", visit.who()?)?;
     note(visit, &ask.model);
     let clock = &front.service.parts.clock;
     let before = clock.now().seconds;
