@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Listing, Ready, Service, verify};
 use crate::answer::speak::{Going, Part, Speaker};
@@ -31,6 +31,8 @@ pub(super) struct Task {
     pub(super) pass: Pass,
     pub(super) watch: Watch,
     pub(super) began: f64,
+    /// By when all of it must have been taken.
+    pub(super) ends: Instant,
     pub(super) listing: Listing,
 }
 
@@ -104,7 +106,7 @@ impl Task {
     ) -> bool {
         let parts = &self.service.parts;
         let mut queue = pin!(sleep(parts.queue_time));
-        let mut whole = pin!(sleep(parts.request_time));
+        let mut whole = pin!(sleep_until(self.ends));
         let mut has_left = false;
         loop {
             let woken = tokio::select! {
@@ -333,10 +335,12 @@ impl Task {
         true
     }
 
-    /// Says a piece; whether somebody heard it.
+    /// Says a piece; whether somebody heard it in time. Who reads slowly is waited for, but for no
+    /// longer than the answer may take.
     async fn say(&mut self, said: Said) -> bool {
         let now = self.service.parts.clock.now().seconds;
         self.watch.said(&said, now);
-        self.sender.send(said).await.is_ok()
+        let heard = timeout_at(self.ends, self.sender.send(said)).await;
+        matches!(heard, Ok(Ok(())))
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use frugal_text::chat::Moment;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::answer::prompt::{Place, Prepared, prepare};
 use crate::answer::{Ask, Limits, Said};
@@ -95,6 +96,20 @@ pub struct Answering {
 }
 
 impl Answering {
+    /// One of which these pieces are said, and no more.
+    #[cfg(test)]
+    pub(crate) fn of(head: Head, pieces: Vec<Said>) -> Self {
+        let (sender, said) = mpsc::channel(pieces.len().max(1));
+        for piece in pieces {
+            sender.try_send(piece).unwrap();
+        }
+        Self {
+            head,
+            fingerprint: String::new(),
+            said,
+        }
+    }
+
     /// The next piece; none after the last.
     pub async fn next(&mut self) -> Option<Said> {
         self.said.recv().await
@@ -145,21 +160,20 @@ impl Service {
             n: ready.steering.len(),
         };
         pass.reserve(wanted, began)?;
-        let watch = self.parts.metrics.begin(
-            Of {
-                route,
-                model: &served.name,
-                key: &pass.holder().name,
-            },
-            began.seconds,
-        );
         let id = format!("{prefix}{}", self.names.next());
         if self.parts.log_prompts {
             tracing::info!(target: "prompts", id, prompt = ?ready.ask.prompt);
         }
-        let fingerprint = served.fingerprint();
         let (job, ready) = self.job(&served, ready, pass.holder())?;
         let asked = served.handle.ask(job).map_err(refused)?;
+        // What was refused before is counted as that, and not as given up by its client.
+        let of = Of {
+            route,
+            model: &served.name,
+            key: &pass.holder().name,
+        };
+        let watch = self.parts.metrics.begin(of, began.seconds);
+        let fingerprint = served.fingerprint();
         let (sender, said) = mpsc::channel(PIECES);
         let listing = Listing::new(self, &id, pass.holder().id, asked.state());
         let task = answering::Task {
@@ -172,6 +186,7 @@ impl Service {
             pass,
             watch,
             began: began.seconds,
+            ends: Instant::now() + self.parts.request_time,
             listing,
         };
         tokio::spawn(task.run());
