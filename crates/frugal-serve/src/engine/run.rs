@@ -109,7 +109,7 @@ impl Run {
         for samples in self.queue.remove_if(is_unwanted) {
             self.gauges.waiting.fetch_sub(1, Ordering::AcqRel);
             for sample in samples {
-                sample.end(End::Left);
+                self.finish(sample, End::Left);
             }
         }
         for index in (0..self.answering.len()).rev() {
@@ -207,18 +207,29 @@ impl Run {
         true
     }
 
-    /// Puts back the sample that began last, to be computed again when there is room.
-    pub(super) fn put_back_last(&mut self) {
-        let Some(mut sample) = self.answering.pop() else {
-            return;
+    /// Puts back who began last, to be computed again when there is room: those whose prompts are being
+    /// read, then those who answer, but for the last of them. Whether there was anybody.
+    pub(super) fn put_back_last(&mut self) -> bool {
+        let mut samples = match self.reading.pop_back() {
+            Some(reading) => reading.samples,
+            None if self.answering.len() > 1 => self.answering.pop().into_iter().collect(),
+            None => return false,
         };
-        if let Some(sequence) = sample.sequence.take() {
+        let Some(first) = samples.first_mut() else {
+            return true;
+        };
+        first.computed = 0;
+        let (owner, sequence) = (first.request.job.owner, first.sequence.take());
+        if let Some(sequence) = sequence {
             self.free(sequence);
         }
-        sample.computed = 0;
-        self.gauges.preempted.fetch_add(1, Ordering::Relaxed);
+        let n_samples = samples.len();
+        self.gauges
+            .preempted
+            .fetch_add(n_samples, Ordering::Relaxed);
         self.gauges.waiting.fetch_add(1, Ordering::AcqRel);
-        self.queue.put_back(sample.request.job.owner, vec![sample]);
+        self.queue.put_back(owner, samples);
+        true
     }
 
     /// Keeps a prompt that was read, for those that begin alike.

@@ -124,6 +124,30 @@ async fn a_model_in_use_is_not_unloaded() {
 }
 
 #[tokio::test]
+async fn no_model_is_loaded_to_be_unloaded() {
+    let house = House::open(three());
+    let unload = |model: &str| json!({ "model": model, "keep_alive": 0 });
+    let body = house.post("/api/generate", &unload("b")).await.ok();
+    assert_eq!(body["done_reason"], "unload");
+    assert_eq!(house.opened.load(Ordering::Relaxed), 0);
+    let answer = house.post("/api/generate", &unload("none")).await;
+    assert_eq!(answer.status, 404, "{answer:?}");
+}
+
+#[tokio::test]
+async fn loading_and_unloading_are_requests_of_a_key() {
+    let limits = KeyLimits {
+        requests_per_minute: Some(1),
+        ..KeyLimits::default()
+    };
+    let house = House::open(three().with_key("ann", limits));
+    let load = json!({ "model": "b" });
+    house.post_as("ann", "/api/generate", &load).await.ok();
+    let answer = house.post_as("ann", "/api/generate", &load).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_model_is_loaded_once_however_many_ask() {
     let mut setup = three();
     setup.load_time = Duration::from_millis(50);
