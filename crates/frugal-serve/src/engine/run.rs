@@ -15,6 +15,8 @@ use super::sample::{Reading, Request, Sample};
 use super::schedule::Queue;
 use super::{End, Event, Facts, Result, TokenModel};
 
+/// Tokens of kept prompts at most, in times those that the cache has room for.
+const KEPT_TIMES: usize = 16;
 /// How often an idle engine looks whether it is to stop.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -140,7 +142,7 @@ impl Run {
             };
             let live = self.reading.iter().map(|reading| reading.samples.len());
             let live = self.answering.len() + live.sum::<usize>();
-            let pages = sample.ids.len().div_ceil(self.facts.page_rows) + first.len();
+            let pages = sample.length().div_ceil(self.facts.page_rows) + first.len();
             let has_room = live + first.len() <= self.settings.max_sequences
                 && self.live_pages() + pages <= self.facts.max_pages;
             if live > 0 && !has_room {
@@ -156,7 +158,7 @@ impl Run {
     /// Pages of all that are under way, if none were shared.
     fn live_pages(&self) -> usize {
         let reading = (self.reading.iter()).flat_map(|reading| &reading.samples);
-        let pages = |sample: &Sample| sample.ids.len().div_ceil(self.facts.page_rows) + 1;
+        let pages = |sample: &Sample| sample.length().div_ceil(self.facts.page_rows) + 1;
         reading.chain(&self.answering).map(pages).sum()
     }
 
@@ -241,6 +243,10 @@ impl Run {
         let fork = self.model.fork(sequence, job.prompt.len())?;
         for unneeded in self.prompts.keep((job.space, &job.prompt), fork) {
             self.free(unneeded);
+        }
+        let most = KEPT_TIMES * self.facts.max_pages * self.facts.page_rows;
+        while let Some(sequence) = self.prompts.forget_beyond(most) {
+            self.free(sequence);
         }
         Ok(())
     }

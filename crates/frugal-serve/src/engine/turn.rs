@@ -91,7 +91,7 @@ impl Run {
     /// back.
     fn end_of(&self, sample: &Sample) -> usize {
         let most = sample.computed + self.settings.prefill_rows.max(1);
-        sample.ids.len().min(most)
+        sample.length().min(most)
     }
 
     fn has_room_to_answer(&mut self) -> bool {

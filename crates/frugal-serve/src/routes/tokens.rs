@@ -15,6 +15,7 @@ use crate::wire::tokens;
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: &str = "/detokenize";
+const INFO: &str = "/tokenizer_info";
 
 pub(super) async fn tokenize(
     State(front): State<Front>,
@@ -107,6 +108,12 @@ pub(super) async fn info(
     Query(of): Query<Of>,
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
-    let served = front.service.served(&of.model, visit.who()?).await?;
-    Ok(Json(tokens::tokenizer_info(&served.words.tokenizer_config)))
+    let info = async {
+        let holder = visit.who()?;
+        let _pass = front.enter(INFO, "", holder)?;
+        let served = front.service.served(&of.model, holder).await?;
+        let info = tokens::tokenizer_info(&served.words.tokenizer_config);
+        Ok(Json(info))
+    };
+    front.counted(INFO, info.await)
 }

@@ -135,7 +135,7 @@ async fn no_model_is_loaded_to_be_unloaded() {
 }
 
 #[tokio::test]
-async fn loading_and_unloading_are_requests_of_a_key() {
+async fn what_loads_a_model_is_a_request_of_a_key() {
     let limits = KeyLimits {
         requests_per_minute: Some(1),
         ..KeyLimits::default()
@@ -143,8 +143,12 @@ async fn loading_and_unloading_are_requests_of_a_key() {
     let house = House::open(three().with_key("ann", limits));
     let load = json!({ "model": "b" });
     house.post_as("ann", "/api/generate", &load).await.ok();
-    let answer = house.post_as("ann", "/api/generate", &load).await;
-    assert_eq!(answer.status, 429, "{answer:?}");
+    let load = post("/api/generate", &load);
+    for request in [load, super::client::get("/tokenizer_info?model=c")] {
+        let answer = house.ask(&with_key(&request, &house.keys["ann"])).await;
+        assert_eq!(answer.status, 429, "{answer:?}");
+    }
+    assert_eq!(house.opened.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::errors::is_anthropic;
 use super::forms::schema;
 use super::parameters::stop_within;
-use crate::client::{Answer, Call};
+use crate::client::Call;
 use crate::doctor::case::{Case, one, several};
 use crate::doctor::check::{
     Why, all_good, at, count, fails, good, has, list, named_events, same, text, that,
