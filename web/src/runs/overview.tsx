@@ -110,7 +110,7 @@ export function Overview() {
   const data = list?.data ?? [];
   const columns: Column<Head>[] = [
     ...(data.length > 1
-      ? [{ head: "", cell: (run: Head) => <Pick run={run} chosen={chosen} choose={choose} /> }]
+      ? [{ head: say.compare, cell: (run: Head) => <Pick run={run} chosen={chosen} choose={choose} /> }]
       : []),
     {
       head: say.column_run,
