@@ -69,6 +69,7 @@ export function Composer({ conversation }: { conversation: Conversation }) {
     send(conversation, text.trim(), files);
     setText("");
     setFiles([]);
+    if (!isTouch.matches) area.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     // While an input method composes, Enter chooses among its words.

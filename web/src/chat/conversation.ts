@@ -137,7 +137,9 @@ export class Conversation {
 
   private async tryWrite(mayMerge: boolean): Promise<void> {
     const document = this.snapshot();
-    const title = this.title.value || titleOf(document);
+    // Once it has a name it keeps it, whichever branch is in front.
+    this.title.value ||= titleOf(document);
+    const title = this.title.value;
     try {
       this.revision = await this.store.save({ id: this.id, title, document, revision: this.revision });
     } catch (error) {

@@ -33,7 +33,7 @@ export function explain(fault: unknown, hasText: boolean): Explained {
     case 429:
       return { title: say.busy, about: later, remedies: [retry] };
     case 503:
-      return { title: say.unavailable, about: later, remedies: [retry] };
+      return { title: say.unavailable, about: `${sentence(message)} ${later}`.trim(), remedies: [retry, "models"] };
     default:
       return { title: say.server(status), about: sentence(message), remedies: [retry] };
   }

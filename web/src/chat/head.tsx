@@ -1,6 +1,6 @@
 // The head of the chat: who answers, how full the conversation is, and what can be set.
 
-import { href } from "../app/route";
+import { go, href } from "../app/route";
 import { RailButton } from "../app/shell";
 import { bytes, count, money, number, seconds } from "../i18n/format";
 import { Badge, confirm, type Entry, Icon, IconButton, LinkButton, Menu, Popover } from "../ui/index";
@@ -28,7 +28,7 @@ export function ChatHead({ conversation }: { conversation: Conversation }) {
     set({ rival: rival ? null : { model: other, settings: { ...USUAL } } });
   };
   return (
-    <header class="view-head chat-head">
+    <header class={rival ? "view-head chat-head comparing" : "view-head chat-head"}>
       <RailButton />
       <h1 class="hidden-text">{shownTitle(conversation) || say.new_chat}</h1>
       <div class="answerers">
@@ -48,7 +48,9 @@ export function ChatHead({ conversation }: { conversation: Conversation }) {
             <IconButton small icon="close" label={say.compare_end} onClick={toggleRival} />
           </>
         ) : (
-          <CardButton name={document.model} />
+          <span class="only-wide">
+            <CardButton name={document.model} />
+          </span>
         )}
       </div>
       <span class="space" />
@@ -67,6 +69,7 @@ export function ChatHead({ conversation }: { conversation: Conversation }) {
 function More({ conversation, toggleRival }: { conversation: Conversation; toggleRival: () => void }) {
   const say = words.value;
   const { id } = conversation;
+  const { model } = conversation.document.value;
   const kept = conversation.isKept;
   const take = async (): Promise<void> => {
     const yes = await confirm({ title: say.remove_title, words: say.remove_words(shownTitle(conversation)), yes: say.remove, no: say.cancel, isDanger: true });
@@ -74,6 +77,7 @@ function More({ conversation, toggleRival }: { conversation: Conversation; toggl
   };
   const entries: Entry[] = [
     { label: conversation.document.value.rival ? say.compare_end : say.compare, icon: "compare", run: toggleRival },
+    ...(model === null ? [] : [{ label: say.about_model(model), icon: "info" as const, run: () => go("models", model) }]),
     { label: say.shortcuts, icon: "help", run: () => (isHelpOpen.value = true) },
     null,
     { label: say.rename, icon: "edit", disabled: !kept, run: () => (renaming.value = { id, title: shownTitle(conversation) }) },
@@ -97,7 +101,7 @@ function ModelPicker({ label, value, onChange }: { label: string; value: string 
   if (value !== null && !all.some((model) => model.id === value) && all.length > 0) entries.push({ label: value, about: say.not_served, chosen: true, run: () => undefined });
   return (
     <Menu
-      label={`${label}: ${value ?? say.no_model}`}
+      label={label}
       disabled={entries.length === 0}
       face={
         <>

@@ -18,11 +18,15 @@ function useTail(text: string, isOn: boolean) {
   const isAtEnd = useRef(true);
   useEffect(() => {
     const own = box.current;
-    if (isOn && own && isAtEnd.current) own.scrollTop = own.scrollHeight;
+    if (!isOn || !own) return;
+    if (isAtEnd.current) own.scrollTop = own.scrollHeight;
+    own.classList.toggle("cut", own.scrollTop > 4);
   }, [text, isOn]);
   const onScroll = (): void => {
     const own = box.current;
-    if (own) isAtEnd.current = own.scrollHeight - own.scrollTop - own.clientHeight < 24;
+    if (!own) return;
+    own.classList.toggle("cut", own.scrollTop > 4);
+    isAtEnd.current = own.scrollHeight - own.scrollTop - own.clientHeight < 24;
   };
   return { box, onScroll };
 }

@@ -7,21 +7,9 @@ import type uPlotOf from "uplot";
 import "../ui/uplot.css";
 import { theme } from "../app/theme";
 import { colourOf } from "../ui/chart";
-import { band, lowerBound, type Points } from "./data";
+import { lowerBound } from "./data";
+import { AXIS, colourName, dot, drawn, gaps, type Range, shade, soft, type Span, type Trace, valueAt } from "./drawing";
 import { words } from "./words";
-
-export type Trace = {
-  name: string;
-  points: Points;
-  /** Which of the six colours. */
-  colour: number;
-  isFaint?: boolean;
-};
-
-/** A part of the axis that has a name: a stage. */
-export type Span = { name: string; from: number; to: number };
-
-export type Range = readonly [number, number] | null;
 
 type Shape = {
   title: string;
@@ -29,8 +17,14 @@ type Shape = {
   spans: readonly Span[];
   /** What all charts beside each other show of the axis. */
   zoom: Signal<Range>;
+  /** All of the axis, where nothing was looked at closely. */
+  domain: readonly [number, number];
   format: (value: number) => string;
+  /** A place in words. */
   formatX: (value: number) => string;
+  /** A place at the axis, and the distances that ticks may have. */
+  tick: (value: number) => string;
+  increments?: number[] | undefined;
   range?: readonly [number, number] | undefined;
   isFromZero?: boolean | undefined;
   /** Charts of one name move their cursors together. */
@@ -38,36 +32,9 @@ type Shape = {
 };
 
 const HEIGHT = 168;
-const AXIS = 46;
-/** Width in pixels that one point of a line stands for. */
-const PER_POINT = 3;
-
-const colourName = (trace: Trace): string => `--line-${((trace.colour - 1) % 6) + 1}`;
-
-/** What is drawn: for each trace its mean, its highest and its lowest, over shared places. */
-type Drawn = { table: (number | null | undefined)[][]; isThin: boolean };
-
-function drawn(traces: readonly Trace[], width: number, zoom: Range, join: typeof uPlotOf.join): Drawn {
-  const most = Math.max(24, Math.floor((width - AXIS) / PER_POINT));
-  const bands = traces.map((trace) => band(trace.points, most, zoom));
-  const tables = bands.map((one) => [one.x, one.mean, one.high, one.low]) as unknown as uPlotOf.AlignedData[];
-  const isThin = bands.some((one, at) => one.x.length < (traces[at]?.points.x.length ?? 0));
-  const table = (tables.length === 1 ? tables[0] : join(tables)) as unknown as Drawn["table"];
-  return { table: table ?? [[]], isThin };
-}
-
-/** The value of a trace at or before a place. */
-function valueAt(points: Points, x: number | null): number | null {
-  let at = x === null ? points.x.length - 1 : Math.min(points.x.length - 1, lowerBound(points.x, x + 1e-9));
-  // The nearer neighbour; gaps have no value.
-  if (x !== null && at > 0 && Math.abs((points.x[at - 1] ?? 0) - x) < Math.abs((points.x[at] ?? 0) - x)) at -= 1;
-  while (at > 0 && Number.isNaN(points.y[at])) at -= 1;
-  const value = points.y[at];
-  return value === undefined || Number.isNaN(value) ? null : value;
-}
 
 export function Curve(shape: Shape) {
-  const { title, traces, spans, zoom, format, formatX, range, isFromZero, sync } = shape;
+  const { title, traces, spans, zoom, format, formatX, range, isFromZero, domain, sync } = shape;
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlotOf | null>(null);
   const join = useRef<typeof uPlotOf.join | null>(null);
@@ -84,13 +51,8 @@ export function Curve(shape: Shape) {
     const { table } = drawn(now.current.traces, own.width, zoom.peek(), join.current);
     own.setData(table as unknown as uPlotOf.AlignedData, false);
     // Values follow from what is seen, the axis from what is chosen.
-    own.batch(() => {
-      const xs = now.current.traces.map((trace) => trace.points.x);
-      const first = Math.min(...xs.map((x) => x[0] ?? Infinity));
-      const last = Math.max(...xs.map((x) => x.at(-1) ?? -Infinity));
-      const [min, max] = zoom.peek() ?? [first, last];
-      if (Number.isFinite(min) && Number.isFinite(max)) own.setScale("x", { min, max: max > min ? max : min + 1 });
-    });
+    const [min, max] = zoom.peek() ?? now.current.domain;
+    own.setScale("x", { min, max: max > min ? max : min + 1 });
   };
 
   useEffect(() => {
@@ -117,10 +79,11 @@ export function Curve(shape: Shape) {
             stroke: colour,
             width: trace.isFaint ? 1.25 : 1.75,
             // A line of few points, or one alone between gaps, would not be seen.
-            points: { show: (chart, _, from, to) => to - from < 40 || chart.data[0].length < 60, size: 4, fill: colour },
+            points: { show: (chart) => chart.data[0].length < 64, size: 4, fill: colour },
+            gaps,
           },
-          { stroke: "transparent", width: 0, points: { show: false } },
-          { stroke: "transparent", width: 0, points: { show: false } },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
         );
         bands.push({ series: [3 * place + 2, 3 * place + 3], fill: soft(colour, trace.isFaint ? 0.08 : 0.16) });
       });
@@ -128,7 +91,7 @@ export function Curve(shape: Shape) {
         {
           width: own.clientWidth,
           height: HEIGHT,
-          padding: [8, 4, 0, 0],
+          padding: [() => (now.current.spans.length > 1 ? 18 : 8), 12, 0, 0],
           legend: { show: false },
           cursor: {
             y: false,
@@ -152,13 +115,13 @@ export function Curve(shape: Shape) {
             },
           },
           axes: [
-            { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map((tick) => now.current.formatX(tick)) },
+            { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map((tick) => now.current.tick(tick)), ...(now.current.increments ? { incrs: now.current.increments } : {}) },
             { ...axis, size: AXIS, space: 34, values: (_, ticks) => ticks.map((tick) => now.current.format(tick)) },
           ],
           series,
           bands,
           hooks: {
-            drawClear: [(chart) => shade(chart, now.current.spans, tint)],
+            drawClear: [(chart) => shade(chart, now.current.spans, tint, muted)],
             setCursor: [
               (chart) => {
                 const { left } = chart.cursor;
@@ -194,7 +157,7 @@ export function Curve(shape: Shape) {
     };
   }, [look, scheme, sync]);
 
-  useEffect(put, [traces, zoomed, spans, range, isFromZero]);
+  useEffect(put, [traces, zoomed, spans, range, isFromZero, domain[0], domain[1]]);
 
   // The cursor by keys and by finger.
   const all = traces[0]?.points;
@@ -237,7 +200,11 @@ export function Curve(shape: Shape) {
             const value = values[place];
             return (
               <span key={trace.name}>
-                {traces.length > 1 && <i style={{ background: `var(${colourName(trace)})` }} />}
+                {traces.length > 1 && (
+                  <span class="muted">
+                    <i style={{ background: `var(${colourName(trace)})` }} /> {trace.name}
+                  </span>
+                )}
                 <b>{value === null || value === undefined ? "–" : format(value)}</b>
               </span>
             );
@@ -276,34 +243,4 @@ function summary({ title, traces, format }: Shape): string {
     return words.value.summary(label, format(first), format(last), format(low), format(high));
   });
   return sentences.join(" ");
-}
-
-/** A colour with less of it. */
-function soft(colour: string, share: number): string {
-  const rgb = /^rgb\(([\d.]+),? ([\d.]+),? ([\d.]+)\)$/.exec(colour);
-  return rgb ? `rgb(${rgb[1]} ${rgb[2]} ${rgb[3]} / ${share})` : "transparent";
-}
-
-function dot(chart: uPlotOf, index: number): HTMLElement {
-  const element = document.createElement("div");
-  element.style.background = String((chart.series[index] as { _stroke?: unknown })._stroke ?? "");
-  return element;
-}
-
-/** Every other stage is tinted, and named where there is room. */
-function shade(chart: uPlotOf, spans: readonly Span[], tint: string): void {
-  if (spans.length < 2) return;
-  const { ctx, bbox } = chart;
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-  ctx.clip();
-  ctx.fillStyle = tint;
-  spans.forEach(({ from, to }, place) => {
-    if (place % 2 === 0) return;
-    const left = chart.valToPos(from, "x", true);
-    const right = chart.valToPos(to, "x", true);
-    ctx.fillRect(left, bbox.top, right - left, bbox.height);
-  });
-  ctx.restore();
 }

@@ -37,13 +37,21 @@ const Stretch = memo(
   function Stretch({ segment, isGrowing }: { segment: Segment; isGrowing: boolean }) {
     if (segment.fence)
       return <CodeBlock code={codeOf(segment)} language={segment.fence.language} isGrowing={isGrowing && !segment.fence.isClosed} />;
-    return <Read source={segment.text} />;
+    return <Read source={isGrowing ? withoutOpenFormula(segment.text) : segment.text} />;
   },
   (old, now) =>
     old.segment.text === now.segment.text &&
     old.segment.fence?.isClosed === now.segment.fence?.isClosed &&
     old.isGrowing === now.isGrowing,
 );
+
+/** A display formula that is being written is shown once it is whole. */
+function withoutOpenFormula(text: string): string {
+  const inside = text.lastIndexOf("\\[") > text.lastIndexOf("\\]") ? text.lastIndexOf("\\[") : -1;
+  const isOdd = text.split("$$").length % 2 === 0;
+  const at = isOdd ? text.lastIndexOf("$$") : inside;
+  return at < 0 || text.length - at > 1_500 ? text : text.slice(0, at);
+}
 
 function Read({ source }: { source: string }) {
   const tokens = useMemo(() => lex(source), [source]);
@@ -62,9 +70,9 @@ function block(token: Token, depth: number): ComponentChild {
     case "hr":
       return <hr />;
     case "heading": {
-      // The page's own headings come first: an answer's begin at the third level.
+      // The page's own headings come first, and few answers begin with their highest.
       const { depth: level, tokens } = token as Tokens.Heading;
-      const Tag = `h${Math.min(6, level + 2)}` as "h3";
+      const Tag = `h${Math.min(6, Math.max(3, level))}` as "h3";
       return <Tag class={`level-${level}`}>{inlines(tokens, depth)}</Tag>;
     }
     case "paragraph":

@@ -20,6 +20,9 @@ function Modal({ title, closes, onClose, children, foot, look }: Window & { look
   useEffect(() => {
     const own = dialog.current;
     own?.showModal();
+    // Not to the button that closes, which comes first: to what asks for it, else to the title.
+    const first = own?.querySelector<HTMLElement>("[autofocus]") ?? own?.querySelector<HTMLElement>("h2");
+    first?.focus();
     return () => own?.close();
   }, []);
   return (
@@ -41,7 +44,7 @@ function Modal({ title, closes, onClose, children, foot, look }: Window & { look
       }}
     >
       <div class="dialog-head">
-        <h2 id={id}>{title}</h2>
+        <h2 id={id} tabIndex={-1}>{title}</h2>
         <IconButton icon="close" label={closes} onClick={onClose} />
       </div>
       <div class="dialog-body">{children}</div>
