@@ -32,6 +32,27 @@ function tracesOf(runs: readonly Drawn[], metric: Metric, axis: Axis): Trace[] {
     .filter((trace) => trace.points.x.length > 0);
 }
 
+/** Distances of ticks that are whole seconds, minutes or hours. */
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+
+/** A time as it stands at an axis: 0:30, 12:00, 3 h, 2 d. */
+function clock(at: number): string {
+  const two = (part: number): string => String(Math.floor(part)).padStart(2, "0");
+  if (at < 3600) return `${Math.floor(at / 60)}:${two(at % 60)}`;
+  if (at % 3600 !== 0) return `${Math.floor(at / 3600)}:${two((at % 3600) / 60)}:${two(at % 60)}`;
+  return at % 86_400 === 0 && at > 86_400 ? `${at / 86_400} d` : `${at / 3600} h`;
+}
+
+/** From where to where an axis goes. */
+function domainOf(runs: readonly Drawn[], axis: Axis): readonly [number, number] {
+  const ends = runs.map(({ data }) => {
+    if (axis.stage === null) return spans(data).at(-1)?.to ?? 0;
+    const stage = data.stages.get(axis.stage);
+    return Math.max(stage?.steps ?? 0, stage?.seconds.length ?? 0);
+  });
+  return [axis.stage === null ? 0 : 1, Math.max(1, ...ends)];
+}
+
 function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; metric: Metric; axis: Axis; zoom: Signal<Range>; sync: string }) {
   const versions = runs.map((run) => run.data.version.value).join();
   const ids = runs.map((run) => run.id).join();
@@ -48,7 +69,10 @@ function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; m
       spans={marks}
       zoom={zoom}
       format={metric.format}
-      formatX={place(axis)}
+      formatX={axis.stage === null ? place(axis) : (at) => words.value.at_step(place(axis)(at))}
+      domain={domainOf(runs, axis)}
+      tick={axis.stage === null ? clock : place(axis)}
+      increments={axis.stage === null ? SECONDS : undefined}
       range={metric.range}
       isFromZero={metric.isFromZero}
       sync={sync}

@@ -29,8 +29,14 @@ type Shape = {
   spans: readonly Span[];
   /** What all charts beside each other show of the axis. */
   zoom: Signal<Range>;
+  /** All of the axis, where nothing was looked at closely. */
+  domain: readonly [number, number];
   format: (value: number) => string;
+  /** A place in words. */
   formatX: (value: number) => string;
+  /** A place at the axis, and the distances that ticks may have. */
+  tick: (value: number) => string;
+  increments?: number[] | undefined;
   range?: readonly [number, number] | undefined;
   isFromZero?: boolean | undefined;
   /** Charts of one name move their cursors together. */
@@ -67,7 +73,7 @@ function valueAt(points: Points, x: number | null): number | null {
 }
 
 export function Curve(shape: Shape) {
-  const { title, traces, spans, zoom, format, formatX, range, isFromZero, sync } = shape;
+  const { title, traces, spans, zoom, format, formatX, range, isFromZero, domain, sync } = shape;
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlotOf | null>(null);
   const join = useRef<typeof uPlotOf.join | null>(null);
@@ -84,13 +90,8 @@ export function Curve(shape: Shape) {
     const { table } = drawn(now.current.traces, own.width, zoom.peek(), join.current);
     own.setData(table as unknown as uPlotOf.AlignedData, false);
     // Values follow from what is seen, the axis from what is chosen.
-    own.batch(() => {
-      const xs = now.current.traces.map((trace) => trace.points.x);
-      const first = Math.min(...xs.map((x) => x[0] ?? Infinity));
-      const last = Math.max(...xs.map((x) => x.at(-1) ?? -Infinity));
-      const [min, max] = zoom.peek() ?? [first, last];
-      if (Number.isFinite(min) && Number.isFinite(max)) own.setScale("x", { min, max: max > min ? max : min + 1 });
-    });
+    const [min, max] = zoom.peek() ?? now.current.domain;
+    own.setScale("x", { min, max: max > min ? max : min + 1 });
   };
 
   useEffect(() => {
@@ -117,10 +118,11 @@ export function Curve(shape: Shape) {
             stroke: colour,
             width: trace.isFaint ? 1.25 : 1.75,
             // A line of few points, or one alone between gaps, would not be seen.
-            points: { show: (chart, _, from, to) => to - from < 40 || chart.data[0].length < 60, size: 4, fill: colour },
+            points: { show: (chart) => chart.data[0].length < 64, size: 4, fill: colour },
+            gaps,
           },
-          { stroke: "transparent", width: 0, points: { show: false } },
-          { stroke: "transparent", width: 0, points: { show: false } },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
+          { stroke: "transparent", width: 0, points: { show: false }, gaps },
         );
         bands.push({ series: [3 * place + 2, 3 * place + 3], fill: soft(colour, trace.isFaint ? 0.08 : 0.16) });
       });
@@ -128,7 +130,7 @@ export function Curve(shape: Shape) {
         {
           width: own.clientWidth,
           height: HEIGHT,
-          padding: [8, 4, 0, 0],
+          padding: [() => (now.current.spans.length > 1 ? 18 : 8), 4, 0, 0],
           legend: { show: false },
           cursor: {
             y: false,
@@ -152,13 +154,13 @@ export function Curve(shape: Shape) {
             },
           },
           axes: [
-            { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map((tick) => now.current.formatX(tick)) },
+            { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map((tick) => now.current.tick(tick)), ...(now.current.increments ? { incrs: now.current.increments } : {}) },
             { ...axis, size: AXIS, space: 34, values: (_, ticks) => ticks.map((tick) => now.current.format(tick)) },
           ],
           series,
           bands,
           hooks: {
-            drawClear: [(chart) => shade(chart, now.current.spans, tint)],
+            drawClear: [(chart) => shade(chart, now.current.spans, tint, muted)],
             setCursor: [
               (chart) => {
                 const { left } = chart.cursor;
@@ -194,7 +196,7 @@ export function Curve(shape: Shape) {
     };
   }, [look, scheme, sync]);
 
-  useEffect(put, [traces, zoomed, spans, range, isFromZero]);
+  useEffect(put, [traces, zoomed, spans, range, isFromZero, domain[0], domain[1]]);
 
   // The cursor by keys and by finger.
   const all = traces[0]?.points;
@@ -237,7 +239,11 @@ export function Curve(shape: Shape) {
             const value = values[place];
             return (
               <span key={trace.name}>
-                {traces.length > 1 && <i style={{ background: `var(${colourName(trace)})` }} />}
+                {traces.length > 1 && (
+                  <span class="muted">
+                    <i style={{ background: `var(${colourName(trace)})` }} /> {trace.name}
+                  </span>
+                )}
                 <b>{value === null || value === undefined ? "–" : format(value)}</b>
               </span>
             );
@@ -290,9 +296,32 @@ function dot(chart: uPlotOf, index: number): HTMLElement {
   return element;
 }
 
+/**
+ * Where a line is broken: from the last value before a gap to the first behind it, however near they
+ * are. (By itself the library joins what is less than a pixel apart.)
+ */
+const gaps: uPlotOf.Series.GapsRefiner = (chart, series, from, to) => {
+  const [xs, ys] = [chart.data[0], chart.data[series]];
+  const out: [number, number][] = [];
+  if (!ys) return out;
+  const place = (at: number): number => chart.valToPos(xs[at] ?? 0, "x", true);
+  for (let at = from; at <= to; at++) {
+    // Places of other runs are undefined, and break nothing.
+    if (ys[at] !== null) continue;
+    let [before, after] = [at, at];
+    while (before > from && (ys[before] === null || ys[before] === undefined)) before--;
+    while (after < to && (ys[after] === null || ys[after] === undefined)) after++;
+    const middle = place(at);
+    out.push([Math.min(place(before), middle - 1.5), Math.max(place(after), middle + 1.5)]);
+    at = Math.max(at, after - 1);
+  }
+  return out;
+};
+
 /** Every other stage is tinted, and named where there is room. */
-function shade(chart: uPlotOf, spans: readonly Span[], tint: string): void {
+function shade(chart: uPlotOf, spans: readonly Span[], tint: string, ink: string): void {
   if (spans.length < 2) return;
+  const ratio = window.devicePixelRatio || 1;
   const { ctx, bbox } = chart;
   ctx.save();
   ctx.beginPath();
@@ -305,5 +334,13 @@ function shade(chart: uPlotOf, spans: readonly Span[], tint: string): void {
     const right = chart.valToPos(to, "x", true);
     ctx.fillRect(left, bbox.top, right - left, bbox.height);
   });
+  ctx.fillStyle = ink;
+  ctx.font = `${10 * ratio}px system-ui, sans-serif`;
+  ctx.textBaseline = "top";
+  for (const { name, from, to } of spans) {
+    const left = Math.max(bbox.left, chart.valToPos(from, "x", true));
+    const right = Math.min(bbox.left + bbox.width, chart.valToPos(to, "x", true));
+    if (ctx.measureText(name).width + 8 * ratio < right - left) ctx.fillText(name, left + 4 * ratio, bbox.top - 15 * ratio);
+  }
   ctx.restore();
 }

@@ -3,40 +3,33 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Button, Choice, Empty } from "../ui/index";
-import type { RunData, Sample } from "./data";
+import type { RunData } from "./data";
+import { followed, learned, type Row } from "./rows";
 import { said } from "./said";
 import { Answer, Thought, Verdict } from "./thought";
 import { words } from "./words";
 
 const PACE = 1400;
 
-type Followed = { question: string; answers: Sample[] };
-
-/** Questions that were put to every checkpoint, with the last answer of each. */
-export function followed(samples: readonly Sample[]): Followed[] {
-  const all = new Map<string, Map<string, Sample>>();
-  for (const sample of samples) {
-    if (sample.checkpoint === null) continue;
-    let answers = all.get(sample.question);
-    if (!answers) all.set(sample.question, (answers = new Map()));
-    answers.set(sample.checkpoint, sample);
-  }
-  return [...all].map(([question, answers]) => ({ question, answers: [...answers.values()] }));
-}
-
 export function Grow({ data, checks }: { data: RunData; checks: readonly string[] }) {
   const version = data.version.value;
-  const all = useMemo(() => followed(data.samples), [data, version]);
+  const asked = useMemo(() => followed(data.samples), [data, version]);
+  const taught = useMemo(() => learned(data.samples), [data, version]);
+  const [wanted, want] = useState<"asked" | "taught" | null>(null);
   const [chosen, choose] = useState("");
+  // A run that is under way has no evaluation yet, but samples of what it learns.
+  const source = wanted ?? (asked.length > 0 ? "asked" : "taught");
+  const all = source === "asked" ? asked : taught;
   const [place, setPlace] = useState<number | null>(null);
   const [plays, setPlays] = useState(false);
   const list = useRef<HTMLDivElement>(null);
-  const one = all.find((followed) => followed.question === chosen) ?? all[0];
+  const one = all.find((row) => row.name === chosen) ?? all[0];
   const answers = one?.answers ?? [];
-  const lengths = answers.map((answer) => said(answer.text).words);
+  const lengths = answers.map(({ sample }) => said(sample.text).words);
   const longest = Math.max(1, ...lengths);
-  // Where nobody chose: the first that thinks longest, so that there is something to see.
-  const at = Math.min(place ?? lengths.indexOf(longest), answers.length - 1);
+  // Where nobody chose: the first that thinks longest, or the newest, so that there is something to see.
+  const usual = source === "asked" ? lengths.indexOf(longest) : answers.length - 1;
+  const at = Math.max(0, Math.min(place ?? usual, answers.length - 1));
 
   useEffect(() => {
     if (!plays) return undefined;
@@ -59,8 +52,15 @@ export function Grow({ data, checks }: { data: RunData; checks: readonly string[
   };
 
   if (!one) return <Empty icon="thought" title={words.value.grow_title}>{words.value.grow_none}</Empty>;
-  const answer = answers[Math.max(0, at)];
+  const here = answers[at];
+  const answer = here?.sample;
   const parts = said(answer?.text ?? "");
+  const change = (deed: () => void): void => {
+    deed();
+    setPlays(false);
+    setPlace(null);
+  };
+  const label = (row: Row, index: number): string => (source === "asked" ? String(index + 1) : row.name);
   const move = (event: KeyboardEvent): void => {
     const by = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 1, ArrowDown: -1 }[event.key];
     const next = event.key === "Home" ? 0 : event.key === "End" ? answers.length - 1 : by === undefined ? null : at + by;
@@ -74,28 +74,39 @@ export function Grow({ data, checks }: { data: RunData; checks: readonly string[
     <section class="panel grow">
       <header>
         <div>
-          <h2>{words.value.grow_title}</h2>
-          <p class="muted">{words.value.grow_words}</p>
+          <h2>{source === "asked" ? words.value.grow_title : words.value.learn_title}</h2>
+          <p class="muted">{source === "asked" ? words.value.grow_words : words.value.learn_words}</p>
         </div>
         <Button icon={plays ? "pause" : "play"} onClick={play}>
           {plays ? words.value.pause : words.value.play}
         </Button>
       </header>
       <div class="grow-question">
-        {all.length > 1 && (
+        {asked.length > 0 && taught.length > 0 && (
           <Choice
-            label={words.value.question}
-            value={one.question}
-            options={all.slice(0, 6).map((followed, index) => [followed.question, String(index + 1)] as const)}
-            onChange={choose}
+            label={words.value.samples}
+            value={source}
+            options={[
+              ["asked", words.value.by_checkpoint],
+              ["taught", words.value.by_training],
+            ]}
+            onChange={(source) => change(() => want(source))}
           />
         )}
-        <p class="question">{one.question}</p>
+        {all.length > 1 && (
+          <Choice
+            label={source === "asked" ? words.value.question : words.value.stage}
+            value={one.name}
+            options={all.slice(0, 6).map((row, index) => [row.name, label(row, index)] as const)}
+            onChange={(name) => change(() => choose(name))}
+          />
+        )}
+        <p class="question">{answer?.question}</p>
       </div>
-      <div class="grow-bars" role="radiogroup" aria-label={words.value.checkpoint} ref={list} onKeyDown={move}>
-        {answers.map((answer, index) => (
+      <div class={source === "asked" ? "grow-bars" : "grow-bars many"} role="radiogroup" aria-label={words.value.checkpoint} ref={list} onKeyDown={move}>
+        {answers.map(({ label, sample: answer }, index) => (
           <button
-            key={answer.checkpoint}
+            key={label}
             type="button"
             role="radio"
             aria-checked={index === at}
@@ -110,7 +121,7 @@ export function Grow({ data, checks }: { data: RunData; checks: readonly string[
               <i style={{ height: `${Math.max(2, (100 * (lengths[index] ?? 0)) / longest)}%` }} />
             </span>
             <span class="grow-count">{lengths[index] ?? 0}</span>
-            <span class="grow-name">{answer.checkpoint}</span>
+            <span class="grow-name">{label}</span>
             <span class="hidden-text">
               {words.value.n_words(lengths[index] ?? 0)}, {answer.right ? words.value.right : words.value.wrong}
             </span>
@@ -120,7 +131,7 @@ export function Grow({ data, checks }: { data: RunData; checks: readonly string[
       {answer && (
         <div class="grow-said" aria-live={plays ? "off" : "polite"}>
           <p class="grow-head">
-            <strong>{answer.checkpoint}</strong>
+            <strong>{answer.checkpoint ?? `${answer.stage}, ${words.value.at_step(here?.label ?? "")}`}</strong>
             <Verdict right={answer.right} />
             <span class="muted">{words.value.n_words(parts.words)}</span>
           </p>

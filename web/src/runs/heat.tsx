@@ -48,7 +48,7 @@ export function Heat({ data, stage }: { data: RunData; stage: string | null }) {
   const rows = layers.reduce((sum, layer) => sum + layer.length, 0);
   const row = rows > 128 ? 2 : rows > 48 ? 4 : rows > 24 ? 7 : 9;
   const height = rows * row + Math.max(0, layers.length - 1) * GAP;
-  const columns = Math.max(1, Math.min(loads.length, Math.floor((width - LABEL) / 2)));
+  const columns = Math.max(1, Math.min(loads.length, Math.floor((width - LABEL) / 6)));
 
   /** Means over the loads of a column. */
   const column = (place: number): number[][] => {

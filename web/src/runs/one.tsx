@@ -23,15 +23,16 @@ import { words } from "./words";
 type Tab = "curves" | "thinking" | "results" | "bill";
 
 /** The first and the last number of a metric over the whole run. */
-function ends(data: RunData, metric: string): { first: number; last: number } | null {
-  let [first, last] = [NaN, NaN];
+function ends(data: RunData, metric: string): { first: number; last: number; best: number } | null {
+  let [first, last, best] = [NaN, NaN, -Infinity];
   for (const stage of data.stages.values()) {
     const values = stage.metrics.get(metric)?.values ?? [];
     if (values.length === 0) continue;
     if (Number.isNaN(first)) first = values[0] ?? NaN;
     last = values.at(-1) ?? NaN;
+    for (const value of values) best = Math.max(best, value);
   }
-  return Number.isNaN(first) || Number.isNaN(last) ? null : { first, last };
+  return Number.isNaN(first) || Number.isNaN(last) ? null : { first, last, best };
 }
 
 function Figures({ data, whole }: { data: RunData; whole: Whole }) {
@@ -56,7 +57,7 @@ function Figures({ data, whole }: { data: RunData; whole: Whole }) {
   return (
     <dl class="figures">
       {accuracy && (
-        <Figure label={say.accuracy} value={percent(accuracy.last)} about={say.from_first(percent(accuracy.first))} />
+        <Figure label={say.accuracy} value={percent(accuracy.last)} about={say.from_best(percent(accuracy.first), percent(accuracy.best))} />
       )}
       {thinking && (
         <Figure

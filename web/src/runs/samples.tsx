@@ -83,6 +83,8 @@ export function Samples({ data, checks, stage }: { data: RunData; checks: readon
 function Row({ sample, checks }: { sample: Sample; checks: readonly string[] }) {
   const { thought, words: length } = said(sample.text);
   const from = sample.checkpoint ?? `${sample.stage}, ${words.value.at_step(number(sample.step ?? 0))}`;
+  const reward = sample.reward === null ? "" : words.value.reward_is(number(sample.reward, { maximumFractionDigits: 2 }));
+  const about = [from, reward].filter(Boolean).join(" · ");
   return (
     <li class="sample">
       <p class="sample-head">
@@ -92,14 +94,12 @@ function Row({ sample, checks }: { sample: Sample; checks: readonly string[] }) 
       <p class="sample-answer">
         <Answer text={sample.text} />
       </p>
-      <p class="sample-from muted">
-        {from}
-        {sample.reward !== null && <> · {words.value.reward_is(number(sample.reward, { maximumFractionDigits: 2 }))}</>}
-      </p>
-      {thought !== null && length > 0 && (
-        <Fold head={words.value.n_words(length)}>
+      {thought !== null && length > 0 ? (
+        <Fold head={`${about} · ${words.value.n_words(length)}`}>
           <Thought text={thought} checks={checks} />
         </Fold>
+      ) : (
+        <p class="sample-from muted">{about}</p>
       )}
     </li>
   );

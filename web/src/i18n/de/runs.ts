@@ -61,6 +61,7 @@ export const runs: RunsWords = {
   compute: "Rechenarbeit",
   core_time: (time) => `${time} Kernzeit`,
   from_first: (first) => `anfangs ${first}`,
+  from_best: (first, best) => `anfangs ${first}, höchstens ${best}`,
   n_tokens: (n) => `${n} Token`,
   no_bill: "Aus einem anderen Heim: dort liegt die Rechnung",
 
@@ -149,6 +150,10 @@ export const runs: RunsWords = {
   grow_title: "Dieselbe Frage, Stand für Stand",
   grow_words: "Die wahrscheinlichste Antwort jedes Modells, das dieser Lauf gemacht hat. Beim Weitergehen sieht man das Nachdenken wachsen.",
   grow_none: "Prüfungen stellen jedem Stand dieselben Fragen; dieser Lauf hatte noch keine.",
+  learn_title: "Was es beim Lernen sagte",
+  learn_words: "Alle paar Schritte eine Probe, mit dem Nachdenken dazu.",
+  by_checkpoint: "Stände",
+  by_training: "Beim Lernen",
   question: "Frage",
   question_n: (n) => `Frage ${n}`,
   checkpoint: "Stand",

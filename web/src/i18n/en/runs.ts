@@ -64,6 +64,7 @@ export const runs = {
   compute: "Compute",
   core_time: (time: string) => `${time} of core time`,
   from_first: (first: string) => `from ${first}`,
+  from_best: (first: string, best: string) => `from ${first}, at best ${best}`,
   n_tokens: (n: string) => `${n} tokens`,
   no_bill: "Run with another home: the bill is there",
 
@@ -157,6 +158,10 @@ export const runs = {
   grow_title: "The same question, checkpoint after checkpoint",
   grow_words: "The likeliest answer of every model this run made. Move along to see the thinking grow.",
   grow_none: "Evaluations put the same questions to every checkpoint; this run has none yet.",
+  learn_title: "What it said while it learned",
+  learn_words: "One sample every few steps, with the thinking it did for it.",
+  by_checkpoint: "Checkpoints",
+  by_training: "While learning",
   question: "Question",
   question_n: (n: number) => `Question ${n}`,
   checkpoint: "Checkpoint",

@@ -61,6 +61,7 @@ export const runs: RunsWords = {
   compute: "计算量",
   core_time: (time) => `核心时间 ${time}`,
   from_first: (first) => `起初 ${first}`,
+  from_best: (first, best) => `起初 ${first}，最高 ${best}`,
   n_tokens: (n) => `${n} 个词元`,
   no_bill: "来自其他目录：账单在那里",
 
@@ -148,6 +149,10 @@ export const runs: RunsWords = {
   grow_title: "同一个问题，逐个检查点",
   grow_words: "这次训练产生的每个模型最可能的回答。向前移动，可以看到思考在增长。",
   grow_none: "评测会向每个检查点提出相同的问题；这次训练还没有评测。",
+  learn_title: "学习过程中的回答",
+  learn_words: "每隔几步一个样本，附当时的思考。",
+  by_checkpoint: "检查点",
+  by_training: "学习过程",
   question: "问题",
   question_n: (n) => `问题 ${n}`,
   checkpoint: "检查点",

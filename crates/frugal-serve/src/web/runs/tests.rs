@@ -22,6 +22,7 @@ name = "countdown"
 [model.main]
 hidden_size = 32
 num_attention_heads = 2
+num_key_value_heads = 2
 [[stage]]
 name = "base"
 kind = "pretrain"
@@ -434,5 +435,5 @@ async fn so_many_may_watch_and_no_more() {
     let refused = watch(&place.runs, &id, Offsets::default(), &shutdown);
     assert_eq!(refused.err().unwrap().kind, Kind::Busy);
     all.pop();
-    watch(&place.runs, &id, Offsets::default(), &shutdown).unwrap();
+    drop(watch(&place.runs, &id, Offsets::default(), &shutdown).unwrap());
 }
