@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
+use frugal_run::Stop;
+use frugal_run::hub::{Wanted, Watch};
 use frugal_serve::config::{Config, Flags};
 use frugal_serve::host::{Host, HostError, Told};
-use frugal_serve::models::{
-    Catalogue, Entry, Forecast, Library, Listed, Ready, Stop, Wanted, Watch,
-};
+use frugal_serve::models::{Catalogue, Entry, Forecast, Library, Listed, Ready};
 use frugal_serve::web::runs::{Runs, Scope};
 use frugal_train::error::Error as TrainError;
 use serde_json::json;
