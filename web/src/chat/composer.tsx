@@ -113,9 +113,20 @@ export function Composer({ conversation }: { conversation: Conversation }) {
           <VerifyMenu conversation={conversation} />
           <span class="space" />
           {isAnswering ? (
-            <IconButton kind="primary" class="round" icon="stop" label={say.stop} onClick={() => stopAll(conversation)} />
+            // Keys keep the two apart: one button that became the other while it is pressed would send the draft.
+            <IconButton
+              key="stop"
+              kind="primary"
+              class="round"
+              icon="stop"
+              label={say.stop}
+              onClick={() => {
+                stopAll(conversation);
+                if (!isTouch.matches) area.current?.focus();
+              }}
+            />
           ) : (
-            <IconButton kind="primary" class="round" type="submit" icon="send" label={say.send} disabled={isEmpty || model === null} />
+            <IconButton key="send" kind="primary" class="round" type="submit" icon="send" label={say.send} disabled={isEmpty || model === null} />
           )}
         </div>
       </div>
