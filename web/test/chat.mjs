@@ -39,8 +39,9 @@ export class Chat {
   }
   /** The fold of a thought, under way or done. */
   thought(answer = this.last) {
-    const [before] = this.say.thought_for("§").split("§");
-    return answer.getByRole("button", { name: new RegExp(`^(?:${before.trim() || this.say.thinking}|${this.say.thinking}|${this.say.thought})`) });
+    const { thinking, thought, thought_for } = this.say;
+    const timed = holding(thought_for("§")).source.replace("§", ".+");
+    return answer.getByRole("button", { name: new RegExp(`^(?:${timed}|${thinking}|${thought}$)`) });
   }
   get history() {
     return this.page.getByRole("region", { name: this.say.history, exact: true });

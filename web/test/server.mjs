@@ -14,10 +14,18 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const SECONDS_TO_START = 60;
 const SECONDS_TO_END = 20;
 
-/** A folder that goes when the process does. */
+/** What goes when the tests end, however they do. */
+const running = new Set();
+const folders = [];
+process.on("exit", () => {
+  for (const one of running) one.kill("SIGKILL");
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder that goes when the tests end. */
 export function temporary(what) {
   const folder = mkdtempSync(join(tmpdir(), `frugal-page-${what}-`));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  folders.push(folder);
   return folder;
 }
 
@@ -69,14 +77,17 @@ export class Server {
   }
 
   async go() {
-    const log = join(this.home, "..", `${this.port}.log`);
+    const log = join(this.home, "log");
     const named = this.serves.map((name) => `${name}=${join(models(), name)}`);
     this.process = spawn(
       FRUGAL,
       ["serve", ...named, "--json", "--bind", `127.0.0.1:${this.port}`, "--home", this.home, ...this.flags],
       { stdio: ["ignore", "pipe", openSync(log, "w")] },
     );
-    this.ended = new Promise((resolve) => this.process.once("exit", resolve));
+    const { process: own } = this;
+    running.add(own);
+    this.ended = new Promise((resolve) => own.once("exit", resolve));
+    void this.ended.then(() => running.delete(own));
     const guard = setTimeout(() => this.process.kill("SIGKILL"), SECONDS_TO_START * 1000);
     const lines = createInterface({ input: this.process.stdout });
     const wanted = new Set(this.serves.length > 0 ? ["listening", "loaded"] : ["listening"]);
@@ -91,7 +102,6 @@ export class Server {
     if (wanted.size > 0) throw new Error(`the server did not start: ${readFileSync(log, "utf8")}`);
     // What it tells later must not fill the pipe.
     this.process.stdout.resume();
-    process.on("exit", () => this.process.kill("SIGKILL"));
   }
 
   /** Ends it as a power cut would. */
