@@ -2,7 +2,8 @@
 // same bytes: names of files carry hashes of what they hold, and nothing carries a date.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { defineConfig, type Plugin } from "vite";
+import type { Plugin } from "vite";
+import { defineConfig } from "vitest/config";
 
 const OUT = "../crates/frugal-serve/src/web/dist";
 const SERVER = process.env["FRUGAL_SERVER"] ?? "http://127.0.0.1:8080";
@@ -68,6 +69,7 @@ export default defineConfig({
       },
     },
   },
+  test: { include: ["test/unit/**/*.test.ts"], setupFiles: ["test/unit/setup.ts"] },
   server: {
     // The server lets in what names it as its own host, so the browser's name for it is kept.
     proxy: Object.fromEntries(

@@ -20,13 +20,28 @@ export const isRailHidden = signal(false);
 /** Whether the rail is open over the page on narrow windows. */
 export const isRailOpen = signal(false);
 
+const KEPT = "frugal.session";
+
+/** What the server last said of itself; it holds no secret. */
+function kept(): Session | null {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT) ?? "null") as Session | null;
+  } catch {
+    return null;
+  }
+}
+
 export async function refreshSession(): Promise<void> {
   try {
     session.value = await ask();
     isOffline.value = false;
+    localStorage.setItem(KEPT, JSON.stringify(session.value));
   } catch (error) {
-    if (error instanceof NoConnection) isOffline.value = true;
-    else if (!isAborted(error)) throw error;
+    if (isAborted(error)) return;
+    isOffline.value = true;
+    // Without the server, chats that this browser keeps can still be read, and questions written.
+    session.value ??= kept();
+    if (!(error instanceof NoConnection)) throw error;
   }
 }
 

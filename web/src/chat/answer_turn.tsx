@@ -38,6 +38,7 @@ export const AnswerTurn = memo(
     const say = words.value;
     return (
       <article class={`turn answer${compared === "other" ? " other" : ""}`} aria-label={say.answer_of(turn.model ?? "")} data-turn={turn.id}>
+        <h2 class="hidden-text">{say.answer_of(turn.model ?? "")}</h2>
         {compared !== "no" && <ComparedHead {...properties} />}
         {live ? <Writing live={live} turn={turn} /> : <Written {...properties} />}
       </article>

@@ -1,14 +1,17 @@
 // One answer: asks for it, takes what comes, and writes it into its turn whatever way it ends.
 
 import { signal } from "@preact/signals";
-import { type Closed, type Message, stopThinking, stream, type Usage, type Verified } from "../api/chat";
+import { type Closed, type Cost, type Message, stopThinking, stream, type Usage, type Verified } from "../api/chat";
 import { isAborted, NoConnection } from "../api/http";
 import type { Conversation, Live } from "./conversation";
 import { fields, type Settings } from "./settings";
 import type { Finish, Turn } from "./tree";
 
-/** Pieces are drawn together about as often as a screen is. */
+/** Pieces are drawn together about as often as a screen is; more seldom where drawing takes long, so
+ * that the page keeps most of its time for the reader. */
 const DRAW_MILLISECONDS = 40;
+const SELDOM_MILLISECONDS = 1500;
+const PAUSE_PER_DRAW = 4;
 /** What has come is kept so often, for the case that the page is closed. */
 const KEEP_MILLISECONDS = 4000;
 
@@ -43,6 +46,7 @@ class Gathered {
   tokens = 0;
   thoughtTokens = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private pause = DRAW_MILLISECONDS;
 
   constructor(private readonly live: Live) {}
 
@@ -53,7 +57,17 @@ class Gathered {
       this.thoughtTokens += 1;
     } else this.content += text;
     // Not by animation frames: a page in the background has none, and its answers go on.
-    this.timer ??= setTimeout(() => this.draw(), DRAW_MILLISECONDS);
+    this.timer ??= setTimeout(() => this.drawTimed(), this.pause);
+  }
+
+  private drawTimed(): void {
+    const began = performance.now();
+    this.draw();
+    // Behind the drawing, and behind a frame's layout where there is one.
+    setTimeout(() => {
+      const took = performance.now() - began;
+      this.pause = Math.min(SELDOM_MILLISECONDS, Math.max(DRAW_MILLISECONDS, took * PAUSE_PER_DRAW));
+    });
   }
 
   draw(): void {
@@ -134,7 +148,7 @@ function finish(conversation: Conversation, asked: Turn, live: Live, ending: End
     reasoning: reasoning === "" ? null : reasoning,
     finish: ending.finish,
     closed: ending.closed ?? turn.closed,
-    usage: ending.usage ?? partial(asked, live),
+    usage: ending.usage ? together(asked.usage, ending.usage) : partial(asked, live),
     verify: ending.verified,
     seconds: {
       first: before?.first ?? (firstAt === null ? null : seconds(startedAt, firstAt)),
@@ -146,6 +160,28 @@ function finish(conversation: Conversation, asked: Turn, live: Live, ending: End
   if (conversation.document.value.nodes[turn.id]) conversation.put(written);
   conversation.fail(turn.id, ending.fault);
   void conversation.save();
+}
+
+/** What an answer used that was gone on with: its tokens in all; its price as far as it was told. */
+function together(before: Usage | null, now: Usage): Usage {
+  if (!before) return now;
+  const add = (one: Cost | null, other: Cost | null): Cost | null =>
+    one && other
+      ? {
+          ...other,
+          flops: one.flops + other.flops,
+          core_seconds: one.core_seconds + other.core_seconds,
+          joules: one.joules + other.joules,
+          money: one.money + other.money,
+        }
+      : (other ?? one);
+  return {
+    prompt_tokens: before.prompt_tokens || now.prompt_tokens,
+    completion_tokens: before.completion_tokens + now.completion_tokens,
+    reasoning_tokens: before.reasoning_tokens + now.reasoning_tokens,
+    cached_tokens: before.cached_tokens || now.cached_tokens,
+    cost: add(before.cost, now.cost),
+  };
 }
 
 /** The server tells what was used at the end only; of an answer that was cut the pieces were counted. */

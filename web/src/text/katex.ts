@@ -9,7 +9,7 @@ const OPTIONS: KatexOptions = {
   trust: false,
   strict: "ignore",
   maxExpand: 300,
-  maxSize: 20,
+  maxSize: 8,
 };
 
 /** The part of KaTeX's own trees that is used: they become nodes by themselves. */

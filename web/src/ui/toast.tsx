@@ -1,4 +1,4 @@
-// Short messages at the foot of the page, spoken by screen readers.
+// Short messages over the page, spoken by screen readers.
 
 import { signal } from "@preact/signals";
 import { IconButton, Button } from "./button";

@@ -1,0 +1,143 @@
+import { describe, expect, test } from "vitest";
+import { readDocument } from "../../src/chat/document";
+import { asJson, asMarkdown, fileName, fromJson } from "../../src/chat/exchange";
+import { continued, messages } from "../../src/chat/prompt";
+import { changed, fields, readSettings, USUAL } from "../../src/chat/settings";
+import { type Document, emptyDocument, leafUnder, merged, newTurn, pathTo, titleOf, type Turn, versions, without, withTurns } from "../../src/chat/tree";
+
+const turn = (id: string, role: Turn["role"], parent: string | null, more: Partial<Turn> = {}): Turn => ({
+  ...newTurn(role, parent, { content: id, ...more }),
+  id,
+});
+
+/** A question answered twice; the second answer was gone on with, and its follow-up asked otherwise. */
+function tree(): Document {
+  const turns = [
+    turn("q", "user", null),
+    turn("a1", "assistant", "q"),
+    turn("a2", "assistant", "q"),
+    turn("r1", "user", "a2"),
+    turn("b1", "assistant", "r1"),
+    turn("r2", "user", "a2"),
+    turn("b2", "assistant", "r2"),
+  ];
+  return { ...withTurns(emptyDocument("m", USUAL), ...turns), leaf: "b2" };
+}
+
+const ids = (turns: readonly Turn[]): string[] => turns.map(({ id }) => id);
+
+describe("the tree of turns", () => {
+  test("a path leads from the first turn to a leaf", () => {
+    const document = tree();
+    expect(ids(pathTo(document, "b2"))).toEqual(["q", "a2", "r2", "b2"]);
+    expect(ids(pathTo(document, null))).toEqual([]);
+    const round = withTurns(document, { ...document.nodes["q"]!, parent: "b2" });
+    expect(pathTo(round, "b2")).toHaveLength(4);
+  });
+
+  test("versions of a turn, and what followed each", () => {
+    const document = tree();
+    expect(ids(versions(document, document.nodes["a1"]!))).toEqual(["a1", "a2"]);
+    expect(leafUnder(document, "a1")).toBe("a1");
+    expect(leafUnder(document, "a2")).toBe("b2");
+    expect(leafUnder(document, "r1")).toBe("b1");
+  });
+
+  test("two answers that are compared are one version", () => {
+    const pair = [
+      turn("q", "user", null),
+      turn("x", "assistant", "q", { beside: "y" }),
+      turn("y", "assistant", "q", { beside: "x" }),
+      turn("z", "assistant", "q"),
+    ];
+    const document = withTurns(emptyDocument("m", USUAL), ...pair);
+    expect(ids(versions(document, pair[1]!))).toEqual(["x", "z"]);
+    expect(ids(versions(document, pair[2]!))).toEqual(["y", "z"]);
+    expect(ids(versions(document, pair[3]!))).toEqual(["x", "z"]);
+  });
+
+  test("a turn goes with all under it", () => {
+    const document = without(tree(), "r2");
+    expect(Object.keys(document.nodes)).toEqual(["q", "a1", "a2", "r1", "b1"]);
+    expect(document.leaf).toBe("a2");
+  });
+
+  test("of two states the turns of both are kept, each at its longest", () => {
+    const ours = withTurns(tree(), turn("b2", "assistant", "r2", { content: "longer" }), turn("c", "user", "b2"));
+    const theirs = withTurns(tree(), turn("d", "user", "b1"), turn("a1", "assistant", "q", { content: "a1 and more" }));
+    const both = merged(ours, theirs);
+    expect(both.nodes["b2"]?.content).toBe("longer");
+    expect(both.nodes["a1"]?.content).toBe("a1 and more");
+    expect(Object.keys(both.nodes)).toContain("c");
+    expect(Object.keys(both.nodes)).toContain("d");
+  });
+
+  test("the first question is the title", () => {
+    const document = withTurns(emptyDocument(null, USUAL), turn("q", "user", null, { content: " a\n b " }));
+    expect(titleOf({ ...document, leaf: "q" })).toBe("a b");
+    expect(titleOf(document)).toBe("");
+  });
+});
+
+describe("prompts", () => {
+  test("thoughts are not sent back, files stand before the words", () => {
+    const question = turn("q", "user", null, { files: [{ name: "a b.txt", text: "x", tokens: 1 }] });
+    const path = [question, turn("a", "assistant", "q", { reasoning: "hm" }), turn("e", "assistant", "q", { content: "" })];
+    expect(messages("be kind", path)).toEqual([
+      { role: "system", content: "be kind" },
+      { role: "user", content: "[file name]: a b.txt\n[file content begin]\nx\n[file content end]\nq" },
+      { role: "assistant", content: "a" },
+    ]);
+  });
+
+  test("an answer that broke off is gone on with, its thought too", () => {
+    const broken = turn("a", "assistant", "q", { content: "", reasoning: "hm" });
+    expect(continued("", [turn("q", "user", null)], broken).at(-1)).toEqual({ role: "assistant", content: "", reasoning_content: "hm", prefix: true });
+  });
+});
+
+describe("settings", () => {
+  test("what is as usual is not sent", () => {
+    expect(fields(USUAL)).toEqual({});
+    expect(changed(USUAL)).toBe(0);
+    const settings = { ...USUAL, temperature: 0, thinking: { mode: "on", budget: 64 } as const, verify: { samples: 3, checker: "math" } as const };
+    expect(fields(settings)).toEqual({ temperature: 0, thinking: { type: "enabled", budget_tokens: 64 }, verify: { samples: 3, checker: "math" } });
+    expect(changed(settings)).toBe(3);
+    expect(fields({ ...USUAL, thinking: { mode: "off", budget: null } })).toEqual({ thinking: { type: "disabled" } });
+  });
+
+  test("what is out of bounds is as usual", () => {
+    expect(readSettings({ temperature: 9, top_p: "x", seed: 3, verify: { samples: 1e9, checker: "math" }, thinking: { mode: "odd" } })).toEqual({
+      ...USUAL,
+      seed: 3,
+      verify: { samples: 64, checker: "math" },
+    });
+    expect(readSettings(null)).toEqual(USUAL);
+  });
+});
+
+describe("documents from elsewhere", () => {
+  test("what is written is read again", () => {
+    const document = tree();
+    expect(readDocument(JSON.parse(JSON.stringify(document)))).toEqual(document);
+    expect(fromJson(asJson([{ title: "t", document }]))).toEqual([{ title: "t", document }]);
+  });
+
+  test("what is none is refused, what is odd is left out", () => {
+    for (const value of [null, [], {}, { version: 2, nodes: {} }, { version: 1 }]) expect(readDocument(value)).toBeNull();
+    for (const text of ["", "{}", "[1]", '{"format":"frugal-chats"}']) expect(fromJson(text)).toBeNull();
+    const odd = readDocument({ version: 1, leaf: "nowhere", nodes: { a: { role: "user", content: 5, parent: "gone", beside: "a2" }, b: { role: "root" }, c: 7 } });
+    expect(Object.keys(odd?.nodes ?? {})).toEqual(["a"]);
+    expect(odd?.nodes["a"]).toMatchObject({ parent: null, content: "", beside: null });
+    expect(odd?.leaf).toBe("a");
+  });
+
+  test("Markdown keeps code fences whole, and names are fit for files", () => {
+    const document = tree();
+    const file = turn("q", "user", null, { files: [{ name: "x.md", text: "```\ncode\n```", tokens: null }] });
+    const heads = { question: "Q", answer: (model: string) => `A ${model}`, thought: "T", system: "S" };
+    expect(asMarkdown("t", withTurns(document, file), heads)).toContain("````\n```\ncode\n```\n````");
+    expect(fileName('a/b:"c"\u0000', "md")).toBe("a b c.md");
+    expect(fileName("..", "md")).toBe("chat.md");
+  });
+});
