@@ -59,7 +59,7 @@ export function Bill({ whole }: { whole: Whole }) {
                 <tr>
                   <th scope="col">{say.stage}</th>
                   <th scope="col" class="wide">{say.time}</th>
-                  <th scope="col" class="number">{say.core_time("").trim()}</th>
+                  <th scope="col" class="number">{say.core}</th>
                   <th scope="col" class="number">{say.trained}</th>
                   <th scope="col" class="number">{say.generated}</th>
                   <th scope="col" class="number">{say.flops}</th>

@@ -47,7 +47,7 @@ describe("what is heard of a run", () => {
 
   it("leaves out what is not of the shape", () => {
     const data = new RunData();
-    const hostile = [
+    const hostile: unknown[] = [
       null, 7, "x", [], {}, { stage: 7, step: 0 }, { stage: "a", step: -1 }, { stage: "a", step: 1.5 }, { stage: "a", step: 1e300 },
       { stage: "__proto__", kind: "x", step: 0, constructor: 1, __proto__: { loss: 1 } },
       { stage: "a", kind: "x", step: 0, loss: "no", accuracy: null, expert_load: [[1], "x"] },

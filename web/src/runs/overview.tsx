@@ -1,61 +1,19 @@
 // All runs, newest first, and everything ever spent.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { RailButton } from "../app/shell";
 import { go, href } from "../app/route";
-import { isAborted } from "../api/http";
-import { type Head, type List, runs } from "../api/runs";
+import type { Head, List } from "../api/runs";
 import { ago, count, energy, flops, percent, seconds } from "../i18n/format";
 import { Button, type Column, CopyButton, Empty, Fold, Icon, Note, Table } from "../ui/index";
 import { allFlops, allMoney, energyMethod } from "./bill";
 import { MOST_COMPARED } from "./compare";
+import { useList } from "./list";
 import { Figure, Spark, StateBadge } from "./parts";
 import { Steps } from "./strip";
 import { words } from "./words";
 
 const COMMAND = "frugal run r1-tiny --web";
-/** Milliseconds between two looks, where something is under way and where nothing is. */
-const [SOON, LATER] = [3000, 20_000];
-
-/** The list, looked at now and again as long as the page is seen. */
-export function useList(): { list: List | null; isFailed: boolean; again: () => void } {
-  const [list, setList] = useState<List | null>(null);
-  const [isFailed, setFailed] = useState(false);
-  const [round, setRound] = useState(0);
-  useEffect(() => {
-    const control = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const look = async (): Promise<void> => {
-      let next = LATER;
-      try {
-        if (!document.hidden) {
-          const found = await runs(control.signal);
-          setList(found);
-          setFailed(false);
-          if (found.data.some((run) => run.state === "running")) next = SOON;
-        }
-      } catch (error) {
-        if (isAborted(error)) return;
-        setFailed(true);
-      }
-      timer = setTimeout(() => void look(), next);
-    };
-    const seen = (): void => {
-      if (document.hidden) return;
-      clearTimeout(timer);
-      void look();
-    };
-    document.addEventListener("visibilitychange", seen);
-    void look();
-    return () => {
-      control.abort();
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", seen);
-    };
-  }, [round]);
-  return { list, isFailed, again: () => setRound((n) => n + 1) };
-}
-
 function Everything({ list }: { list: List }) {
   const say = words.value;
   const { total, others } = list;
@@ -152,7 +110,7 @@ export function Overview() {
   const data = list?.data ?? [];
   const columns: Column<Head>[] = [
     ...(data.length > 1
-      ? [{ head: "", cell: (run: Head) => <Pick run={run} chosen={chosen} choose={choose} /> }]
+      ? [{ head: say.compare, cell: (run: Head) => <Pick run={run} chosen={chosen} choose={choose} /> }]
       : []),
     {
       head: say.column_run,

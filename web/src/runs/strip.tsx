@@ -39,7 +39,7 @@ export function StageStrip({
   useEffect(() => {
     // On a phone the strip is wider than the window: what runs is what one wants to see.
     const own = list.current?.querySelector<HTMLElement>(".running");
-    if (own && list.current) list.current.scrollLeft = own.offsetLeft - 24;
+    if (own && list.current) list.current.scrollLeft = own.offsetLeft - 140;
   }, [running]);
   const button = (name: string | null, inside: preact.ComponentChildren) => (
     <button type="button" aria-pressed={chosen === name} onClick={() => onChoose(chosen === name ? null : name)}>

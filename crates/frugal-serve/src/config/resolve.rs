@@ -414,7 +414,7 @@ impl Check<'_> {
                 Ok(found) if found.is_dir() => {}
                 Ok(_) => self.refuse(given, "a folder", format!("the file {}", path.display())),
                 Err(error) => {
-                    self.refuse(given, "a folder", format!("{}: {error}", path.display()))
+                    self.refuse(given, "a folder", format!("{}: {error}", path.display()));
                 }
             }
             folders.push(path);

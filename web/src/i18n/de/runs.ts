@@ -59,6 +59,7 @@ export const runs: RunsWords = {
   tokens: "Token",
   tokens_words: (trained, generated) => `${trained} gelernt, ${generated} erzeugt`,
   compute: "Rechenarbeit",
+  core: "Kernzeit",
   core_time: (time) => `${time} Kernzeit`,
   from_first: (first) => `anfangs ${first}`,
   from_best: (first, best) => `anfangs ${first}, höchstens ${best}`,

@@ -62,6 +62,7 @@ export const runs = {
   tokens: "Tokens",
   tokens_words: (trained: string, generated: string) => `${trained} trained, ${generated} generated`,
   compute: "Compute",
+  core: "Core time",
   core_time: (time: string) => `${time} of core time`,
   from_first: (first: string) => `from ${first}`,
   from_best: (first: string, best: string) => `from ${first}, at best ${best}`,

@@ -59,6 +59,7 @@ export const runs: RunsWords = {
   tokens: "词元",
   tokens_words: (trained, generated) => `训练 ${trained}，生成 ${generated}`,
   compute: "计算量",
+  core: "核心时间",
   core_time: (time) => `核心时间 ${time}`,
   from_first: (first) => `起初 ${first}`,
   from_best: (first, best) => `起初 ${first}，最高 ${best}`,

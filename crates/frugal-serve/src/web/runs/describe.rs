@@ -81,6 +81,13 @@ pub(super) struct Stage {
     tokens_generated: u64,
 }
 
+impl Stage {
+    /// How it stands.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+}
+
 impl Described {
     /// Reads the recipe of a folder.
     pub(super) fn of(inside: &Inside) -> Self {

@@ -154,11 +154,21 @@ struct Whole {
 }
 
 /// How a run stands, for who watches it.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Standing {
     state: State,
     stopping: bool,
     stages: Vec<Stage>,
+}
+
+impl Standing {
+    /// Whether run and stages stand as they did, however many steps were made meanwhile.
+    fn is_as(&self, other: &Self) -> bool {
+        let states =
+            |standing: &Self| -> Vec<State> { standing.stages.iter().map(Stage::state).collect() };
+        (self.state, self.stopping) == (other.state, other.stopping)
+            && states(self) == states(other)
+    }
 }
 
 /// Who asks.

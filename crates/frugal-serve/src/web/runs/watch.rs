@@ -154,7 +154,8 @@ impl Watch {
             return;
         }
         let standing = self.runs.standing(&self.id, &self.known);
-        if self.told.as_ref() != Some(&standing) {
+        // Steps are told by the journal.
+        if !self.told.as_ref().is_some_and(|told| told.is_as(&standing)) {
             if let Ok(text) = serde_json::to_string(&standing) {
                 self.ready.push_back(Event::new(text));
             }
