@@ -243,7 +243,7 @@ mod tests {
         let stop = Stop::default();
         assert!(stop.sleep(Duration::from_millis(1)).is_ok());
         let asked = stop.clone();
-        let waiting = std::thread::spawn(move || stop.sleep(Duration::from_secs(60)));
+        let waiting = std::thread::spawn(move || stop.sleep(Duration::from_mins(1)));
         asked.ask();
         let ended = waiting.join().unwrap();
         assert!(matches!(ended, Err(StoreError::Stopped)), "{ended:?}");

@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use frugal_run::Stop;
-use frugal_run::hub::{Wanted, Watch};
+pub use frugal_run::Stop;
+pub use frugal_run::hub::{Wanted, Watch};
 
 use frugal_text::Tokenizer;
 use frugal_text::chat::Template;

@@ -64,7 +64,7 @@ function Preferences() {
     <Menu
       label={say.preferences}
       icon="settings"
-      face={say.preferences}
+      face={<span aria-hidden="true">{say.preferences}</span>}
       entries={[
         { title: say.theme },
         ...schemes.map(([name, label, icon]) => ({

@@ -41,7 +41,8 @@ export function Composer({ conversation }: { conversation: Conversation }) {
   }, [focusComposer.value]);
   useLayoutEffect(() => {
     const own = area.current;
-    if (!own) return;
+    // Browsers that size fields by themselves need not lay out the page twice.
+    if (!own || CSS.supports("field-sizing", "content")) return;
     own.style.height = "auto";
     own.style.height = `${own.scrollHeight}px`;
   }, [text]);
@@ -113,9 +114,20 @@ export function Composer({ conversation }: { conversation: Conversation }) {
           <VerifyMenu conversation={conversation} />
           <span class="space" />
           {isAnswering ? (
-            <IconButton kind="primary" class="round" icon="stop" label={say.stop} onClick={() => stopAll(conversation)} />
+            // Keys keep the two apart: one button that became the other while it is pressed would send the draft.
+            <IconButton
+              key="stop"
+              kind="primary"
+              class="round"
+              icon="stop"
+              label={say.stop}
+              onClick={() => {
+                stopAll(conversation);
+                if (!isTouch.matches) area.current?.focus();
+              }}
+            />
           ) : (
-            <IconButton kind="primary" class="round" type="submit" icon="send" label={say.send} disabled={isEmpty || model === null} />
+            <IconButton key="send" kind="primary" class="round" type="submit" icon="send" label={say.send} disabled={isEmpty || model === null} />
           )}
         </div>
       </div>

@@ -28,7 +28,7 @@ export function ChatHead({ conversation }: { conversation: Conversation }) {
     set({ rival: rival ? null : { model: other, settings: { ...USUAL } } });
   };
   return (
-    <header class="view-head chat-head">
+    <header class={rival ? "view-head chat-head comparing" : "view-head chat-head"}>
       <RailButton />
       <h1 class="hidden-text">{shownTitle(conversation) || say.new_chat}</h1>
       <div class="answerers">
@@ -101,7 +101,7 @@ function ModelPicker({ label, value, onChange }: { label: string; value: string 
   if (value !== null && !all.some((model) => model.id === value) && all.length > 0) entries.push({ label: value, about: say.not_served, chosen: true, run: () => undefined });
   return (
     <Menu
-      label={`${label}: ${value ?? say.no_model}`}
+      label={label}
       disabled={entries.length === 0}
       face={
         <>
@@ -151,7 +151,7 @@ function Card({ name, close }: { name: string; close: () => void }) {
     cost.money && cost.currency ? money(cost.money, cost.currency) : null,
   ].filter(Boolean).join(" · ");
   const parameters = card?.parameters ?? about?.parameters;
-  const context = card?.context ?? about?.max_model_len;
+  const context = card?.context ?? served?.max_model_len;
   const size = card?.bytes ?? served?.bytes;
   const rows: [string, string | null | undefined][] = [
     [say.base, card?.base_models?.join(", ")],

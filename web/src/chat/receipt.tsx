@@ -103,7 +103,7 @@ export function Verdict({ turn }: { turn: Turn }) {
       <Badge tone={tone} icon={is_verified ? "shield" : "warning"}>
         {is_verified ? say.agree(agreeing, samples) : say.none(samples)}
       </Badge>
-      <Popover small label={say.details} face={say.details}>
+      <Popover small label={say.details}>
         {() => (
           <div class="verdict-full" tabIndex={0}>
             <p>{say.about[checker as keyof typeof say.about] ?? say.about.task}</p>

@@ -30,6 +30,7 @@ export const UserTurn = memo(
     if (isEditing) return <Editor conversation={conversation} turn={turn} onClose={() => onEdit(false)} />;
     return (
       <article class="turn question" aria-label={say.your_question} data-turn={turn.id}>
+        <h2 class="hidden-text">{say.your_question}</h2>
         <FileChips files={turn.files} />
         {turn.content !== "" && <Words text={turn.content} />}
         <footer class="turn-foot">

@@ -139,7 +139,7 @@ export function Heat({ data, stage }: { data: RunData; stage: string | null }) {
   return (
     <section class="heat panel">
       <header>
-        <h3>{words.value.load}</h3>
+        <h2>{words.value.load}</h2>
         <p class="heat-key" aria-hidden="true">
           {words.value.load_none}
           <span class="heat-ramp" />

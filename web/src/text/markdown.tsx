@@ -70,9 +70,9 @@ function block(token: Token, depth: number): ComponentChild {
     case "hr":
       return <hr />;
     case "heading": {
-      // The page's own headings come first: an answer's begin at the third level.
+      // The page's own headings come first, and few answers begin with their highest.
       const { depth: level, tokens } = token as Tokens.Heading;
-      const Tag = `h${Math.min(6, level + 2)}` as "h3";
+      const Tag = `h${Math.min(6, Math.max(3, level))}` as "h3";
       return <Tag class={`level-${level}`}>{inlines(tokens, depth)}</Tag>;
     }
     case "paragraph":

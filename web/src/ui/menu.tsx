@@ -110,7 +110,8 @@ export function Popover({
       {icon !== undefined && face === undefined ? (
         <IconButton icon={icon} label={label} small={small ?? false} {...opener} />
       ) : (
-        <Button icon={icon} small={small ?? false} title={label} aria-label={label} {...opener}>
+        <Button icon={icon} small={small ?? false} title={face === undefined ? undefined : label} {...opener}>
+          {face !== undefined && <span class="hidden-text">{label} </span>}
           {face ?? label}
         </Button>
       )}

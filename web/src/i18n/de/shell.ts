@@ -11,7 +11,7 @@ export const shell: ShellWords = {
   close: "Schließen",
   hide_rail: "Seitenleiste ausblenden",
   show_rail: "Seitenleiste einblenden",
-  preferences: "Einstellungen",
+  preferences: "Voreinstellungen",
   theme: "Darstellung",
   theme_system: "Wie das System",
   theme_light: "Hell",

@@ -28,11 +28,15 @@ name = "base"
 kind = "pretrain"
 model = "main"
 steps = 10
+min_steps = 1
+optim.warmup_steps = 1
 [[stage]]
 name = "r1-zero"
 kind = "grpo"
 from = "base"
 steps = 4
+min_steps = 1
+optim.warmup_steps = 1
 [[stage]]
 name = "kept"
 kind = "reject"

@@ -146,7 +146,7 @@ impl Kept {
         if let (Some((stage, run)), Some(recipe)) = (source.stage(), &source.recipe) {
             let line = line_of(recipe, stage);
             if let Some((own, before)) = line.split_last() {
-                entry.method = own.method.clone();
+                entry.method.clone_from(&own.method);
                 entry.base_models = before
                     .last()
                     .map(|base| base.name.clone())

@@ -269,11 +269,14 @@ fn created(source: &Source) -> i64 {
 }
 
 fn about(opened: &Opened, source: &Source) -> Value {
+    let template = opened.text.as_ref().and_then(|text| text.template(None).ok());
+    let markup = template.and_then(|template| template.markup().ok());
     json!({
         "architecture": format!("{:?}", opened.config.architecture),
         "max_model_len": opened.config.max_position_embeddings,
         "vocabulary": opened.config.vocab_size,
         "layers": opened.config.num_hidden_layers,
         "licence": source.licence(),
+        "thinks": markup.is_some(),
     })
 }

@@ -151,10 +151,15 @@ fn sources(
         }
     }
     anyhow::ensure!(
-        !named.is_empty() || !settings.web.runs.is_empty(),
+        !named.is_empty() || !settings.web.runs.is_empty() || fetches_later(settings),
         "expected a model to serve, got none: name one, or fetch one with `frugal pull`"
     );
     Ok(named)
+}
+
+/// Whether models can come while the server runs: fetched on its page, and served as all of the store.
+fn fetches_later(settings: &Settings) -> bool {
+    settings.models.whole_store && settings.web.is_enabled
 }
 
 fn cache_bits(wanted: Option<u32>, device: &Device) -> anyhow::Result<KeyBits> {

@@ -1,0 +1,102 @@
+// A browser for tests, and pages that notice what must never happen: a request to another host, a script
+// that was not ours, a fault that nobody caught.
+
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+export const WIDE = { width: 1280, height: 800 };
+export const PHONE = { width: 390, height: 844 };
+const LOCALES = { en: "en-GB", de: "de-DE", zh: "zh-CN" };
+const SECONDS = 15;
+
+export function launch(more = {}) {
+  const executablePath = process.env.CHROMIUM ?? PLACES.find((path) => existsSync(path));
+  assert(executablePath, "expected a Chromium, or its path in CHROMIUM");
+  // Chromium's own sandbox refuses to work for root, which is who works in most containers.
+  const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
+  return chromium.launch({ executablePath, args: [...args, "--disable-dev-shm-usage"], ...more });
+}
+
+/** Runs in the page before anything of the page does. */
+function listen() {
+  window.seen = { violations: [], ran: [] };
+  // What a hostile text would call if it could.
+  window.ran = (what) => window.seen.ran.push(String(what));
+  for (const name of ["alert", "confirm", "prompt", "open", "print"]) window[name] = () => window.seen.ran.push(name);
+  document.addEventListener("securitypolicyviolation", (event) => {
+    window.seen.violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sample ?? ""} ${event.sourceFile ?? ""}:${event.lineNumber}`);
+  });
+}
+
+/** Opens a page at a server. `noise` are faults on the console that the test itself brings about. */
+export async function open(browser, server, { size = WIDE, scheme = "light", language = "en", worker = false, noise, ...more } = {}) {
+  const context = await browser.newContext({
+    viewport: size,
+    colorScheme: scheme,
+    locale: LOCALES[language],
+    hasTouch: size === PHONE,
+    isMobile: size === PHONE,
+    serviceWorkers: worker ? "allow" : "block",
+    permissions: ["clipboard-read", "clipboard-write"],
+    reducedMotion: "reduce",
+    ...more,
+  });
+  context.setDefaultTimeout(SECONDS * 1000);
+  await context.addInitScript(listen);
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !noise?.test(message.text())) faults.push(`console: ${message.text()} ${message.location().url}`);
+  });
+  page.on("dialog", (dialog) => {
+    faults.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  context.on("page", (other) => {
+    if (other !== page) faults.push(`window: ${other.url()}`);
+  });
+  context.on("request", (request) => {
+    const { protocol, origin } = new URL(request.url());
+    if (protocol !== "data:" && protocol !== "blob:" && origin !== server.url) faults.push(`request: ${request.url()}`);
+  });
+  await page.goto(`${server.url}/${more.hash ?? ""}`);
+  return Object.assign(page, { faults });
+}
+
+/** Nothing happened that must not; then the page goes. */
+export async function close(page) {
+  await calm(page);
+  await page.context().close();
+}
+
+export async function calm(page) {
+  const seen = await page.evaluate(() => window.seen);
+  assert.deepEqual(page.faults, []);
+  assert.deepEqual(seen, { violations: [], ran: [] });
+}
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+/** Looks for what keeps people out; serious and critical faults fail. */
+export async function accessible(page, where) {
+  // Added by the test's own world, which the page's policy does not bind.
+  const { readFileSync } = await import("node:fs");
+  const session = await page.context().newCDPSession(page);
+  await session.send("Runtime.enable");
+  const run = async (expression) => {
+    const { result, exceptionDetails } = await session.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    assert(!exceptionDetails, `${exceptionDetails?.text} ${exceptionDetails?.exception?.description}`);
+    return result.value;
+  };
+  await run(readFileSync(AXE, "utf8") + "; 0");
+  const found = await run(`axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+    violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+      .map(({ id, impact, nodes }) => impact + " " + id + ": " + nodes.map(({ target, html, failureSummary }) =>
+        target.join(" ") + " " + html.slice(0, 160) + " " + failureSummary.split("\\n").slice(1).join(" ")).slice(0, 4).join(" | ")))`);
+  await session.detach();
+  assert.deepEqual(found, [], where);
+}

@@ -1,0 +1,447 @@
+// The chat as people use it, against a server without keys: history stays in the browser.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { readFile } from "node:fs/promises";
+import { close, launch, open, PHONE, WIDE } from "./browser.mjs";
+import { Chat, requests } from "./chat.mjs";
+import { between } from "./proxy.mjs";
+import { Server } from "./server.mjs";
+import { holding, LANGUAGES, words } from "./words.mjs";
+
+let browser;
+let server;
+before(async () => {
+  [browser, server] = await Promise.all([launch(), Server.start()]);
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** Opens a chat, works in it, and looks that nothing happened that must not. */
+async function chatting(how, work) {
+  const page = await open(browser, server, how);
+  const chat = await Chat.of(page, how.language);
+  await work(chat, page);
+  await close(page);
+}
+
+for (const language of LANGUAGES)
+  for (const size of [WIDE, PHONE])
+    test(`asks, reads, asks again: ${language}, ${size.width} wide`, () =>
+      chatting({ language, size, scheme: size === PHONE ? "dark" : "light" }, async (chat, page) => {
+        const { say } = chat;
+        assert.match(await page.locator("html").getAttribute("lang"), new RegExp(`^${language}`));
+        await page.getByRole("heading", { name: say.welcome }).waitFor();
+        assert.equal(await chat.send.isDisabled(), true);
+        const answer = await chat.ask("hello");
+        const fold = chat.thought(answer);
+        await fold.waitFor();
+        // Its time and its tokens stand in its name.
+        assert.match(await fold.innerText(), /\d+ ?(?:ms|s|min)[\s\S]*\d+/);
+        assert.equal(await fold.getAttribute("aria-expanded"), "false");
+        await fold.click();
+        assert.equal(await fold.getAttribute("aria-expanded"), "true");
+        // Tokens, time and energy, and all that is known behind them.
+        await answer.getByRole("button", { name: say.receipt, exact: true }).click();
+        const bill = page.getByRole("dialog", { name: say.receipt });
+        for (const term of [say.bill.prompt, say.bill.answer, say.bill.whole, say.bill.energy, say.bill.money])
+          await bill.getByText(term, { exact: true }).waitFor();
+        await page.keyboard.press("Escape");
+        await bill.waitFor({ state: "detached" });
+        await chat.ask("and more");
+        assert.equal(await chat.answers.count(), 2);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        assert(wide <= 0, `the page is ${wide} px too wide`);
+      }));
+
+test("the keyboard alone: asks, opens the thought, stops, edits, searches", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await page.waitForFunction(() => document.activeElement?.tagName === "TEXTAREA");
+    await page.keyboard.type("hello there");
+    await page.keyboard.press("Shift+Enter");
+    await page.keyboard.type("second line");
+    await page.keyboard.press("Enter");
+    await chat.last.waitFor();
+    await chat.done();
+    assert.match(await chat.questions.last().innerText(), /hello there\s+second line/);
+    // Backwards from the field to the thought's fold, which Enter opens.
+    const fold = chat.thought();
+    for (let step = 0; step < 30 && !(await fold.evaluate((own) => own === document.activeElement)); step += 1)
+      await page.keyboard.press("Shift+Tab");
+    await page.keyboard.press("Enter");
+    assert.equal(await fold.getAttribute("aria-expanded"), "true");
+    const ring = await fold.evaluate((own) => getComputedStyle(own).outlineStyle);
+    assert.notEqual(ring, "none", "the focus is seen");
+    await page.keyboard.press("/");
+    assert.equal(await chat.field.evaluate((own) => own === document.activeElement), true);
+    // In an empty field, up edits the last question.
+    await page.keyboard.press("ArrowUp");
+    const editor = page.getByRole("article", { name: say.edit, exact: true }).getByRole("textbox");
+    await editor.waitFor();
+    await page.keyboard.type(" edited");
+    await page.keyboard.press("Control+Enter");
+    await chat.done();
+    await page.getByLabel(say.version_of(2, 2)).first().waitFor();
+    await page.keyboard.press("Control+k");
+    const search = chat.history.getByRole("searchbox", { name: say.search });
+    await search.waitFor();
+    assert.equal(await search.evaluate((own) => own === document.activeElement), true);
+    await page.keyboard.press("Control+Shift+O");
+    await page.getByRole("heading", { name: say.welcome }).waitFor();
+    await page.keyboard.press("Control+,");
+    await page.getByRole("dialog", { name: say.settings }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog", { name: say.settings }).waitFor({ state: "detached" });
+    await page.evaluate(() => document.activeElement?.blur());
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: say.shortcuts }).waitFor();
+  }));
+
+test("stops an answer and goes on with it", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.pick("wordy");
+    await chat.begin("go on for ever");
+    await page.getByRole("button", { name: say.answer_now }).waitFor();
+    await chat.stop.click();
+    await chat.done();
+    await page.getByText(say.ended.stopped).waitFor();
+    const before = await chat.last.innerText();
+    assert(before.length > 10);
+    await chat.last.getByRole("button", { name: say.ended.go_on }).click();
+    await chat.stop.waitFor();
+    await page.keyboard.press("Escape");
+    await chat.done();
+    await page.getByText(say.ended.stopped).waitFor();
+  }));
+
+test("stops the thought and gets the answer", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.pick("wordy");
+    await chat.begin("think for ever");
+    const fold = chat.thought();
+    await fold.waitFor();
+    assert.equal(await fold.getAttribute("aria-expanded"), "true", "a thought under way is open");
+    const count = async () => Number(/([\d,.]+) token/.exec(await fold.innerText())?.[1].replace(/\D/g, "") ?? 0);
+    const first = await count();
+    await page.waitForFunction((text) => !document.body.innerText.includes(text), await fold.innerText());
+    assert((await count()) >= first, "its tokens are counted live");
+    await page.getByRole("button", { name: say.answer_now }).click();
+    await page.getByRole("button", { name: holding(say.thought_for("").trim()) }).waitFor();
+    await chat.stop.click();
+    await chat.done();
+    assert.equal(await fold.getAttribute("aria-expanded"), "false", "a thought that is done is folded");
+  }));
+
+test("thinking on, off and within a budget", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    const sent = requests(page, "/v1/chat/completions");
+    await chat.thinking(say.think_off);
+    await chat.ask("at once");
+    assert.deepEqual(sent.at(-1).thinking, { type: "disabled" });
+    assert.equal(await chat.thought().count(), 0);
+    await chat.pick("wordy");
+    await chat.thinking(say.tokens(256));
+    await chat.begin("a little");
+    await page.getByRole("button", { name: holding(say.thought_for("").trim()) }).waitFor();
+    assert.deepEqual(sent.at(-1).thinking, { type: "enabled", budget_tokens: 256 });
+    await chat.stop.click();
+    await chat.done();
+    const tokens = Number(/(\d+) token/.exec(await chat.thought().innerText())[1]);
+    assert(tokens <= 280, `${tokens} tokens of thought within a budget of 256`);
+  }));
+
+test("asks again, edits, branches, and goes between the branches", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.ask("the first");
+    const first = await chat.last.innerText();
+    await chat.choose(chat.last.getByRole("button", { name: say.regenerate, exact: true }), say.regenerate);
+    await chat.done();
+    await chat.last.getByLabel(say.version_of(2, 2)).waitFor();
+    await chat.last.getByRole("button", { name: say.version_before }).click();
+    await chat.last.getByLabel(say.version_of(1, 2)).waitFor();
+    assert.equal((await chat.last.innerText()).split("\n")[0], first.split("\n")[0]);
+    await chat.questions.first().getByRole("button", { name: say.edit, exact: true }).click();
+    const editor = page.getByRole("article", { name: say.edit, exact: true });
+    await editor.getByRole("textbox").fill("another first");
+    await editor.getByRole("button", { name: say.send, exact: true }).click();
+    await chat.done();
+    await chat.questions.first().getByLabel(say.version_of(2, 2)).waitFor();
+    assert.match(await chat.questions.first().innerText(), /another first/);
+    await chat.questions.first().getByRole("button", { name: say.version_before }).click();
+    assert.match(await chat.questions.first().innerText(), /^the first/);
+    // An answer by another model is a branch as well.
+    await chat.choose(chat.last.getByRole("button", { name: say.regenerate, exact: true }), /wordy/);
+    await chat.stop.click();
+    await chat.done();
+    await page.getByRole("article", { name: say.answer_of("wordy") }).waitFor();
+  }));
+
+test("compares two models and goes on with one", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.button(say.compare).first().click();
+    await chat.button(holding(`${say.second_model}: `)).click();
+    await page.getByRole("menuitemradio", { name: /tiny/ }).click();
+    await chat.button(say.second_settings).click();
+    const drawer = page.getByRole("dialog", { name: say.second_settings });
+    await drawer.getByRole("spinbutton", { name: say.dials.temperature }).fill("1.5");
+    await page.keyboard.press("Tab");
+    await drawer.getByRole("button", { name: say.close }).click();
+    await chat.begin("which one");
+    await chat.answers.nth(1).waitFor();
+    await chat.done();
+    assert.equal(await chat.answers.count(), 2);
+    await page.getByText(`${say.dials.temperature} 1.5`, { exact: false }).first().waitFor();
+    await chat.button(say.prefer).click();
+    await chat.button(say.compare_end).first().click();
+    await chat.ask("and then");
+    assert.equal(await chat.answers.count(), 3);
+  }));
+
+test("settings, a system prompt, and what they are sent as", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    const sent = requests(page, "/v1/chat/completions");
+    await chat.button(say.settings).click();
+    const drawer = page.getByRole("dialog", { name: say.settings });
+    await drawer.getByRole("textbox", { name: say.system }).fill("Speak like a pirate.");
+    await drawer.getByRole("spinbutton", { name: say.dials.temperature }).fill("0.3");
+    await drawer.getByRole("spinbutton", { name: say.dials.max_tokens }).fill("40");
+    await drawer.getByRole("button", { name: say.more_settings, exact: true }).click();
+    await drawer.getByRole("spinbutton", { name: say.dials.seed }).fill("7");
+    await drawer.getByRole("radio", { name: say.think_on_short, exact: true }).click();
+    await drawer.getByRole("spinbutton", { name: say.budget }).fill("12");
+    await page.keyboard.press("Tab");
+    await drawer.getByRole("button", { name: say.close }).click();
+    await chat.ask("ahoy");
+    const { messages, temperature, max_tokens, seed, thinking, stream } = sent.at(-1);
+    assert.deepEqual(messages[0], { role: "system", content: "Speak like a pirate." });
+    assert.deepEqual({ temperature, max_tokens, seed, thinking, stream }, {
+      temperature: 0.3,
+      max_tokens: 40,
+      seed: 7,
+      thinking: { type: "enabled", budget_tokens: 12 },
+      stream: true,
+    });
+    await chat.button(holding(say.settings)).first().click();
+    await drawer.getByRole("button", { name: say.reset, exact: true }).click();
+    await drawer.getByRole("button", { name: say.close }).click();
+    await chat.ask("again");
+    assert.equal("temperature" in sent.at(-1), false);
+  }));
+
+test("verifies: how many agree, and each result", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    const sent = requests(page, "/v1/chat/completions");
+    await chat.button(say.verify).click();
+    const panel = page.getByRole("dialog", { name: say.verify });
+    await panel.getByRole("spinbutton", { name: say.samples }).fill("3");
+    await panel.getByRole("radio", { name: holding(say.checkers.majority) }).click();
+    await page.keyboard.press("Escape");
+    const answer = await chat.ask("one or two");
+    assert.deepEqual(sent.at(-1).verify, { checker: "majority", samples: 3 });
+    await answer.getByRole("button", { name: say.verdict.details }).click();
+    assert.equal(await page.getByRole("dialog", { name: say.verdict.details }).getByRole("listitem").count(), 3);
+  }));
+
+test("a text file dropped in goes into the prompt with its name and its tokens", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    const sent = requests(page, "/v1/chat/completions");
+    const data = await page.evaluateHandle(() => {
+      const data = new DataTransfer();
+      data.items.add(new File(["Column,Value\na,1\n"], "numbers.csv", { type: "text/csv" }));
+      data.items.add(new File([new Uint8Array([0, 1, 2, 255, 0])], "picture.bin"));
+      return data;
+    });
+    for (const kind of ["dragover", "drop"]) await page.locator("#main").locator("form").last().dispatchEvent(kind, { dataTransfer: data });
+    const chips = page.getByRole("list", { name: say.files });
+    const chip = chips.getByRole("button", { name: /numbers\.csv/ }).first();
+    await chip.waitFor();
+    await page.getByText(say.file_refused.binary("picture.bin")).waitFor();
+    await page.waitForFunction((word) => document.querySelector("[role=main], main").innerText.includes(word), "token");
+    await chip.click();
+    await page.getByRole("dialog", { name: "numbers.csv" }).getByText("Column,Value").waitFor();
+    await page.keyboard.press("Escape");
+    await chat.ask("what is in it");
+    const [{ content }] = sent.at(-1).messages;
+    assert.match(content, /numbers\.csv[\s\S]*Column,Value\na,1[\s\S]*what is in it$/);
+    await chat.questions.last().getByRole("button", { name: /numbers\.csv/ }).waitFor();
+  }));
+
+test("history: found, renamed, taken out, taken in, thrown away; a reload keeps everything", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.ask("about apples");
+    await chat.kept("about apples");
+    await chat.button(say.new_chat).first().click();
+    await chat.ask("about pears");
+    await chat.kept("about pears");
+    const search = chat.history.getByRole("searchbox", { name: say.search });
+    await search.fill("apples");
+    await chat.entry("about pears").waitFor({ state: "detached" });
+    await chat.entry("about apples").click();
+    assert.match(await chat.questions.first().innerText(), /about apples/);
+    await search.fill("nothing like this");
+    await page.getByText(say.search_none).waitFor();
+    await search.fill("");
+    await chat.choose(say.deeds_of("about apples"), say.rename);
+    const dialog = page.getByRole("dialog", { name: say.rename });
+    await dialog.getByRole("textbox", { name: say.title }).fill("Fruit, first part");
+    await dialog.getByRole("button", { name: say.save }).click();
+    await chat.entry("Fruit, first part").waitFor();
+    await page.reload();
+    await chat.entry("Fruit, first part").waitFor();
+    await chat.answers.first().waitFor();
+    assert.match(await chat.questions.first().innerText(), /about apples/);
+    assert.equal(await chat.thought().count(), 1, "the thought is kept");
+
+    const take = async (entry) => {
+      const coming = page.waitForEvent("download");
+      await chat.choose(say.deeds_of("Fruit, first part"), entry);
+      const file = await coming;
+      return { name: file.suggestedFilename(), text: await readFile(await file.path(), "utf8") };
+    };
+    const markdown = await take(say.export_markdown);
+    assert.match(markdown.name, /^Fruit, first part\.md$/);
+    assert.match(markdown.text, /^# Fruit, first part\n[\s\S]*about apples/);
+    const json = await take(say.export_json);
+    assert.equal(JSON.parse(json.text).chats[0].title, "Fruit, first part");
+
+    await chat.choose(say.deeds_of("Fruit, first part"), say.remove);
+    await page.getByRole("dialog", { name: say.remove_title }).getByRole("button", { name: say.remove }).click();
+    await chat.entry("Fruit, first part").waitFor({ state: "detached" });
+    await page.getByRole("heading", { name: say.welcome }).waitFor();
+
+    const choosing = page.waitForEvent("filechooser");
+    await chat.choose(say.history_deeds, say.import_chats);
+    await (await choosing).setFiles({ name: "chat.json", mimeType: "application/json", buffer: Buffer.from(json.text) });
+    await chat.entry("Fruit, first part").waitFor();
+    await chat.answers.first().waitFor();
+    assert.match(await chat.questions.first().innerText(), /about apples/);
+  }));
+
+test("what is typed and not sent is there after a reload", () =>
+  chatting({}, async (chat, page) => {
+    await chat.field.fill("half a thought");
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector("textarea")?.value === "half a thought");
+  }));
+
+test("answers and code are copied", async () => {
+  const proxy = await between(server);
+  proxy.prepared = { answer: "Take **this**:\n\n```js\nlet a = 1;\n```\n" };
+  const page = await open(browser, { url: proxy.url });
+  const chat = await Chat.of(page);
+  const { say } = chat;
+  const clip = () => page.evaluate(() => navigator.clipboard.readText());
+  await chat.ask("hello");
+  await chat.last.getByRole("button", { name: chat.text.copy_code }).click();
+  await chat.last.getByRole("button", { name: chat.text.copied }).waitFor();
+  assert.equal(await clip(), "let a = 1;");
+  await chat.last.getByRole("button", { name: say.copy_answer }).click();
+  await chat.last.getByRole("button", { name: say.copied }).last().waitFor();
+  assert.equal(await clip(), proxy.prepared.answer);
+  await close(page);
+  await proxy.close();
+});
+
+test("the model's card is one click away", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    await chat.button(say.about_model("tiny")).click();
+    const card = page.getByRole("dialog", { name: say.about_model("tiny") });
+    for (const term of [say.card.base, say.card.size, say.card.method, say.card.licence, say.card.cost]) await card.getByText(term, { exact: true }).waitFor();
+    await card.getByRole("link", { name: say.card.open }).click();
+    await page.waitForURL(/#\/models\/tiny/);
+  }));
+
+test("the language and the appearance can be chosen, and stay chosen", () =>
+  chatting({}, async (chat, page) => {
+    await chat.choose(chat.shell.preferences, "Deutsch");
+    const german = await words("de");
+    await page.getByRole("heading", { name: german.chat.welcome }).waitFor();
+    await chat.choose(german.shell.preferences, german.shell.theme_dark);
+    assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");
+    await page.reload();
+    await page.getByRole("heading", { name: german.chat.welcome }).waitFor();
+    assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");
+  }));
+
+describe("the server goes away", () => {
+  const noise = /ERR_CONNECTION|ERR_INCOMPLETE|ERR_NETWORK|Failed to load resource/;
+
+  test("in the middle of an answer: says so, keeps what came and what was typed, and goes on", async () => {
+    const own = await Server.start();
+    const page = await open(browser, own, { noise });
+    const chat = await Chat.of(page);
+    const { say } = chat;
+    await chat.pick("wordy");
+    await chat.thinking(say.think_off);
+    await chat.begin("a long story");
+    await page.waitForFunction(() => (document.querySelector("article:last-of-type")?.innerText.length ?? 0) > 200);
+    await chat.field.fill("the next question");
+    await own.kill();
+    await page.getByText(say.faults.lost, { exact: true }).waitFor();
+    const kept = (await chat.last.innerText()).slice(0, 150);
+    assert.equal(await chat.field.inputValue(), "the next question");
+    await page.reload().catch(() => undefined);
+    await own.go();
+    await page.goto(own.url);
+    await chat.entry("a long story").click();
+    await chat.last.waitFor();
+    assert((await chat.last.innerText()).startsWith(kept.slice(0, 100)), "the text is kept");
+    await chat.last.getByRole("button", { name: say.ended.go_on }).click();
+    await chat.stop.waitFor();
+    await chat.stop.click();
+    await chat.done();
+    await own.stop();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test("before a question: the question is kept and can be asked again", async () => {
+    const own = await Server.start();
+    const page = await open(browser, own, { noise });
+    const chat = await Chat.of(page);
+    await chat.ask("hello");
+    await own.kill();
+    await chat.begin("are you there");
+    await page.getByText(chat.say.faults.unreachable, { exact: true }).waitFor();
+    await own.go();
+    await chat.last.getByRole("button", { name: chat.say.ended.again }).click();
+    await chat.done();
+    assert.equal(await chat.answers.count(), 2);
+    await page.getByText(chat.say.faults.unreachable, { exact: true }).waitFor({ state: "detached" });
+    await own.stop();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+});
+
+test("it opens without a connection once it was there", async () => {
+  const own = await Server.start();
+  const page = await open(browser, own, { worker: true, noise: /ERR_CONNECTION|Failed to load resource/ });
+  const chat = await Chat.of(page);
+  await chat.ask("hello");
+  await chat.kept("hello");
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  await page.waitForFunction(async () => (await caches.keys()).length > 0);
+  await own.kill();
+  await page.reload();
+  await page.getByText(chat.shell.no_connection).waitFor();
+  await own.go();
+  await page.getByRole("button", { name: chat.shell.again }).click();
+  await chat.entry("hello").waitFor();
+  await own.stop();
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});

@@ -1,0 +1,148 @@
+// A server with keys: signing in, whose chats are whose, signing out.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { close, launch, open, PHONE } from "./browser.mjs";
+import { Chat } from "./chat.mjs";
+import { Server } from "./server.mjs";
+import { holding, LANGUAGES, words } from "./words.mjs";
+
+let browser;
+let server;
+before(async () => {
+  const started = Server.start({ flags: ["--keys-required"], keys: [["ada", "--may-manage"], ["bob"]] });
+  [browser, server] = await Promise.all([launch(), started]);
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+// The server says who is asked for a key by refusing; browsers write that to the console.
+const noise = /status of 40[1349]/;
+
+async function signIn(page, key, say) {
+  await page.getByRole("textbox", { name: say.shell.key }).or(page.getByLabel(say.shell.key, { exact: true })).first().fill(key);
+  await page.getByRole("button", { name: say.shell.sign_in, exact: true }).click();
+}
+
+async function signedIn(name, how = {}) {
+  const say = await words(how.language ?? "en");
+  const page = await open(browser, server, { noise, ...how });
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  await signIn(page, server.keys[name], say);
+  return { page, chat: await Chat.of(page, how.language), say };
+}
+
+for (const language of LANGUAGES)
+  test(`asks for a key, and says when it is wrong: ${language}`, async () => {
+    const say = await words(language);
+    const page = await open(browser, server, { noise, language, size: PHONE });
+    await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+    await signIn(page, "sk-nobody-has-this", say);
+    await page.getByText(say.shell.key_wrong).waitFor();
+    await signIn(page, server.keys.bob, say);
+    await Chat.of(page, language);
+    // The key itself is nowhere a script could find it.
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    assert(!kept.includes(server.keys.bob));
+    await close(page);
+  });
+
+test("chats are kept by the server for their key, and no other key sees them", async () => {
+  const ada = await signedIn("ada");
+  await ada.chat.ask("a secret of Ada");
+  await ada.chat.kept("a secret of Ada");
+  const id = /#\/chat\/([\w-]+)/.exec(ada.page.url())[1];
+  await ada.page.waitForFunction(async (id) => (await fetch(`/web/chats/${id}`)).ok, id);
+  await ada.page.reload();
+  await ada.chat.entry("a secret of Ada").waitFor();
+  await ada.chat.answers.first().waitFor();
+  assert.equal(await ada.chat.thought().count(), 1);
+
+  const bob = await signedIn("bob", { hash: `#/chat/${id}` });
+  await bob.page.goto(`${server.url}/#/chat/${id}`);
+  await bob.page.getByText(bob.chat.say.gone).waitFor();
+  assert.equal(await bob.chat.entry("a secret of Ada").count(), 0);
+  const search = await bob.page.evaluate(async () => (await fetch("/web/chats?q=secret")).json());
+  assert.deepEqual(search.data, []);
+  const status = await bob.page.evaluate(
+    async (id) => [(await fetch(`/web/chats/${id}`)).status, (await fetch(`/web/chats/${id}`, { method: "DELETE" })).status],
+    id,
+  );
+  assert(status.every((one) => one === 404 || one === 403), String(status));
+  await close(bob.page);
+
+  // The same key elsewhere finds them.
+  const again = await signedIn("ada");
+  await again.chat.entry("a secret of Ada").click();
+  await again.chat.answers.first().waitFor();
+  await again.chat.choose(again.chat.say.deeds_of("a secret of Ada"), again.chat.say.rename);
+  const dialog = again.page.getByRole("dialog", { name: again.chat.say.rename });
+  await dialog.getByRole("textbox", { name: again.chat.say.title }).fill("No secret");
+  await dialog.getByRole("button", { name: again.chat.say.save }).click();
+  await again.chat.entry("No secret").waitFor();
+  const field = again.chat.history.getByRole("searchbox", { name: again.chat.say.search });
+  await field.fill("secret of");
+  await again.chat.entry("No secret").waitFor();
+  await field.fill("");
+
+  // What changed elsewhere does not overwrite what is written here: both are kept.
+  await ada.chat.ask("one more");
+  await again.chat.ask("and one from here");
+  await again.page.waitForTimeout(1000);
+  const count = await again.page.evaluate(async (id) => Object.keys((await (await fetch(`/web/chats/${id}`)).json()).document.nodes).length, id);
+  assert.equal(count, 6);
+  await again.chat.choose(again.chat.say.deeds_of("No secret"), again.chat.say.remove);
+  await again.page.getByRole("dialog", { name: again.chat.say.remove_title }).getByRole("button", { name: again.chat.say.remove }).click();
+  await again.chat.entry("No secret").waitFor({ state: "detached" });
+  await close(ada.page);
+  await close(again.page);
+});
+
+test("signs out, and is out in every window", async () => {
+  const { page, chat, say } = await signedIn("bob");
+  await chat.ask("hello");
+  await chat.choose(say.shell.preferences, holding(say.shell.sign_out));
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  assert.equal(await page.evaluate(async () => (await fetch("/web/chats")).status), 401);
+  assert.equal(await page.getByText("hello").count(), 0);
+  await close(page);
+});
+
+test("a key that is revoked ends its session, in words", async () => {
+  const own = await Server.start({ flags: ["--keys-required"], keys: [["eve"]] });
+  const page = await open(browser, own, { noise });
+  const say = await words("en");
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  await signIn(page, own.keys.eve, say);
+  const chat = await Chat.of(page);
+  await chat.ask("hello");
+  own.frugal("keys", "revoke", "eve");
+  await page.waitForFunction(async () => (await fetch("/web/chats")).status === 401, undefined, { timeout: 30_000, polling: 500 });
+  await chat.begin("still there?");
+  await page.getByText(chat.say.faults.key, { exact: true }).waitFor();
+  await page.getByRole("button", { name: say.chat.faults.sign_in, exact: true }).click();
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  await close(page);
+  await own.stop();
+});
+
+test("another site cannot act for who is signed in", async () => {
+  const { page } = await signedIn("ada");
+  const cookies = await page.context().cookies();
+  const session = cookies.find(({ name }) => name === "frugal_session");
+  assert.equal(session.httpOnly, true);
+  assert.equal(session.sameSite, "Strict");
+  const cookie = `${session.name}=${session.value}`;
+  const foreign = { cookie, origin: "https://elsewhere.example", "sec-fetch-site": "cross-site", "content-type": "application/json" };
+  const ask = (path, method, headers, body) => fetch(server.url + path, { method, headers, body }).then(({ status }) => status);
+  const body = JSON.stringify({ model: "tiny", messages: [{ role: "user", content: "hi" }], max_tokens: 2 });
+  assert([401, 403].includes(await ask("/v1/chat/completions", "POST", foreign, body)));
+  assert([401, 403].includes(await ask("/web/models/tiny/unload", "POST", foreign, "{}")));
+  assert([401, 403].includes(await ask("/web/session", "DELETE", foreign)));
+  assert([401, 403].includes(await ask("/web/chats", "GET", foreign)));
+  const own = { ...foreign, origin: server.url, "sec-fetch-site": "same-origin" };
+  assert.equal(await ask("/web/chats", "GET", own), 200);
+  await close(page);
+});
