@@ -36,6 +36,15 @@ impl BodyLimits {
             },
         }
     }
+
+    /// The same with another limit of bytes.
+    #[must_use]
+    pub fn with_bytes(&self, bytes: usize) -> Self {
+        Self {
+            bytes,
+            ..self.clone()
+        }
+    }
 }
 
 /// Bytes of bodies that are being read, all together.
@@ -149,8 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_length_that_is_claimed_is_refused_unread() {
-        let mut limits = Settings::usual(Vec::new()).body_limits();
-        limits.bytes = 3;
+        let limits = Settings::usual(Vec::new()).body_limits().with_bytes(3);
         let read = async |text: &'static str| {
             let request = Request::new(Body::from(text));
             read_body(request, &limits)
