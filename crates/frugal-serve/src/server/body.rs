@@ -36,6 +36,15 @@ impl BodyLimits {
             },
         }
     }
+
+    /// The same with another limit of bytes.
+    #[must_use]
+    pub fn with_bytes(&self, bytes: usize) -> Self {
+        Self {
+            bytes,
+            ..self.clone()
+        }
+    }
 }
 
 /// Bytes of bodies that are being read, all together.
