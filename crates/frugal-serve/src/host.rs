@@ -8,20 +8,17 @@ use std::time::Duration;
 use axum::Router;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{ReasoningField, ServerSettings, Settings};
+use crate::config::{ServerSettings, Settings};
 use crate::engine::Costs;
 use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
 use crate::metrics::Metrics;
 use crate::models::{Catalogue, Library};
 use crate::quota::{Clock, Quotas};
 use crate::routes::Front;
-use crate::server::{
-    self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage, TlsFiles,
-};
+use crate::server::{self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage};
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
 use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
-use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
 /// How often accounts are written and costs are told.
@@ -148,7 +145,7 @@ impl Host {
             service: Arc::clone(&service),
             body: listening.body_limits(),
             keep_alive: listening.keep_alive,
-            reasoning: reasoning(self.settings.reasoning.field),
+            reasoning: self.settings.reasoning.field,
         };
         let shutdown = Shutdown::new();
         let readiness = Readiness::loading(&shutdown);
@@ -275,10 +272,7 @@ impl Host {
 fn listening(settings: &ServerSettings, body_bytes: usize) -> server::Settings {
     let usual = server::Settings::usual(settings.bind.clone());
     server::Settings {
-        tls: settings.tls.as_ref().map(|tls| TlsFiles {
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-        }),
+        tls: settings.tls.clone(),
         connections: settings.max_connections,
         head_bytes: settings.max_head_bytes,
         body_bytes,
@@ -293,14 +287,6 @@ fn listening(settings: &ServerSettings, body_bytes: usize) -> server::Settings {
         cors: settings.cors_origins.clone(),
         hosts: settings.host_names.clone(),
         ..usual
-    }
-}
-
-fn reasoning(field: ReasoningField) -> Reasoning {
-    match field {
-        ReasoningField::ReasoningContent => Reasoning::Content,
-        ReasoningField::Reasoning => Reasoning::Bare,
-        ReasoningField::Both => Reasoning::Both,
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Out {
     /// Answers.
     pub n: usize,
     /// Under which name thoughts are sent: the server's choice, not the client's.
-    pub reasoning: Reasoning,
+    pub reasoning: ReasoningField,
     /// Whose log-probabilities are sent.
     pub log_probs: LogProbs,
     /// Whether token ids are sent, as vLLM does: `prompt_token_ids` and `token_ids`.
@@ -71,9 +71,9 @@ pub struct Out {
     pub unused: Vec<&'static str>,
 }
 
-/// The name of thoughts.
+/// Where thoughts stand in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reasoning {
+pub enum ReasoningField {
     /// `reasoning_content`: DeepSeek's.
     #[default]
     Content,
@@ -128,7 +128,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let out = Out {
         streaming,
         n,
-        reasoning: Reasoning::default(),
+        reasoning: ReasoningField::default(),
         log_probs,
         has_ids,
         service_tier: fields.has("service_tier").then_some("default"),

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::client::{Answer, Client, SAYS, post, with_key};
 use super::house::{House, Setup, question};
-use super::model::{Script, message};
+use super::model::{HUGE_BYTES, Script, message};
 
 const NAMES: [&str; 3] = ["m", "b", "c"];
 
@@ -76,6 +76,17 @@ async fn models_leave_when_their_memory_is_wanted() {
         assert_eq!(opened_after(&house, model).await, opened, "{model}");
         assert_eq!(loaded(&house).await, [model]);
     }
+}
+
+#[tokio::test]
+async fn nobody_leaves_for_a_model_that_does_not_fit() {
+    let mut setup = three().and_saying("huge", Script::says("never"));
+    setup.memory_bytes = HUGE_BYTES;
+    let house = House::open(setup);
+    assert_eq!(opened_after(&house, "m").await, 1);
+    let answer = house.chat(&to("huge")).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(loaded(&house).await, ["m"]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::super::head::Head;
 use super::super::log_probs::items;
 use super::super::sampled::Streaming;
 use super::super::usage::{add_details, finish_reason, usage};
-use super::{LogProbs, Out, Reasoning};
+use super::{LogProbs, Out, ReasoningField};
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
 
 /// Makes bodies of what is said in answer to one request.
@@ -282,7 +282,7 @@ impl Encoder {
     }
 }
 
-impl Reasoning {
+impl ReasoningField {
     /// Writes a thought under its name or names.
     fn name(self, object: &mut Map<String, Value>, thought: &str) {
         let names: &[&str] = match self {

@@ -299,7 +299,7 @@ fn clients_are_told_what_changes_nothing() {
     let expected = Out {
         streaming: Streaming::ChunksAndUsage,
         n: 2,
-        reasoning: Reasoning::Content,
+        reasoning: ReasoningField::Content,
         log_probs: LogProbs::AnswerAndThought,
         has_ids: true,
         service_tier: Some("default"),
@@ -510,9 +510,9 @@ fn thoughts_go_by_the_name_the_server_gives_them() {
     "#);
     insta::assert_snapshot!(whole(out(Streaming::No), said())["choices"], @r#"[{"index":0,"message":{"role":"assistant","content":"42","refusal":null,"reasoning_content":"hm","annotations":[]},"logprobs":null,"finish_reason":"stop","finish_details":{"thought_closed":"budget"}}]"#);
     for (reasoning, delta) in [
-        (Reasoning::Bare, json!({"reasoning": "hm"})),
+        (ReasoningField::Bare, json!({"reasoning": "hm"})),
         (
-            Reasoning::Both,
+            ReasoningField::Both,
             json!({"reasoning_content": "hm", "reasoning": "hm"}),
         ),
     ] {
