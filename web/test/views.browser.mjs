@@ -62,13 +62,13 @@ async function* chatStates(page) {
   await chat.thought().click();
   await page.waitForTimeout(400);
   yield "the chat with an answer";
-  await chat.last.getByRole("button", { name: chat.say.receipt }).click();
+  await chat.opener(chat.say.receipt, chat.last).click();
   yield "the bill of an answer";
   await page.keyboard.press("Escape");
-  await chat.button(chat.say.think_menu).click();
+  await chat.opener(chat.say.think_menu).click();
   yield "a menu";
   await page.keyboard.press("Escape");
-  await chat.button(chat.say.verify).click();
+  await chat.opener(chat.say.verify).click();
   yield "the panel of verifying";
   await page.keyboard.press("Escape");
   await chat.questions.first().getByRole("button", { name: chat.say.edit, exact: true }).click();
