@@ -93,7 +93,7 @@ export async function ask(page, text) {
   const before = await page.locator(".answer .turn-foot").count();
   await page.fill(".composer textarea", text);
   await page.click(".composer [type=submit]");
-  await page.waitForFunction((many) => document.querySelectorAll(".answer .turn-foot").length > many, before);
+  await page.waitForFunction((many) => document.querySelectorAll(".answer .turn-foot").length > many, before, { timeout: 90_000 });
 }
 
 /** The body of a stream in which a model thinks and answers so. `isCut`: the connection is lost before its end. */
