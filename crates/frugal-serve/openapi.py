@@ -948,6 +948,11 @@ schemas["Model"] = answer(
         "created!": WHOLE,
         "owned_by!": STRING,
         "bytes!": WHOLE,
+        "max_model_len!": about(nullable(WHOLE), "tokens that a conversation may have"),
+        "sampling!": about(
+            nullable(answer({"temperature!": REAL, "top_p!": REAL, "top_k!": WHOLE})),
+            "how it samples where a request does not say",
+        ),
         "about!": about(ANY, "what its card and files say"),
     }
 )

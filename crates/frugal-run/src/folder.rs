@@ -2,17 +2,29 @@
 //!
 //! `recipe.toml` as resolved, `journal.jsonl`, `samples.jsonl`, `timings.jsonl`, `checkpoints/`,
 //! `report.html`. One process at a time: the folder is locked while a [`RunFolder`] lives, and the
-//! system releases the lock when the process ends, however it ends.
+//! system releases the lock when the process ends, however it ends. Who wants the run to stop leaves
+//! a [`StopRequest`], at which the run looks between steps.
 //! What is inside the files: [`crate::journal`], [`crate::checkpoint`].
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::checkpoint::Checkpoints;
+use crate::inside::Inside;
 use crate::journal::Journal;
 use crate::recipe::MAX_RECIPE_BYTES;
 use crate::store::{At, StoreError, read_text, replace_file};
+
+/// The file that is locked while somebody works in the folder.
+const LOCK: &str = ".lock";
+/// The file that asks the run to stop.
+const STOP: &str = ".stop";
+/// Who only looks whether a folder is in use holds its lock for a moment, which is sat out.
+const LOCK_TRIES: usize = 6;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A locked run folder.
 #[derive(Debug)]
@@ -52,11 +64,11 @@ impl RunFolder {
     }
 
     fn lock(path: &Path) -> Result<Self, StoreError> {
-        let name = path.join(".lock");
+        let name = path.join(LOCK);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut lock = options.open(&name).at("open", &name)?;
-        match lock.try_lock() {
+        match lock_patiently(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -75,10 +87,30 @@ impl RunFolder {
             writeln!(lock, "{}", std::process::id())
         };
         write().at("write", &name)?;
-        Ok(Self {
+        let folder = Self {
             path: path.into(),
             _lock: lock,
-        })
+        };
+        // What was asked of the process before is not asked of this one.
+        folder.stop_request().take()?;
+        Ok(folder)
+    }
+
+    /// Whether a process works in the folder now. Nothing is written, and no link is followed.
+    #[must_use]
+    pub fn is_in_use(path: &Path) -> bool {
+        let Ok(lock) = Inside::new(path).open(&[LOCK]) else {
+            return false;
+        };
+        matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Where people ask this run to stop.
+    #[must_use]
+    pub fn stop_request(&self) -> StopRequest {
+        StopRequest {
+            path: self.path.join(STOP),
+        }
     }
 
     /// The folder itself.
@@ -170,6 +202,66 @@ impl RunFolder {
     }
 }
 
+/// Waits for those who only look.
+fn lock_patiently(lock: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+    lock.try_lock()
+}
+
+/// A file in a run's folder: while it is there, the run is asked to write a checkpoint and end.
+#[derive(Debug, Clone)]
+pub struct StopRequest {
+    path: PathBuf,
+}
+
+impl StopRequest {
+    /// Asks the run in a folder to stop. Asking twice is asking once.
+    ///
+    /// # Errors
+    /// A folder without a run, one in which no process works, or that cannot be written.
+    pub fn leave(folder: &Path) -> Result<(), StoreError> {
+        let inside = Inside::new(folder);
+        if !inside.has(&["recipe.toml"]) {
+            return Err(StoreError::NoRun(folder.into()));
+        }
+        if !RunFolder::is_in_use(folder) {
+            return Err(StoreError::NotRunning(folder.into()));
+        }
+        match inside.create_new(STOP) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop).at("write", &folder.join(STOP)),
+        }
+    }
+
+    /// Whether a run's folder holds one.
+    #[must_use]
+    pub fn is_left_in(folder: &Path) -> bool {
+        folder.join(STOP).symlink_metadata().is_ok()
+    }
+
+    /// Whether the run is asked.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.path.symlink_metadata().is_ok()
+    }
+
+    /// Removes the request: it was heard, or is of another time.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn take(&self) -> Result<(), StoreError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.at("remove", &self.path),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +292,45 @@ mod tests {
         RunFolder::create(home.path(), "").unwrap();
         fs::write(home.path().join(".lock"), "4000000000\n").unwrap();
         RunFolder::open(home.path()).unwrap();
+    }
+
+    #[test]
+    fn who_looks_does_not_keep_others_out() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(!RunFolder::is_in_use(home.path()));
+        let folder = RunFolder::create(home.path(), "").unwrap();
+        assert!(RunFolder::is_in_use(home.path()));
+        drop(folder);
+        assert!(!RunFolder::is_in_use(home.path()));
+        // One who looks for a moment, at the worst moment.
+        let looks = File::open(home.path().join(".lock")).unwrap();
+        looks.lock_shared().unwrap();
+        let leaves = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(30));
+            drop(looks);
+        });
+        RunFolder::open(home.path()).unwrap();
+        leaves.join().unwrap();
+    }
+
+    #[test]
+    fn a_request_to_stop_is_for_the_process_that_runs() {
+        let home = tempfile::tempdir().unwrap();
+        let error = StopRequest::leave(home.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NoRun(_)), "{error}");
+        let folder = RunFolder::create(home.path(), "").unwrap();
+        let request = folder.stop_request();
+        assert!(!request.is_there());
+        StopRequest::leave(home.path()).unwrap();
+        StopRequest::leave(home.path()).unwrap();
+        assert!(request.is_there() && StopRequest::is_left_in(home.path()));
+        drop(folder);
+        let error = StopRequest::leave(home.path()).unwrap_err();
+        assert!(matches!(error, StoreError::NotRunning(_)), "{error}");
+        // The next process was not asked.
+        let folder = RunFolder::open(home.path()).unwrap();
+        assert!(!folder.stop_request().is_there());
+        folder.stop_request().take().unwrap();
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::store::{At, StoreError};
+use crate::store::{At, Stop, StoreError};
 pub(crate) use choose::{Chosen, INDEX, MAX_SMALL_BYTES, Shape, choose, tag};
 pub(crate) use download::Hashes;
 use download::Target;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub pause: Duration,
     /// The longest pause, the server's wishes included.
     pub longest_pause: Duration,
+    /// Ends what is under way; a later pull goes on from there.
+    pub stop: Stop,
 }
 
 impl Settings {
@@ -78,6 +80,7 @@ impl Settings {
             attempts: 6,
             pause: Duration::from_millis(500),
             longest_pause: Duration::from_mins(2),
+            stop: Stop::default(),
         }
     }
 }
@@ -404,6 +407,7 @@ impl Hub {
                 url: self.file_url(listing, &file.name),
                 path: to.join(&name),
                 cached: self.cached(listing, file),
+                stop: &self.settings.stop,
             };
             let sha256 = download::bring(&self.web, &target, watch)?;
             fetched.push(StoredFile {

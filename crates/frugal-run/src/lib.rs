@@ -5,7 +5,7 @@
 //! This room knows no model and no training: it reads settings and keeps bytes safe. Nothing
 //! below it reads a file of settings, and nothing outside it reads the wall clock.
 //! Start with [`recipe`], then [`plan`]; [`folder`], [`checkpoint`] and [`journal`] are what a run
-//! leaves behind; [`consumption`] measures and [`ledger`] bills; [`models`] keeps what [`hub`]
+//! leaves behind, and [`inside`] how such a folder is read by whoever did not fill it; [`consumption`] measures and [`ledger`] bills; [`models`] keeps what [`hub`]
 //! fetches.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod consumption;
 pub mod folder;
 pub mod hub;
+pub mod inside;
 pub mod journal;
 pub mod ledger;
 pub mod models;
@@ -20,4 +21,4 @@ pub mod plan;
 pub mod recipe;
 mod store;
 
-pub use store::{StoreError, digest_of};
+pub use store::{Stop, StoreError, digest_of};

@@ -4,9 +4,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+/// How often somebody who waits looks whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why a run folder, a checkpoint or a journal could not be written or read.
 #[derive(Debug, Error)]
@@ -36,6 +42,9 @@ pub enum StoreError {
     /// No run is where one was to be continued.
     #[error("{} holds no run, expected a folder with recipe.toml", .0.display())]
     NoRun(PathBuf),
+    /// A run was to be stopped that does not run.
+    #[error("no process works in {}, expected a run to stop", .0.display())]
+    NotRunning(PathBuf),
     /// The run was started with other settings.
     #[error("the run in {} was started with `{was}`, expected the same settings to continue it, got `{now}`", path.display())]
     OtherRecipe {
@@ -46,6 +55,9 @@ pub enum StoreError {
         /// The same line now.
         now: String,
     },
+    /// Somebody asked to stop.
+    #[error("stopped before the end, as asked")]
+    Stopped,
     /// Bytes are not what was written.
     #[error("{} is damaged: {message}", path.display())]
     Damaged {
@@ -98,6 +110,44 @@ impl<T> At<T> for io::Result<T> {
             path: path.into(),
             source,
         })
+    }
+}
+
+/// Asks long work with files to stop, from another thread. What it has done by then stays.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks to stop.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Refuses to go on once somebody asked.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if self.is_asked() {
+            Err(StoreError::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits so long, or until somebody asks.
+    pub(crate) fn sleep(&self, pause: Duration) -> Result<(), StoreError> {
+        let mut left = pause;
+        while !left.is_zero() {
+            self.check()?;
+            let part = left.min(LOOK);
+            std::thread::sleep(part);
+            left -= part;
+        }
+        self.check()
     }
 }
 
@@ -186,6 +236,17 @@ mod tests {
                          user may write to";
         assert_eq!(say(io::ErrorKind::ReadOnlyFilesystem), read_only);
         assert_eq!(say(io::ErrorKind::PermissionDenied), read_only);
+    }
+
+    #[test]
+    fn a_wait_ends_when_somebody_asks() {
+        let stop = Stop::default();
+        assert!(stop.sleep(Duration::from_millis(1)).is_ok());
+        let asked = stop.clone();
+        let waiting = std::thread::spawn(move || stop.sleep(Duration::from_mins(1)));
+        asked.ask();
+        let ended = waiting.join().unwrap();
+        assert!(matches!(ended, Err(StoreError::Stopped)), "{ended:?}");
     }
 
     #[test]

@@ -20,10 +20,10 @@ use read::{Reader, Sink};
 use sections::Section;
 pub use sections::{
     Bytes, EngineSection, KeysSection, LimitsSection, ModelsSection, PriceSection, ReasoningField,
-    ReasoningSection, Served, ServerSection, Source, When,
+    ReasoningSection, Served, ServerSection, Source, WebSection, When,
 };
 pub use settings::{
-    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls,
+    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, WebSettings,
 };
 
 /// Bytes of a configuration file at most.
@@ -42,6 +42,8 @@ pub struct Config {
     pub engine: EngineSection,
     /// Who may enter.
     pub keys: KeysSection,
+    /// The page.
+    pub web: WebSection,
     /// What answers cost.
     pub price: PriceSection,
     /// How models think.
@@ -93,6 +95,10 @@ pub struct Flags {
     pub threads: Option<usize>,
     /// `--keys-required`.
     pub keys_required: Option<bool>,
+    /// `--no-web` says false.
+    pub web: Option<bool>,
+    /// `--runs`: in place of those of the file.
+    pub runs: Option<Vec<PathBuf>>,
     /// `--price-per-core-hour`.
     pub price_per_core_hour: Option<f64>,
     /// `--currency`.
@@ -142,6 +148,7 @@ impl Config {
         reader.section(&mut config.models);
         reader.section(&mut config.engine);
         reader.section(&mut config.keys);
+        reader.section(&mut config.web);
         reader.section(&mut config.price);
         reader.section(&mut config.reasoning);
         reader.refuse_other_sections();
@@ -186,6 +193,8 @@ impl Config {
         engine.threads.flag("--threads", flags.threads.map(Some));
         let required = flags.keys_required.map(When::from);
         self.keys.required.flag("--keys-required", required);
+        self.web.enabled.flag("--no-web", flags.web);
+        self.web.runs.flag("--runs", flags.runs);
         let price = &mut self.price;
         price
             .per_core_hour
@@ -213,6 +222,7 @@ impl Config {
         usual.models.example(&mut text);
         usual.engine.example(&mut text);
         usual.keys.example(&mut text);
+        usual.web.example(&mut text);
         usual.price.example(&mut text);
         usual.reasoning.example(&mut text);
         text

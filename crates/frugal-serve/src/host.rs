@@ -10,9 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{ReasoningField, ServerSettings, Settings};
 use crate::engine::Costs;
-use crate::keys::{Entry, Holder, Keyring, KeysError};
+use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
 use crate::metrics::Metrics;
-use crate::models::Library;
+use crate::models::{Catalogue, Library};
 use crate::quota::{Clock, Quotas};
 use crate::routes::Front;
 use crate::server::{
@@ -20,6 +20,7 @@ use crate::server::{
 };
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
+use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
 use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
@@ -35,12 +36,16 @@ pub struct Host {
     pub settings: Settings,
     /// Where models come from.
     pub library: Arc<dyn Library>,
+    /// What is kept here beside what is served, and what may be done with it.
+    pub catalogue: Arc<dyn Catalogue>,
     /// Who grades formulas and tasks.
     pub grader: Option<Arc<dyn Grader>>,
     /// The folder of keys and accounts.
     pub home: PathBuf,
     /// Bytes for weights and caches, where the settings do not say.
     pub memory_bytes: u64,
+    /// The runs to show on the page.
+    pub runs: Option<Arc<Runs>>,
 }
 
 /// What a host has to tell its operator.
@@ -80,16 +85,21 @@ pub enum HostError {
     Threads(#[source] std::io::Error),
 }
 
-/// Lets in those with a key.
+/// Lets in those with a key, and those who are signed in on the page.
 #[derive(Debug)]
 struct Doors {
     keyring: Arc<Keyring>,
+    sessions: Option<Arc<Sessions>>,
     clock: Clock,
 }
 
 impl Admission for Doors {
     fn admit(&self, key: Option<&str>) -> Result<Holder, Fault> {
         self.keyring.admit(key, self.clock.now())
+    }
+
+    fn admit_session(&self, token: &Token) -> Option<Holder> {
+        self.sessions.as_ref()?.holder(token)
     }
 }
 
@@ -116,6 +126,7 @@ impl Host {
         let listening = listening(&self.settings.server, self.settings.limits.body_bytes);
         let server = Server::bind(&listening)?;
         let keyring = Keyring::open(&self.home, self.settings.entry, clock.now())?;
+        let keyring = Arc::new(keyring);
         let quotas = Arc::new(Quotas::open(&self.home)?);
         let memory_bytes = self
             .settings
@@ -135,12 +146,15 @@ impl Host {
         };
         let shutdown = Shutdown::new();
         let readiness = Readiness::loading(&shutdown);
-        let (keyed, open) = routes(&front, self.settings.server.open_metrics);
+        let web = self.web(&front, &keyring, (clock, &shutdown))?;
+        let rooms = Rooms::of(&front, web.as_ref(), self.settings.server.open_metrics);
         let app = App {
-            keyed,
-            open,
+            keyed: rooms.keyed,
+            open: rooms.open,
+            greeting: rooms.greeting,
             admission: Arc::new(Doors {
-                keyring: Arc::new(keyring),
+                keyring,
+                sessions: web.map(|web| web.sessions),
                 clock,
             }),
             readiness: readiness.clone(),
@@ -181,6 +195,37 @@ impl Host {
         write_accounts(Arc::clone(&quotas)).await;
         tell(Told::Spent(spent(&service)));
         Ok(())
+    }
+
+    /// The page, where there is to be one.
+    fn web(
+        &self,
+        front: &Front,
+        keyring: &Arc<Keyring>,
+        (clock, shutdown): (Clock, &Shutdown),
+    ) -> Result<Option<Web>, HostError> {
+        if !self.settings.web.is_enabled {
+            return Ok(None);
+        }
+        let sessions = Sessions::open(&self.home, Arc::clone(keyring), clock)?;
+        let chats = match self.settings.entry {
+            Entry::WithKey => Some(Arc::new(Chats::open(&self.home, clock)?)),
+            Entry::Anyone => None,
+        };
+        Ok(Some(Web {
+            service: Arc::clone(&front.service),
+            body: front.body.clone(),
+            keep_alive: front.keep_alive,
+            sessions: Arc::new(sessions),
+            has_tls: self.settings.server.tls.is_some(),
+            runs: self.runs.clone(),
+            aside: Aside::default(),
+            chats,
+            catalogue: Arc::clone(&self.catalogue),
+            jobs: Jobs::default(),
+            forecasts: Forecasts::default(),
+            shutdown: shutdown.clone(),
+        }))
     }
 
     fn parts(
@@ -248,12 +293,31 @@ fn reasoning(field: ReasoningField) -> Reasoning {
     }
 }
 
-fn routes(front: &Front, open_metrics: bool) -> (Router, Router) {
-    let (keyed, open) = (front.keyed(), front.open());
-    if open_metrics {
-        (keyed, open.merge(front.metrics()))
-    } else {
-        (keyed.merge(front.metrics()), open)
+/// All routes, by who may come.
+struct Rooms {
+    keyed: Router,
+    open: Router,
+    greeting: Router,
+}
+
+impl Rooms {
+    fn of(front: &Front, web: Option<&Web>, open_metrics: bool) -> Self {
+        let mut rooms = Self {
+            keyed: front.keyed(),
+            open: front.open(),
+            greeting: Router::new(),
+        };
+        if open_metrics {
+            rooms.open = rooms.open.merge(front.metrics());
+        } else {
+            rooms.keyed = rooms.keyed.merge(front.metrics());
+        }
+        if let Some(web) = web {
+            rooms.keyed = rooms.keyed.merge(web.keyed());
+            rooms.open = rooms.open.merge(web.open());
+            rooms.greeting = web.greeting();
+        }
+        rooms
     }
 }
 

@@ -26,8 +26,9 @@ use crate::quota::Now;
 use crate::wire::error::{Fault, Kind};
 pub use records::Keys;
 pub(crate) use records::{Records, from_integer, to_integer};
-pub use secret::Secret;
+pub(crate) use secret::part_of as part_of_key;
 use secret::{Sealed, part_of};
+pub use secret::{Secret, Token};
 
 /// Seconds between two looks for changes.
 const LOOK_SECONDS: f64 = 1.0;
@@ -112,6 +113,8 @@ pub struct Grant {
     pub models: Option<Vec<String>>,
     /// What it may use of them.
     pub limits: KeyLimits,
+    /// Whether it may load, fetch and remove models, and stop runs.
+    pub may_manage: bool,
 }
 
 /// A key as people may see it.
@@ -133,6 +136,8 @@ pub struct Key {
     pub models: Option<Vec<String>>,
     /// What it may use of them.
     pub limits: KeyLimits,
+    /// Whether it may load, fetch and remove models, and stop runs.
+    pub may_manage: bool,
 }
 
 impl Key {
@@ -153,13 +158,16 @@ pub struct Holder {
     pub models: Option<Vec<String>>,
     /// What it may use of them.
     pub limits: KeyLimits,
+    /// Whether it may load, fetch and remove models, and stop runs.
+    pub may_manage: bool,
 }
 
 impl Holder {
-    /// Somebody without a key, where none is needed.
+    /// Somebody without a key, where none is needed: on this machine alone, so it is its owner.
     pub fn anyone() -> Self {
         Self {
             name: "anyone".into(),
+            may_manage: true,
             ..Self::default()
         }
     }
@@ -299,21 +307,21 @@ impl Keyring {
             return Err(refused("this API key is not known here"));
         };
         // Only who has the secret learns more.
-        if known.key.revoked.is_some() {
-            return Err(refused("this API key was revoked"));
-        }
-        if known.ends.is_some_and(|end| end <= now.unix) {
-            return Err(refused("this API key was replaced by another"));
-        }
-        if !known.key.is_live(now.unix) {
-            return Err(refused("this API key has expired"));
-        }
-        Ok(Holder {
-            id: known.key.id,
-            name: known.key.name.clone(),
-            models: known.key.models.clone(),
-            limits: known.key.limits,
-        })
+        known.holder(now.unix)
+    }
+
+    /// Whose a key is by the part that names it, while it opens: for those who showed all of it
+    /// before.
+    pub(crate) fn holder_of(&self, part: &str, now: Now) -> Option<Holder> {
+        let ring = self.fresh(now);
+        let is_believed = now.seconds - ring.confirmed <= BELIEVED_SECONDS;
+        let known = ring.known.get(part).filter(|_| is_believed)?;
+        known.holder(now.unix).ok()
+    }
+
+    /// Whether everyone needs a key.
+    pub fn is_needed(&self) -> bool {
+        self.entry == Entry::WithKey
     }
 
     /// The keys as they are, as of a second ago. A look reads one row, so it does not matter that
@@ -339,6 +347,29 @@ impl Keyring {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+impl Known {
+    /// Who enters by it, at this time in seconds since 1970.
+    fn holder(&self, unix: i64) -> Result<Holder, Fault> {
+        let key = &self.key;
+        if key.revoked.is_some() {
+            return Err(refused("this API key was revoked"));
+        }
+        if self.ends.is_some_and(|end| end <= unix) {
+            return Err(refused("this API key was replaced by another"));
+        }
+        if !key.is_live(unix) {
+            return Err(refused("this API key has expired"));
+        }
+        Ok(Holder {
+            id: key.id,
+            name: key.name.clone(),
+            models: key.models.clone(),
+            limits: key.limits,
+            may_manage: key.may_manage,
+        })
     }
 }
 

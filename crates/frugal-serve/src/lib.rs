@@ -9,6 +9,7 @@
 //! engine      many sequences on one model, ids in, ids out                  (a thread a model)
 //! service     models, prompts, jobs and accounts: an Ask in, a stream of Said out
 //! server      listening, TLS, guards, log                                  (async, HTTP)
+//! web         the page people use: its files, sessions, conversations, models   (async, HTTP)
 //! host        all of it, from the operator's settings
 //! client      the other side: asks any such server, for measuring and judging it
 //! doctor      conformance cases for any such server, and the score
@@ -36,4 +37,5 @@ pub mod server;
 pub mod service;
 pub mod shelf;
 pub mod steer;
+pub mod web;
 pub mod wire;

@@ -77,6 +77,13 @@ impl Metrics {
         self.families.refused.add(&[route, reason], 1.0);
     }
 
+    /// Tokens of an answer in a second, as the mean over the answers of a model since the start; none
+    /// before the first.
+    pub fn tokens_per_second(&self, model: &str) -> Option<f64> {
+        let pace = self.families.time_per_output_token.mean(&[model])?;
+        (pace > 0.0).then(|| pace.recip())
+    }
+
     /// The text for Prometheus.
     pub fn render(&self, serving: &[Serving<'_>]) -> String {
         let mut text = Text::default();

@@ -201,6 +201,34 @@ impl Shelf {
         true
     }
 
+    /// Does work with a model's files while it is not loaded and nobody can load it.
+    ///
+    /// # Errors
+    /// If one of these names is that of a loaded model, or the work panics.
+    pub async fn while_unloaded<T: Send + 'static>(
+        &self,
+        names: &[String],
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let turn = Arc::clone(&self.loading).lock_owned().await;
+        let is_loaded = {
+            let loaded = self.lock();
+            names.iter().any(|name| loaded.contains_key(name))
+        };
+        if is_loaded {
+            let message = "the model is loaded; unload it first";
+            return Err(Fault::new(Kind::Conflict, message));
+        }
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| {
+            tracing::error!("work with a model's files panicked");
+            Fault::new(Kind::Internal, "the server failed")
+        })
+    }
+
     /// The name that a name or alias stands for.
     pub fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
         let name = match &self.settings.default {

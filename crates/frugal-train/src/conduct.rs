@@ -67,7 +67,8 @@ impl<'a, B> Ensemble<'a, B> {
 /// Runs every stage of a plan that is not done yet.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after a clean checkpoint; whatever stops a stage otherwise.
+/// [`Error::Interrupted`] or [`Error::Stopped`] after a clean checkpoint; whatever stops a stage
+/// otherwise.
 pub fn conduct<B: TrainBackend>(
     plan: &Plan,
     ensemble: &Ensemble<'_, B>,

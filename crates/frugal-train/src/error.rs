@@ -79,7 +79,17 @@ pub enum Error {
         /// What was expected of the model and what it does.
         reasons: String,
     },
-    /// Someone asked the run to stop; a checkpoint was written.
+    /// Someone left a request to stop in the run's folder; a checkpoint was written.
+    #[error(
+        "stopped in {stage} after step {step} as asked; a checkpoint was written, --resume continues"
+    )]
+    Stopped {
+        /// The stage.
+        stage: String,
+        /// Steps done.
+        step: u64,
+    },
+    /// A signal asked the run to stop; a checkpoint was written.
     #[error(
         "interrupted in {stage} after step {step}; a checkpoint was written, --resume continues"
     )]

@@ -16,9 +16,6 @@ use crate::room::Room;
 use crate::stage::{File, Outcome, Stage};
 use crate::traces::{self, TRACES, Trace};
 
-/// Prompts of one step.
-const PROMPTS_PER_STEP: u32 = 256;
-
 /// The stage.
 #[derive(Debug)]
 pub struct Reject<'a, B: TrainBackend> {
@@ -51,15 +48,15 @@ impl<'a, B: TrainBackend> Reject<'a, B> {
 
 impl<B: TrainBackend> Stage for Reject<'_, B> {
     fn n_steps(&self) -> u64 {
-        u64::from(self.settings.prompts.div_ceil(PROMPTS_PER_STEP))
+        self.settings.n_steps()
     }
 
     fn step(&mut self, step: u64) -> Result<Outcome> {
         let Room { task, codec, .. } = self.room;
         let begun = u32::try_from(step)
             .unwrap_or(u32::MAX)
-            .saturating_mul(PROMPTS_PER_STEP);
-        let n = PROMPTS_PER_STEP.min(self.settings.prompts.saturating_sub(begun));
+            .saturating_mul(RejectSettings::PROMPTS_PER_STEP);
+        let n = RejectSettings::PROMPTS_PER_STEP.min(self.settings.prompts.saturating_sub(begun));
         let n_samples = self.settings.samples_per_prompt as usize;
         let (problems, prompts) = self.room.prompts(step, 0..u64::from(n), n_samples)?;
         let max_new_tokens = self.settings.max_new_tokens as usize;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use frugal_run::checkpoint::{Checkpoint, CheckpointFile, Checkpoints, Content, Position};
 use frugal_run::consumption;
-use frugal_run::folder::RunFolder;
+use frugal_run::folder::{RunFolder, StopRequest};
 use frugal_run::journal::Journal;
 use frugal_run::ledger::{Entry, Ledger, Price, Work};
 use serde::Serialize;
@@ -112,6 +112,7 @@ pub struct Books<'a> {
     journal: Journal,
     samples: Journal,
     timings: Journal,
+    stop: StopRequest,
     ledger: &'a Ledger,
     terms: Terms,
 }
@@ -166,6 +167,7 @@ impl<'a> Books<'a> {
             journal: folder.journal()?,
             samples: folder.samples()?,
             timings: folder.timings()?,
+            stop: folder.stop_request(),
             ledger,
             terms,
         })
@@ -233,6 +235,25 @@ impl<'a> Books<'a> {
         })?)
     }
 
+    /// Why the run shall end before the next step, if it shall: the watcher was interrupted, or
+    /// somebody left a request in the folder, which is then taken away.
+    fn end_asked(
+        &self,
+        watcher: &dyn Watcher,
+        name: &Name<'_>,
+        step: u64,
+    ) -> Result<Option<Error>> {
+        let stage = name.stage.to_owned();
+        if watcher.is_interrupted() {
+            return Ok(Some(Error::Interrupted { stage, step }));
+        }
+        if self.stop.is_there() {
+            self.stop.take()?;
+            return Ok(Some(Error::Stopped { stage, step }));
+        }
+        Ok(None)
+    }
+
     /// Writes a state to resume from.
     fn save(&mut self, stage: &dyn Stage, name: &Name<'_>, step: u64, work: &Work) -> Result<()> {
         let position = self.position(step)?;
@@ -296,8 +317,8 @@ pub struct Start {
 /// Runs a stage from `start` to its end.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after a clean checkpoint if the watcher asked for it; whatever stops the
-/// stage otherwise.
+/// [`Error::Interrupted`] after a clean checkpoint if the watcher asked for it, [`Error::Stopped`] if
+/// a request in the run's folder did; whatever stops the stage otherwise.
 pub fn drive(
     stage: &mut dyn Stage,
     name: Name<'_>,
@@ -323,13 +344,10 @@ pub fn drive(
     let is_used_up = |work: &Work| limit.is_some_and(|limit| work.flops() >= limit.flops);
     let mut is_last = is_used_up(&computed);
     while step < stage.n_steps() && !is_last {
-        if watcher.is_interrupted() {
+        if let Some(asked) = books.end_asked(watcher, &name, step)? {
             books.save(stage, &name, step, &computed)?;
             bill.record(books, name.stage)?;
-            return Err(Error::Interrupted {
-                stage: name.stage.to_owned(),
-                step,
-            });
+            return Err(asked);
         }
         let before = bill.seconds();
         let outcome = stage.step(step)?;

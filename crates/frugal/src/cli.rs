@@ -1,6 +1,7 @@
 //! The command line: verbs and their flags. Flags and the environment are read here and nowhere
 //! else; what a verb does is in `commands/`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -96,7 +97,8 @@ pub(crate) enum Verb {
 /// Which recipe, and what of it is set otherwise.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Chosen {
-    /// A recipe's name (r1-tiny, cups) or its file; for plan also a model
+    /// A recipe's name (r1-tiny, cups) or its file; for plan also a model; for run --resume and
+    /// --stop also a run's folder
     pub(crate) recipe: String,
     /// Minutes of this machine; sizes and steps follow from it [default: the recipe's]
     #[arg(long, value_name = "MINUTES")]
@@ -122,6 +124,19 @@ pub(crate) struct Run {
     /// Go on with the run that was stopped
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Ask the run that is under way to write a checkpoint and end
+    #[arg(long, conflicts_with_all = ["resume", "web"])]
+    pub(crate) stop: bool,
+    /// Show the run in a browser while it runs, and after it until Ctrl-C [default address:
+    /// 127.0.0.1:8080]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "127.0.0.1:8080"
+    )]
+    pub(crate) web: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

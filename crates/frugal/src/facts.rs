@@ -8,7 +8,7 @@ use frugal_model::checkpoint::Leaf;
 use frugal_model::params::{Params, Role};
 use frugal_run::models::{BoxError, Facts, Loader};
 
-use crate::models;
+use crate::models::{self, Opened};
 
 /// Looks at models with the loader that runs them.
 pub(crate) struct Known;
@@ -28,7 +28,11 @@ impl Loader for Known {
 
 /// Opens a folder of safetensors or a GGUF file as `chat` would, and counts what is there.
 pub(crate) fn facts(path: &Path) -> anyhow::Result<Facts> {
-    let opened = models::at(path)?.open()?;
+    of(&models::at(path)?.open()?)
+}
+
+/// The same of a model that is open.
+pub(crate) fn of(opened: &Opened) -> anyhow::Result<Facts> {
     let count = Params::spec(&opened.config)?.count(&opened.config);
     Ok(Facts {
         architecture: opened.config.architecture.class_name().to_owned(),

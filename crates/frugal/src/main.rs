@@ -1,6 +1,7 @@
 //! The binary: reads the command line, names the device, runs a verb, says how it went.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted after a clean checkpoint.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, or stopped as asked, after a clean
+//! checkpoint.
 #![forbid(unsafe_code)]
 
 mod card;
@@ -15,6 +16,7 @@ mod limits;
 mod models;
 mod output;
 mod progress;
+mod runner;
 mod speaker;
 
 use std::process::ExitCode;

@@ -211,12 +211,34 @@ fn of_run(folder: &Path, stage: Option<&str>) -> anyhow::Result<Source> {
 impl Source {
     /// The licence that its README names.
     pub(crate) fn licence(&self) -> Option<String> {
-        let folder = match &self.place {
-            Place::Folder(folder) => folder,
-            Place::Gguf(file) => file.parent()?,
+        Card::parse(&self.readme()?).licence
+    }
+
+    /// What its makers wrote of it: the README of its folder, or the text beside a GGUF file.
+    pub(crate) fn readme(&self) -> Option<String> {
+        let text = |folder: &Path, name: &str| {
+            let bytes = optional(folder, name).ok()??;
+            String::from_utf8(bytes).ok()
         };
-        let readme = String::from_utf8(optional(folder, "README.md").ok()??).ok()?;
-        Card::parse(&readme).licence
+        match &self.place {
+            Place::Folder(folder) => text(folder, "README.md"),
+            Place::Gguf(file) => {
+                let beside = file.with_extension("md");
+                let folder = file.parent()?;
+                let name = beside.file_name()?.to_str()?;
+                text(folder, name).or_else(|| text(folder, "README.md"))
+            }
+        }
+    }
+
+    /// The stage that left it, and the folder of its run, where it is a run's.
+    pub(crate) fn stage(&self) -> Option<(&str, &Path)> {
+        let folder = self.path();
+        // RUN/checkpoints/STAGE/final
+        let stage = folder.ends_with("final").then(|| folder.parent())??;
+        let run = stage.parent().and_then(Path::parent);
+        let run = run.filter(|run| self.recipe.is_some() && run.join("recipe.toml").is_file())?;
+        Some((stage.file_name()?.to_str()?, run))
     }
 
     /// The folder or file that it is.

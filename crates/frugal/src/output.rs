@@ -48,7 +48,10 @@ pub(crate) fn exit_code_of(error: &anyhow::Error) -> u8 {
     let is_interrupted = |cause: &(dyn std::error::Error + 'static)| {
         matches!(
             cause.downcast_ref::<frugal_train::error::Error>(),
-            Some(frugal_train::error::Error::Interrupted { .. })
+            Some(
+                frugal_train::error::Error::Interrupted { .. }
+                    | frugal_train::error::Error::Stopped { .. }
+            )
         )
     };
     let is_usage = |cause: &(dyn std::error::Error + 'static)| {

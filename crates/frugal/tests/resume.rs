@@ -1,5 +1,6 @@
 //! A run that is killed at random moments and resumed leaves the journal of an uninterrupted one,
-//! bit for bit; Ctrl-C leaves a checkpoint and exit code 130; damage is stepped over.
+//! bit for bit; Ctrl-C and a request to stop leave a checkpoint and exit code 130; damage is stepped
+//! over; a page beside a run changes nothing of it.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests, which the lint's exception for tests does not see"
@@ -204,6 +205,109 @@ fn an_interrupt_leaves_a_checkpoint_and_exits_with_130() {
     assert!(told.contains("--resume continues"), "{told}");
     let base = place.run_folder().join("checkpoints/base");
     assert_eq!(files_below(&base, "optimizer.safetensors").len(), 1);
+}
+
+#[test]
+fn a_run_asked_to_stop_goes_on_from_its_folder_to_the_same_journal() {
+    let longer: &[&str] = &["--set", "base.steps=40"];
+    let whole = Place::new();
+    whole.finish(longer);
+    let stopped = Place::new();
+    let mut child = stopped.start(longer);
+    while !stopped.run_folder().join("timings.jsonl").exists()
+        && child.try_wait().unwrap().is_none()
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let by_folder = |flag: &str| {
+        Command::new(env!("CARGO_BIN_EXE_frugal"))
+            .args(["run", "run", flag, "--home", "home", "-q"])
+            .current_dir(stopped.folder.path())
+            .output()
+            .unwrap()
+    };
+    let asked = by_folder("--stop");
+    assert!(asked.status.success(), "{asked:?}");
+    let done = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(130), "{told}");
+    assert!(told.contains("as asked"), "{told}");
+    assert!(stopped.journal().len() < whole.journal().len());
+    // What does not run cannot be asked.
+    let asked = by_folder("--stop");
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    let done = by_folder("--resume");
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{told}");
+    assert_eq!(stopped.journal(), whole.journal());
+}
+
+/// What a page beside a run answers.
+#[cfg(unix)]
+fn ask(address: &str, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[cfg(unix)]
+#[test]
+fn a_page_beside_a_run_shows_it_and_changes_nothing() {
+    use std::io::{BufRead, BufReader};
+    let alone = Place::new();
+    alone.finish(&[]);
+    let shown = Place::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_frugal"))
+        .args(["run", "kill.toml", "--out", "run", "--home", "home"])
+        .args(["--json", "--web=127.0.0.1:0"])
+        .current_dir(shown.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut address = None;
+    let mut is_done = false;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if line["event"] == "page" {
+            address = line["addresses"][0].as_str().map(str::to_owned);
+        }
+        // It is looked at while it runs.
+        if line["event"] == "step"
+            && let Some(address) = &address
+        {
+            assert!(ask(address, "/web/runs").contains("\"state\":\"running\""));
+        }
+        if line["event"] == "results" {
+            is_done = true;
+            break;
+        }
+    }
+    assert!(is_done);
+    let address = address.unwrap();
+    let mut answer = String::new();
+    // The folder is let go of a moment after the results were said.
+    for _ in 0..100 {
+        answer = ask(&address, "/web/runs");
+        if answer.contains("\"state\":\"done\"") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"name\":\"run\""), "{answer}");
+    assert!(!answer.contains("\"state\":\"running\""), "{answer}");
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(shown.journal(), alone.journal());
 }
 
 #[test]

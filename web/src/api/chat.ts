@@ -138,16 +138,17 @@ export const tokenize = (
 export type ServedModel = {
   id: string;
   bytes?: number;
+  /** Tokens that a conversation may have. */
+  max_model_len?: number | null;
+  /** How its makers sample, which is what the server does where a request does not say. */
+  sampling?: { temperature?: number; top_p?: number; top_k?: number } | null;
   about?: {
     architecture?: string;
-    max_model_len?: number;
     layers?: number;
     licence?: string | null;
     parameters?: number;
     /** Whether its answers can begin with a thought. */
     thinks?: boolean;
-    /** How its makers sample, which is what the server does where a request does not say. */
-    sampling?: { temperature?: number; top_p?: number; top_k?: number };
   };
 };
 

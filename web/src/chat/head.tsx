@@ -151,7 +151,7 @@ function Card({ name, close }: { name: string; close: () => void }) {
     cost.money && cost.currency ? money(cost.money, cost.currency) : null,
   ].filter(Boolean).join(" · ");
   const parameters = card?.parameters ?? about?.parameters;
-  const context = card?.context ?? about?.max_model_len;
+  const context = card?.context ?? served?.max_model_len;
   const size = card?.bytes ?? served?.bytes;
   const rows: [string, string | null | undefined][] = [
     [say.base, card?.base_models?.join(", ")],

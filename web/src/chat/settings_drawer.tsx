@@ -64,8 +64,8 @@ export function SettingsDrawer({ conversation }: { conversation: Conversation })
 
 /** The default of a setting for a model, where the server tells it or where it is the same for all. */
 function usualOf(name: Dial, model: string | null): number | null {
-  const about = models.value?.find((one) => one.id === model)?.about;
-  if (name === "temperature" || name === "top_p" || name === "top_k") return about?.sampling?.[name] ?? null;
+  const served = models.value?.find((one) => one.id === model);
+  if (name === "temperature" || name === "top_p" || name === "top_k") return served?.sampling?.[name] ?? null;
   return DIALS[name].usual;
 }
 

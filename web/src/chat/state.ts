@@ -44,7 +44,7 @@ export async function refreshModels(): Promise<void> {
     return;
   }
   const known = new Map(contexts.value);
-  for (const { id, about } of models.value) if (about?.max_model_len) known.set(id, about.max_model_len);
+  for (const { id, max_model_len } of models.value) if (max_model_len) known.set(id, max_model_len);
   contexts.value = known;
   try {
     cards.value = new Map((await modelCards()).map((card) => [card.name, card]));

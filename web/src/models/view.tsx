@@ -1,15 +1,9 @@
-import { RailButton } from "../app/shell";
-import { words } from "../app/words";
+// The view of models: all of them (`#/models`) or one (`#/models/NAME`).
 
-/** The view of models. */
+import { List } from "./list";
+import { One } from "./one";
+import "./models.css";
+
 export function View({ id }: { id: string | null }) {
-  return (
-    <>
-      <header class="view-head">
-        <RailButton />
-        <h1>{words.value.models}</h1>
-      </header>
-      <div class="view-page">{id}</div>
-    </>
-  );
+  return id === null ? <List /> : <One key={id} name={id} />;
 }

@@ -67,7 +67,7 @@ fn header(report: &Report) -> Markup {
                 div { dt { "Seed" } dd { (run.seed) } }
                 div { dt { "Budget" } dd { (compact(run.budget_minutes)) " min" } }
                 div { dt { "Machine" } dd { (report.machine) } }
-                @if matches!(run.outcome, Outcome::Failed | Outcome::Interrupted) {
+                @if matches!(run.outcome, Outcome::Failed | Outcome::Stopped | Outcome::Interrupted) {
                     div { dt { "Outcome" } dd.wrong { (run.outcome.label()) } }
                 }
             }

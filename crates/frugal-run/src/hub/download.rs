@@ -13,7 +13,7 @@ use ureq::http::StatusCode;
 
 use super::web::{Answer, Fault, Tries, Web, cut};
 use super::{Digest, HubError, Progress, RemoteFile, Watch};
-use crate::store::{At, StoreError, hex, replace_file};
+use crate::store::{At, Stop, StoreError, hex, replace_file};
 
 /// Bytes read and written at a time.
 const CHUNK: usize = 256 << 10;
@@ -30,6 +30,8 @@ pub(super) struct Target<'a> {
     pub(super) path: PathBuf,
     /// The same file in the cache of other tools.
     pub(super) cached: Option<PathBuf>,
+    /// Ends it.
+    pub(super) stop: &'a Stop,
 }
 
 /// The digests of a file, as it grows.
@@ -194,6 +196,7 @@ struct Partial<'a> {
     hashes: Hashes,
     /// What the server calls this version, so that it can say whether it still has it.
     version: Option<String>,
+    stop: &'a Stop,
 }
 
 impl<'a> Partial<'a> {
@@ -211,6 +214,7 @@ impl<'a> Partial<'a> {
             hashes: Hashes::of(&file.digest, file.bytes),
             version: None,
             path,
+            stop: target.stop,
         };
         if partial.open.metadata().at("read", &partial.path)?.len() > file.bytes {
             partial.restart()?;
@@ -249,6 +253,7 @@ impl<'a> Partial<'a> {
     }
 
     fn push(&mut self, bytes: &[u8], watch: &mut Watch<'_>) -> Result<(), HubError> {
+        self.stop.check()?;
         self.open.write_all(bytes).at("write", &self.path)?;
         self.hashes.update(bytes);
         self.bytes += bytes.len() as u64;

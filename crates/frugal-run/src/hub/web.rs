@@ -9,6 +9,7 @@ use ureq::http::{HeaderMap, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::{HubError, Progress, Settings, Watch};
+use crate::store::Stop;
 
 const MOST_REDIRECTS: usize = 8;
 const MOST_HEADER_BYTES: usize = 64 << 10;
@@ -96,6 +97,7 @@ pub(super) struct Web {
     attempts: u32,
     pause: Duration,
     longest_pause: Duration,
+    stop: Stop,
     pub(super) stall: Duration,
 }
 
@@ -163,6 +165,7 @@ impl Web {
             attempts: settings.attempts.max(1),
             pause: settings.pause,
             longest_pause: settings.longest_pause,
+            stop: settings.stop.clone(),
             stall: settings.stall,
         })
     }
@@ -365,7 +368,7 @@ impl<'a> Tries<'a> {
             pause,
             reason: &error,
         });
-        std::thread::sleep(pause);
+        self.web.stop.sleep(pause)?;
         Ok(())
     }
 }

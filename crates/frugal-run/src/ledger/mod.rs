@@ -110,7 +110,9 @@ pub enum Outcome {
     Done,
     /// A stage refused or an error ended it.
     Failed,
-    /// Stopped by a person, or its process is gone.
+    /// Somebody asked it to write a checkpoint and end.
+    Stopped,
+    /// Ended by a signal, or its process is gone.
     Interrupted,
 }
 
@@ -122,6 +124,7 @@ impl Outcome {
             Self::Running => "running",
             Self::Done => "done",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Interrupted => "interrupted",
         }
     }
@@ -131,6 +134,7 @@ impl Outcome {
             "running" => Self::Running,
             "done" => Self::Done,
             "failed" => Self::Failed,
+            "stopped" => Self::Stopped,
             _ => Self::Interrupted,
         }
     }

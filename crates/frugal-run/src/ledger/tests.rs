@@ -92,6 +92,7 @@ fn everything_ever_run_is_summed_by_currency_with_all_outcomes() {
         ("USD", Outcome::Done),
         ("EUR", Outcome::Failed),
         ("USD", Outcome::Interrupted),
+        ("USD", Outcome::Stopped),
     ]
     .into_iter()
     .enumerate()
@@ -102,14 +103,18 @@ fn everything_ever_run_is_summed_by_currency_with_all_outcomes() {
     }
     let empty = ledger.begin(&start("/runs/new")).unwrap();
     let (bills, total) = ledger.everything().unwrap();
-    assert_eq!(bills.len(), 4);
+    assert_eq!(bills.len(), 5);
+    assert_eq!(bills[3].run.outcome, Outcome::Stopped);
     assert_eq!(
         total.money,
-        [("EUR".to_owned(), 0.5), ("USD".to_owned(), 1.0)].into()
+        [("EUR".to_owned(), 0.5), ("USD".to_owned(), 1.5)].into()
     );
-    assert_eq!(total.work.tokens_trained, 300);
+    assert_eq!(total.work.tokens_trained, 400);
     let outcomes: Vec<&str> = bills.iter().map(|bill| bill.run.outcome.label()).collect();
-    assert_eq!(outcomes, ["done", "failed", "interrupted", "running"]);
+    assert_eq!(
+        outcomes,
+        ["done", "failed", "interrupted", "stopped", "running"]
+    );
     assert!(bills[0].run.ended >= Some(bills[0].run.started));
     assert_eq!(ledger.bill(empty).unwrap().total, Total::default());
     assert!(matches!(

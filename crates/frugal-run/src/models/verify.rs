@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{CARD, Model, ModelsError, Store, card, entries};
 use crate::hub::{Hashes, Progress, StoredFile, Watch};
-use crate::store::{At, StoreError};
+use crate::store::{At, Stop, StoreError};
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
@@ -82,6 +82,19 @@ impl Store {
         name: &str,
         watch: &mut Watch<'_>,
     ) -> Result<Vec<Difference>, ModelsError> {
+        self.verify_until(&Stop::default(), name, watch)
+    }
+
+    /// The same, until somebody asks to stop.
+    ///
+    /// # Errors
+    /// As [`Self::verify`], and if it was stopped.
+    pub fn verify_until(
+        &self,
+        stop: &Stop,
+        name: &str,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Difference>, ModelsError> {
         let model = self.find(name)?;
         let folder = self.folder_of(&model.name)?;
         if !folder.is_dir() {
@@ -92,7 +105,7 @@ impl Store {
         }
         let mut differences = Vec::new();
         for file in &model.files {
-            differences.extend(of_file(&folder, file, watch)?);
+            differences.extend(of_file((&folder, file), stop, watch)?);
         }
         for path in entries(&folder)? {
             let found = path.file_name().unwrap_or_default().to_string_lossy();
@@ -107,8 +120,8 @@ impl Store {
 }
 
 fn of_file(
-    folder: &Path,
-    file: &StoredFile,
+    (folder, file): (&Path, &StoredFile),
+    stop: &Stop,
     watch: &mut Watch<'_>,
 ) -> Result<Option<Difference>, StoreError> {
     let path = folder.join(&file.name);
@@ -125,7 +138,7 @@ fn of_file(
         }));
     }
     let mut open = File::open(&path).at("read", &path)?;
-    let got = hashed(&mut open, &path, file, watch, &mut |_| Ok(()))?;
+    let got = hashed(&mut open, &path, file, watch, &mut |_| stop.check())?;
     Ok((got != file.sha256).then(|| Difference::Digest {
         file: name,
         expected: file.sha256.clone(),

@@ -151,6 +151,17 @@ pub struct RejectSettings {
     pub max_new_tokens: u32,
 }
 
+impl RejectSettings {
+    /// Prompts that are put together in one step.
+    pub const PROMPTS_PER_STEP: u32 = 256;
+
+    /// Steps the prompts take.
+    #[must_use]
+    pub fn n_steps(&self) -> u64 {
+        u64::from(self.prompts.div_ceil(Self::PROMPTS_PER_STEP))
+    }
+}
+
 impl Default for RejectSettings {
     fn default() -> Self {
         Self {

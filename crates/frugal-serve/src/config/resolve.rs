@@ -11,7 +11,8 @@ use super::Config;
 use super::given::{Given, Origin, Problem, Problems, closest};
 use super::sections::{Bytes, Source, When};
 use super::settings::{
-    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, is_loopback,
+    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, WebSettings,
+    is_loopback,
 };
 use crate::answer::Limits;
 use crate::engine::EngineSettings;
@@ -36,6 +37,10 @@ impl Config {
         let (engine, cache_bits) = self.engine(&mut check);
         let price = self.price(&mut check);
         let reasoning = self.reasoning(&mut check);
+        let web = WebSettings {
+            is_enabled: self.web.enabled.value,
+            runs: check.folders(&self.web.runs),
+        };
         if !check.problems.is_empty() {
             return Err(Problems::new(self.file.clone(), check.problems));
         }
@@ -55,6 +60,7 @@ impl Config {
             engine,
             cache_bits,
             entry,
+            web,
             price,
             reasoning,
             notes,
@@ -398,6 +404,22 @@ impl Check<'_> {
             Err(error) => self.refuse(given, "a file", format!("{}: {error}", path.display())),
         }
         path
+    }
+
+    fn folders(&mut self, given: &Given<Vec<PathBuf>>) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for path in &given.value {
+            let path = self.placed(given.origin, path);
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => self.refuse(given, "a folder", format!("the file {}", path.display())),
+                Err(error) => {
+                    self.refuse(given, "a folder", format!("{}: {error}", path.display()));
+                }
+            }
+            folders.push(path);
+        }
+        folders
     }
 
     /// Of a model.

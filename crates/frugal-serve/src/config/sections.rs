@@ -190,6 +190,13 @@ sections! {
         /// Whether requests need a key: true, false, or "auto", which is true beyond loopback.
         required: When = When::Auto;
     }
+    /// The page that people open in a browser, at `/`.
+    WebSection "web" {
+        /// Whether there is one.
+        enabled: bool = true;
+        /// Folders of runs, or of folders of runs, to show beside the runs of this home.
+        runs: Vec<PathBuf> = Vec::new();
+    }
     /// What answers cost.
     PriceSection "price" {
         /// Money for an hour of one core.

@@ -26,6 +26,8 @@ pub struct Settings {
     pub cache_bits: Option<u32>,
     /// Who may enter.
     pub entry: Entry,
+    /// The page.
+    pub web: WebSettings,
     /// What answers cost.
     pub price: PriceSettings,
     /// How models think.
@@ -115,6 +117,15 @@ impl ModelsSettings {
     pub fn resolve<'a>(&'a self, asked: &'a str) -> &'a str {
         self.aliases.get(asked).map_or(asked, String::as_str)
     }
+}
+
+/// The page that people open in a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Whether there is one.
+    pub is_enabled: bool,
+    /// Folders of runs to show beside those of the home.
+    pub runs: Vec<PathBuf>,
 }
 
 /// What answers cost.

@@ -1,4 +1,4 @@
-//! The tables of keys and of what they used, in the home's `frugal.db`.
+//! The tables of keys, of what they used and of what the page keeps for them, in the home's `frugal.db`.
 //!
 //! They have a version of their own beside that of the ledger: a program that knows no keys can
 //! still use the rest of the file.
@@ -15,7 +15,8 @@ use super::secret::PREFIX;
 use super::{Grant, Key, KeyLimits, KeysError, Known, Sealed, Secret};
 
 /// What each version adds to the one before.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -44,8 +45,32 @@ CREATE TABLE key_days (
     tokens INTEGER NOT NULL,
     money REAL NOT NULL
 ) STRICT;
-"];
-const VERSION: i64 = 1;
+",
+    "
+ALTER TABLE keys ADD COLUMN may_manage INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE web_sessions (
+    digest BLOB PRIMARY KEY,
+    part TEXT NOT NULL REFERENCES key_secrets (part),
+    created INTEGER NOT NULL,
+    ends INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX web_sessions_by_part ON web_sessions (part);
+CREATE TABLE web_chats (
+    owner INTEGER NOT NULL REFERENCES keys (id),
+    id TEXT NOT NULL,
+    updated INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    model TEXT NOT NULL,
+    turns INTEGER NOT NULL,
+    words TEXT NOT NULL,
+    document TEXT NOT NULL,
+    UNIQUE (owner, id)
+) STRICT;
+CREATE INDEX web_chats_by_age ON web_chats (owner, updated DESC, id DESC);
+",
+];
+const VERSION: i64 = 2;
 
 /// One row: the version of the tables, and a number that every change of a key raises.
 const STATE: &str = "
@@ -62,7 +87,8 @@ const KEY: &str = "
 SELECT id, name, created, expires, revoked, models,
        requests_per_minute, tokens_per_day, concurrent, money_per_day,
        (SELECT part FROM key_secrets WHERE key = keys.id
-        ORDER BY ends IS NULL DESC, ends DESC, key_secrets.rowid DESC LIMIT 1)
+        ORDER BY ends IS NULL DESC, ends DESC, key_secrets.rowid DESC LIMIT 1),
+       may_manage
 FROM keys ";
 
 /// The open records.
@@ -221,6 +247,7 @@ fn read_key(row: &Row<'_>) -> rusqlite::Result<Key> {
             concurrent: row.get(8)?,
             money_per_day: row.get(9)?,
         },
+        may_manage: row.get(11)?,
     })
 }
 
@@ -383,7 +410,7 @@ fn write_grant(change: &Transaction<'_>, id: i64, grant: &Grant) -> rusqlite::Re
     let limits = &grant.limits;
     change.execute(
         "UPDATE keys SET name = ?2, expires = ?3, models = ?4, requests_per_minute = ?5,
-             tokens_per_day = ?6, concurrent = ?7, money_per_day = ?8
+             tokens_per_day = ?6, concurrent = ?7, money_per_day = ?8, may_manage = ?9
          WHERE id = ?1",
         params![
             id,
@@ -394,6 +421,7 @@ fn write_grant(change: &Transaction<'_>, id: i64, grant: &Grant) -> rusqlite::Re
             limits.tokens_per_day.map(to_integer),
             limits.concurrent,
             limits.money_per_day,
+            grant.may_manage,
         ],
     )
 }

@@ -40,8 +40,44 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a browser keeps for somebody who has signed in. No log or debug text shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The cookie that holds it.
+    pub const COOKIE: &str = "frugal_session";
+
+    /// A new one.
+    pub(crate) fn draw() -> Result<Self, KeysError> {
+        Ok(Self(characters(SECRET)?))
+    }
+
+    /// A text that has the shape of one.
+    pub fn read(text: &str) -> Option<Self> {
+        let is_whole = text.len() == SECRET && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_whole.then(|| Self(text.to_owned()))
+    }
+
+    /// The text itself, for the browser to which it is given.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// All that is kept of it here.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Token(..)")
+    }
+}
+
 /// The part that names a key, of a text that has the shape of one.
-pub(super) fn part_of(text: &str) -> Option<&str> {
+pub(crate) fn part_of(text: &str) -> Option<&str> {
     let rest = text.strip_prefix(PREFIX)?;
     let is_whole = text.len() == TEXT && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_whole.then(|| rest.get(..PART)).flatten()

@@ -47,6 +47,7 @@ fn a_key_opens_and_carries_what_was_granted() {
             concurrent: Some(4),
             money_per_day: Some(2.5),
         },
+        may_manage: true,
     };
     let (key, secret) = keys.add(&granted, NOW).unwrap();
     assert!(secret.expose().starts_with(&key.begins));
@@ -55,6 +56,7 @@ fn a_key_opens_and_carries_what_was_granted() {
     let holder = ring.admit(Some(secret.expose()), at(0.0)).unwrap();
     assert_eq!((holder.id, holder.name.as_str()), (key.id, "Ada's laptop"));
     assert_eq!(holder.limits.money_per_day, Some(2.5));
+    assert!(holder.may_manage);
     // Beyond what SQLite can count.
     assert_eq!(holder.limits.tokens_per_day, Some(i64::MAX as u64));
     assert!(holder.may_use("deepseek-chat", "r1-tiny").is_ok());
@@ -62,6 +64,29 @@ fn a_key_opens_and_carries_what_was_granted() {
     let late = ring.admit(Some(secret.expose()), at(100.0)).unwrap_err();
     assert_eq!(late.message, "this API key has expired");
     assert_eq!(keys.list().unwrap(), [key]);
+}
+
+#[test]
+fn keys_of_an_older_program_open_and_may_not_manage() {
+    let (home, mut keys) = home();
+    let (_, secret) = keys.add(&grant("old"), NOW).unwrap();
+    drop(keys);
+    // As the first version of the tables left it.
+    break_into(
+        &home,
+        "DROP TABLE web_sessions; DROP TABLE web_chats;
+         ALTER TABLE keys DROP COLUMN may_manage;
+         UPDATE key_state SET version = 1",
+    );
+    let mut keys = Keys::open(home.path()).unwrap();
+    let ring = Keyring::open(home.path(), Entry::WithKey, at(0.0)).unwrap();
+    let holder = ring.admit(Some(secret.expose()), at(0.0)).unwrap();
+    assert!(!holder.may_manage);
+    let may = Grant {
+        may_manage: true,
+        ..grant("old")
+    };
+    assert!(keys.amend("old", &may, NOW).unwrap().may_manage);
 }
 
 #[test]

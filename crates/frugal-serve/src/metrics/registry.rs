@@ -204,6 +204,15 @@ impl Histogram {
         });
     }
 
+    /// The mean of what was seen with these labels.
+    pub(super) fn mean(&self, labels: &[&str]) -> Option<f64> {
+        let series = self.family.series();
+        let is_it = |values: &&Vec<String>| values.iter().eq(labels.iter());
+        let (_, buckets) = series.iter().find(|(values, _)| is_it(values))?;
+        let count: u64 = buckets.counts.iter().sum();
+        (count > 0).then(|| buckets.sum / count as f64)
+    }
+
     pub(super) fn write(&self, text: &mut Text) {
         let bounds = self.bounds.iter().chain([&f64::INFINITY]);
         let bounds: Vec<String> = bounds.map(|bound| Number(*bound).to_string()).collect();

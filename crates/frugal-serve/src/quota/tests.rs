@@ -20,6 +20,7 @@ fn holder(limits: KeyLimits) -> Holder {
         name: "a".into(),
         models: None,
         limits,
+        may_manage: false,
     }
 }
 

@@ -44,6 +44,10 @@ const MOST_UNACKNOWLEDGED: Duration = Duration::from_mins(2);
 /// Bytes that are kept of what a client sends or is sent.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// The address that a request comes from: a client's, or that of a proxy in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer(pub std::net::IpAddr);
+
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) router: Router,
@@ -118,13 +122,18 @@ async fn converse(
 ) -> Ended {
     let settings = &shared.settings;
     let io = Io::new(stream, Arc::clone(pulse), settings.write_time);
+    let peer = socket.peer_addr().ok();
+    let peer = peer.map(|peer| Peer(peer.ip().to_canonical()));
     let service = service_fn(|request: Request<Incoming>| {
         let busy = pulse.begin(!request.body().is_end_stream());
         let mut router = shared.router.clone();
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             let pulse = Arc::clone(pulse);
             Body::new(Coming { body, pulse })
         });
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         async move {
             let response = router.call(request).await?;
             Ok::<_, Infallible>(response.map(|body| Held { body, _busy: busy }))

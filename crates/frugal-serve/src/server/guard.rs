@@ -17,8 +17,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::log::{Entry, Notes, OnDone};
 use super::origin::{self, Origins, Page};
-use super::{Dialect, Settings, Shutdown, Stage, envelope};
-use crate::keys::Holder;
+use super::{Dialect, Peer, Settings, Shutdown, Stage, envelope};
+use crate::keys::{Holder, Token};
 use crate::wire::error::{Fault, Kind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,6 +58,12 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// If nobody is let in with it.
     fn admit(&self, key: Option<&str>) -> Result<Holder, Fault>;
+
+    /// Who signed in and got this token, if that still holds. Asked for the server's own page alone.
+    fn admit_session(&self, token: &Token) -> Option<Holder> {
+        let _ = token;
+        None
+    }
 }
 
 /// Lets everyone in: for loopback.
@@ -79,6 +85,12 @@ pub struct Visit {
     pub dialect: Dialect,
     /// Told to the log.
     pub notes: Notes,
+    /// Whether a browser vouches that the server's own page asks.
+    pub is_of_own_page: bool,
+    /// Where it comes from, where a connection told.
+    pub peer: Option<Peer>,
+    /// What its cookie holds.
+    pub token: Option<Token>,
     who: Option<Holder>,
 }
 
@@ -106,6 +118,8 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
     Keyed,
+    /// Lets everyone in, and looks who it is.
+    Greeting,
     Open,
 }
 
@@ -155,8 +169,11 @@ impl Guard {
         Self { common, door }
     }
 
-    fn pass(&self, head: &mut Parts, page: &Page) -> Result<Pass, Fault> {
+    fn pass(&self, head: &mut Parts, page: &Page, visit: &mut Visit) -> Result<Pass, Fault> {
         let key = take_key(&mut head.headers);
+        visit.token = take_token(&mut head.headers);
+        visit.is_of_own_page = origin::is_of_own_page(head);
+        visit.peer = head.extensions.get().copied();
         self.common.origins.check_host(head)?;
         Origins::check_page(head, page)?;
         if origin::is_preflight(head) {
@@ -169,9 +186,23 @@ impl Guard {
             let message = "the server is ending; ask again soon";
             return Err(Fault::new(Kind::Unavailable, message).again_after(5));
         }
-        let who = self.common.admission.admit(key.as_deref())?;
+        let who = match (self.who(key.as_deref(), visit), self.door) {
+            (Err(_), Door::Greeting) => None,
+            (who, _) => Some(who?),
+        };
         check_content_type(head)?;
-        Ok(Pass::In(Some(who)))
+        Ok(Pass::In(who))
+    }
+
+    /// Whose a request is: its key's, else, for the server's own page, its cookie's.
+    fn who(&self, key: Option<&str>, visit: &Visit) -> Result<Holder, Fault> {
+        let admission = &self.common.admission;
+        let token = visit.token.as_ref();
+        let token = token.filter(|_| key.is_none() && visit.is_of_own_page);
+        match token.and_then(|token| admission.admit_session(token)) {
+            Some(holder) => Ok(holder),
+            None => admission.admit(key),
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -210,10 +241,13 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
         id,
         dialect: Dialect::of(head.uri.path()),
         notes: entry.notes(),
+        is_of_own_page: false,
+        peer: None,
+        token: None,
         who: None,
     };
     let page = common.origins.page(&head);
-    let answer = match guard.pass(&mut head, &page) {
+    let answer = match guard.pass(&mut head, &page, &mut visit) {
         Ok(Pass::Preflight(response)) => Ok(response),
         Ok(Pass::In(who)) => {
             if let Some(who) = &who {
@@ -256,6 +290,19 @@ fn take_key(headers: &mut HeaderMap) -> Option<String> {
     });
     let key = bearer.or_else(|| plain.as_ref()?.to_str().ok().map(str::trim))?;
     (!key.is_empty() && key.len() <= MOST_KEY_BYTES).then(|| key.to_owned())
+}
+
+/// Takes the cookies out of a request; what the session's holds, if it has the shape of one.
+fn take_token(headers: &mut HeaderMap) -> Option<Token> {
+    let found = headers.get_all(header::COOKIE).iter().find_map(|value| {
+        let mut cookies = value.to_str().ok()?.split(';');
+        cookies.find_map(|cookie| {
+            let (name, value) = cookie.trim().split_once('=')?;
+            (name == Token::COOKIE).then(|| Token::read(value))?
+        })
+    });
+    headers.remove(header::COOKIE);
+    found
 }
 
 /// Refuses bodies that are not plain JSON.
@@ -366,6 +413,28 @@ mod tests {
         ] {
             let mut headers = headers(&rows);
             assert_eq!(take_key(&mut headers).as_deref(), key, "{rows:?}");
+            assert!(headers.is_empty());
+        }
+    }
+
+    #[test]
+    fn tokens_are_taken_out_of_cookies() {
+        let token = "a".repeat(43);
+        let good = format!("a=b; frugal_session={token};c=d");
+        let twice = format!("frugal_session=short; frugal_session={token}");
+        let other = format!("other_frugal_session={token}");
+        let spaced = format!("frugal_session= {token}");
+        for (cookie, expected) in [
+            (good.as_str(), true),
+            (&twice, true),
+            (&other, false),
+            (&spaced, false),
+            ("frugal_session=", false),
+            ("frugal_session", false),
+            ("", false),
+        ] {
+            let mut headers = headers(&[("cookie", cookie)]);
+            assert_eq!(take_token(&mut headers).is_some(), expected, "{cookie}");
             assert!(headers.is_empty());
         }
     }

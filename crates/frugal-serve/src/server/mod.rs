@@ -20,6 +20,7 @@
 //! let app = App {
 //!     keyed,
 //!     open: axum::Router::new(),
+//!     greeting: axum::Router::new(),
 //!     admission: std::sync::Arc::new(Anyone),
 //!     readiness: readiness.clone(),
 //!     shutdown: shutdown.clone(),
@@ -59,6 +60,7 @@ pub mod stream;
 mod tls;
 
 pub use body::{BodyLimits, read_body};
+pub use connection::Peer;
 pub use envelope::Dialect;
 pub use guard::{Admission, Anyone, Visit};
 #[cfg(test)]
@@ -146,6 +148,8 @@ pub struct App {
     pub keyed: Router,
     /// Routes for everyone, besides `/livez`, `/readyz` and `/health`. Without fallbacks.
     pub open: Router,
+    /// Routes for everyone, which want to know whom they serve. Without fallbacks.
+    pub greeting: Router,
     /// Who is let in.
     pub admission: Arc<dyn Admission>,
     /// Whether models are there.
@@ -169,6 +173,7 @@ impl App {
         let open = self.open.merge(health::routes(self.readiness));
         let nowhere = Router::new().fallback(envelope::not_found);
         dress(self.keyed, guard::Door::Keyed)
+            .merge(dress(self.greeting, guard::Door::Greeting))
             .merge(dress(open, guard::Door::Open))
             .merge(dress(nowhere, guard::Door::Open))
     }

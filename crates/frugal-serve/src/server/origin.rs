@@ -22,6 +22,12 @@ const REQUEST_PRIVATE_NETWORK: HeaderName =
 const ALLOW_PRIVATE_NETWORK: HeaderName =
     HeaderName::from_static("access-control-allow-private-network");
 
+/// What browsers say of where a request comes from. Pages cannot set it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What the server's own page sends. Browsers that say nothing of a request's origin (plain HTTP to
+/// another machine) still let no page of another origin send it without asking first.
+const OF_PAGE: HeaderName = HeaderName::from_static("x-frugal-page");
+
 /// Headers of an answer that pages may read.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("x-request-id, request-id, retry-after, x-should-retry");
@@ -87,9 +93,6 @@ impl Origins {
             return Page::Own;
         };
         let text = origin.to_str().unwrap_or_default();
-        let host = head.headers.get(header::HOST);
-        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let authority = text.split_once("://").map(|(_, authority)| authority);
         if self.pages.iter().any(|page| page == "*") {
             Page::Listed(HeaderValue::from_static("*"))
         } else if self
@@ -98,8 +101,7 @@ impl Origins {
             .any(|page| page.eq_ignore_ascii_case(text))
         {
             Page::Listed(origin.clone())
-        } else if authority.is_some_and(|name| !name.is_empty() && name.eq_ignore_ascii_case(host))
-        {
+        } else if is_own_origin(text, head) {
             Page::Own
         } else {
             Page::Foreign
@@ -126,6 +128,30 @@ impl Origins {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         }
+    }
+}
+
+/// Whether an origin is that of the host which is asked.
+fn is_own_origin(origin: &str, head: &Parts) -> bool {
+    let host = head.headers.get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_some_and(|name| !name.is_empty() && name.eq_ignore_ascii_case(host))
+}
+
+/// Whether a browser vouches that the server's own page asks. Pages that are listed for CORS are not
+/// its own: they come with keys, never with what a browser keeps for the page.
+pub(super) fn is_of_own_page(head: &Parts) -> bool {
+    let all = |name: &HeaderName, is_own: &dyn Fn(&str) -> bool| {
+        let mut values = head.headers.get_all(name).iter().peekable();
+        values.peek()?;
+        Some(values.all(|value| value.to_str().is_ok_and(is_own)))
+    };
+    let site = all(&SEC_FETCH_SITE, &|site| site == "same-origin");
+    let origin = all(&header::ORIGIN, &|origin| is_own_origin(origin, head));
+    match (site, origin) {
+        (None, None) => head.headers.contains_key(OF_PAGE),
+        (site, origin) => site != Some(false) && origin != Some(false),
     }
 }
 
@@ -233,6 +259,37 @@ mod tests {
             let mut rows = vec![("host", "localhost:80")];
             rows.extend(origin.map(|origin| ("origin", origin)));
             assert_eq!(origins.page(&head(&rows)), expected, "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_servers_own_page_rides_on_its_cookie() {
+        let own = ("origin", "http://localhost:80");
+        let foreign = ("origin", "http://evil.example");
+        let [same, same_site, cross, typed] =
+            ["same-origin", "same-site", "cross-site", "none"].map(|site| ("sec-fetch-site", site));
+        let page = ("x-frugal-page", "1");
+        for (rows, expected) in [
+            (vec![], false),
+            (vec![own], true),
+            (vec![same], true),
+            (vec![own, same], true),
+            (vec![page], true),
+            (vec![foreign], false),
+            (vec![foreign, page], false),
+            (vec![foreign, same], false),
+            (vec![own, foreign], false),
+            (vec![("origin", "null"), page], false),
+            (vec![own, cross], false),
+            (vec![cross], false),
+            (vec![cross, page], false),
+            (vec![same_site, page], false),
+            (vec![typed], false),
+            (vec![same, cross], false),
+        ] {
+            let mut all = vec![("host", "localhost:80")];
+            all.extend(&rows);
+            assert_eq!(is_of_own_page(&head(&all)), expected, "{rows:?}");
         }
     }
 

@@ -451,6 +451,17 @@ fn unnamed<N>(events: Vec<(N, Value)>) -> Vec<Value> {
     events.into_iter().map(|(_, event)| event).collect()
 }
 
+fn listed() -> Listed {
+    Listed {
+        name: "m".into(),
+        created: 1,
+        bytes: 2,
+        context: Some(4),
+        sampling: None,
+        about: json!({"parameters": 3}),
+    }
+}
+
 #[test]
 fn what_is_said_is_described() {
     let schemas = Schemas(document());
@@ -529,12 +540,7 @@ fn what_is_said_is_described() {
             check(whole, &body);
         }
     }
-    let listed = Listed {
-        name: "m".into(),
-        created: 1,
-        bytes: 2,
-        about: json!({"parameters": 3}),
-    };
+    let listed = listed();
     check("ModelList", &models::list(std::slice::from_ref(&listed)));
     check("Tokenized", &tokens::tokenized(&[1], 2, None));
     check("Detokenized", &tokens::detokenized("a"));

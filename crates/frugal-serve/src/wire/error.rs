@@ -34,6 +34,8 @@ pub enum Kind {
     Balance,
     /// A key that may not do this.
     Permission,
+    /// A key that may not manage the server.
+    Management,
     /// From a host or a web page that is not allowed.
     Origin,
     /// No such model.
@@ -42,6 +44,8 @@ pub enum Kind {
     NoRoute,
     /// Not by this method.
     Method,
+    /// Something is not in the state that this needs, or somebody else was quicker.
+    Conflict,
     /// The body did not come in time.
     Timeout,
     /// The body is too large.
@@ -65,10 +69,11 @@ impl Kind {
             Self::Invalid | Self::ContextLength | Self::Schema => 400,
             Self::Authentication => 401,
             Self::Balance => 402,
-            Self::Permission | Self::Origin => 403,
+            Self::Permission | Self::Management | Self::Origin => 403,
             Self::NoModel | Self::NoRoute => 404,
             Self::Method => 405,
             Self::Timeout => 408,
+            Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::MediaType => 415,
             Self::RateLimit | Self::Busy => 429,
@@ -82,7 +87,7 @@ impl Kind {
         match self {
             Self::Authentication => ["authentication_error"; 2],
             Self::Balance => ["insufficient_balance", "billing_error"],
-            Self::Permission | Self::Origin => ["permission_error"; 2],
+            Self::Permission | Self::Management | Self::Origin => ["permission_error"; 2],
             Self::NoModel | Self::NoRoute => ["invalid_request_error", "not_found_error"],
             Self::TooLarge => ["invalid_request_error", "request_too_large"],
             Self::RateLimit => ["rate_limit_error"; 2],
@@ -102,10 +107,12 @@ impl Kind {
             Self::Authentication => "invalid_api_key",
             Self::Balance => "insufficient_quota",
             Self::Permission => "model_not_allowed",
+            Self::Management => "management_not_allowed",
             Self::Origin => "origin_not_allowed",
             Self::NoModel => "model_not_found",
             Self::NoRoute => "route_not_found",
             Self::Method => "method_not_allowed",
+            Self::Conflict => "conflict",
             Self::Timeout => "request_timeout",
             Self::TooLarge => "request_too_large",
             Self::MediaType => "unsupported_media_type",

@@ -76,6 +76,7 @@ pub(crate) fn start_for(admission: Arc<dyn Admission>, change: impl FnOnce(&mut 
     let app = App {
         keyed: routes(&settings, work),
         open: Router::new(),
+        greeting: Router::new(),
         admission,
         readiness: readiness.clone(),
         shutdown: shutdown.clone(),

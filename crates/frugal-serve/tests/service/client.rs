@@ -153,6 +153,11 @@ pub(crate) fn with_key(request: &str, key: &str) -> String {
     request.replacen("\r\n", &format!("\r\nauthorization: Bearer {key}\r\n"), 1)
 }
 
+/// The same request with more lines of the head, each with its end.
+pub(crate) fn with_head(request: &str, head: &str) -> String {
+    request.replacen("\r\n", &format!("\r\n{head}"), 1)
+}
+
 /// One request on a connection of its own, to the end of its answer.
 pub(crate) async fn ask(address: SocketAddr, request: &str) -> Answer {
     ask_bytes(address, request.as_bytes()).await

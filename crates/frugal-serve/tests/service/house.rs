@@ -11,7 +11,7 @@ use axum::Router;
 use frugal_serve::answer::Limits;
 use frugal_serve::config::{PriceSettings, ReasoningField, ReasoningSettings};
 use frugal_serve::engine::{EngineSettings, Load, TokenModel};
-use frugal_serve::keys::{Entry, Grant, Holder, KeyLimits, Keyring, Keys};
+use frugal_serve::keys::{Entry, Grant, Holder, KeyLimits, Keyring, Keys, Token};
 use frugal_serve::metrics::Metrics;
 use frugal_serve::models::{Library, Listed, Ready};
 use frugal_serve::quota::{Clock, Quotas};
@@ -19,6 +19,7 @@ use frugal_serve::routes::Front;
 use frugal_serve::server::{Admission, App, Readiness, Server, Settings, Shutdown};
 use frugal_serve::service::{Grader, Parts, Service};
 use frugal_serve::shelf::{Shelf, ShelfSettings};
+use frugal_serve::web::{Aside, Chats, Forecasts, Jobs, Sessions, Web};
 use frugal_serve::wire::chat::Reasoning;
 use frugal_serve::wire::error::Fault;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ use tokio::time::sleep;
 
 use super::client::{self, Answer};
 use super::model::{Kind, Script, Scripted, WEIGHT_BYTES, random, words};
+use super::stock::Stock;
 
 /// Makes a model.
 type Make = Arc<dyn Fn() -> Box<dyn TokenModel> + Send + Sync>;
@@ -46,6 +48,7 @@ pub(crate) struct Setup {
     grants: Vec<Grant>,
     pub(crate) server: Settings,
     pub(crate) load_time: Duration,
+    pub(crate) stock: Stock,
 }
 
 impl Setup {
@@ -74,6 +77,7 @@ impl Setup {
             grants: Vec::new(),
             server: Settings::usual(vec![([127, 0, 0, 1], 0).into()]),
             load_time: Duration::ZERO,
+            stock: Stock::default(),
         }
     }
 
@@ -113,6 +117,16 @@ impl Setup {
         self
     }
 
+    /// With a key of this name that may manage.
+    pub(crate) fn with_manager(mut self, name: &str) -> Self {
+        self.grants.push(Grant {
+            name: name.into(),
+            may_manage: true,
+            ..Grant::default()
+        });
+        self
+    }
+
     /// With a key for some models.
     pub(crate) fn with_key_for(mut self, name: &str, models: &[&str]) -> Self {
         self.grants.push(Grant {
@@ -143,6 +157,8 @@ impl Library for Models {
             name: (*name).to_string(),
             created: 1,
             bytes: WEIGHT_BYTES,
+            context: None,
+            sampling: None,
             about: json!({ "base": "none" }),
         };
         self.make.keys().map(listed).collect()
@@ -163,13 +179,18 @@ impl Library for Models {
 }
 
 struct Doors {
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
+    sessions: Arc<Sessions>,
     clock: Clock,
 }
 
 impl Admission for Doors {
     fn admit(&self, key: Option<&str>) -> Result<Holder, Fault> {
         self.keyring.admit(key, self.clock.now())
+    }
+
+    fn admit_session(&self, token: &Token) -> Option<Holder> {
+        self.sessions.holder(token)
     }
 }
 
@@ -215,7 +236,7 @@ pub(crate) struct House {
     /// How often models were opened.
     pub(crate) opened: Arc<AtomicUsize>,
     pub(crate) server: JoinHandle<()>,
-    _home: tempfile::TempDir,
+    pub(crate) home: tempfile::TempDir,
 }
 
 impl House {
@@ -229,7 +250,10 @@ impl House {
         } else {
             Entry::WithKey
         };
-        let keyring = Keyring::open(home.path(), entry, clock.now()).unwrap();
+        let keyring = Arc::new(Keyring::open(home.path(), entry, clock.now()).unwrap());
+        let sessions = Sessions::open(home.path(), Arc::clone(&keyring), clock).unwrap();
+        let sessions = Arc::new(sessions);
+        let chats = Chats::open(home.path(), clock).unwrap();
         let opened = Arc::new(AtomicUsize::new(0));
         let library = Models {
             make: setup.models,
@@ -272,10 +296,28 @@ impl House {
             keep_alive: settings.keep_alive,
             reasoning: Reasoning::Content,
         };
+        let web = Web {
+            service: Arc::clone(&service),
+            body: front.body.clone(),
+            keep_alive: front.keep_alive,
+            sessions: Arc::clone(&sessions),
+            has_tls: settings.tls.is_some(),
+            aside: Aside::default(),
+            chats: (entry == Entry::WithKey).then(|| Arc::new(chats)),
+            catalogue: Arc::new(setup.stock),
+            jobs: Jobs::default(),
+            forecasts: Forecasts::default(),
+            shutdown: shutdown.clone(),
+        };
         let app = App {
-            keyed: front.keyed().merge(front.metrics()),
-            open: Router::new().merge(front.open()),
-            admission: Arc::new(Doors { keyring, clock }),
+            keyed: front.keyed().merge(front.metrics()).merge(web.keyed()),
+            open: Router::new().merge(front.open()).merge(web.open()),
+            greeting: web.greeting(),
+            admission: Arc::new(Doors {
+                keyring,
+                sessions,
+                clock,
+            }),
             readiness,
             shutdown: shutdown.clone(),
             on_done: None,
@@ -291,7 +333,7 @@ impl House {
             keys,
             opened,
             server: tokio::spawn(async move { server.serve(router, &ends).await }),
-            _home: home,
+            home,
         }
     }
 

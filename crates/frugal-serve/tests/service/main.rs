@@ -19,4 +19,6 @@ mod model;
 mod routes;
 mod same;
 mod shelf;
+mod stock;
 mod thoughts;
+mod web;

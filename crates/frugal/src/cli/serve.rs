@@ -66,6 +66,13 @@ pub(crate) struct Serve {
     /// Let prompts stand in the log
     #[arg(long)]
     log_prompts: bool,
+    /// A run's folder, or one of such folders, to show on the page beside the runs of this home (may
+    /// be repeated)
+    #[arg(long, value_name = "DIR")]
+    runs: Vec<PathBuf>,
+    /// No page for browsers at `/`
+    #[arg(long)]
+    no_web: bool,
     /// Money for an hour of one core, for the cost of answers
     #[arg(long, value_name = "MONEY")]
     price_per_core_hour: Option<f64>,
@@ -113,6 +120,8 @@ impl Serve {
             cache_bits: self.cache_bits,
             threads,
             keys_required: self.keys_required.then_some(true),
+            web: self.no_web.then_some(false),
+            runs: (!self.runs.is_empty()).then(|| self.runs.clone()),
             price_per_core_hour: self.price_per_core_hour,
             currency: self.currency.clone(),
             watts_per_core: self.watts_per_core,
@@ -169,6 +178,9 @@ pub(crate) struct AddKey {
     /// Money in a day
     #[arg(long, value_name = "MONEY")]
     pub(crate) money_per_day: Option<f64>,
+    /// Let it load, fetch and remove models and stop runs on the page
+    #[arg(long)]
+    pub(crate) may_manage: bool,
     /// Days until it ends
     #[arg(long, value_name = "DAYS")]
     pub(crate) days: Option<u32>,

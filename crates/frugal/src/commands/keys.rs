@@ -51,6 +51,7 @@ fn grant(wanted: &AddKey, now: i64) -> Grant {
             concurrent: wanted.concurrent,
             money_per_day: wanted.money_per_day,
         },
+        may_manage: wanted.may_manage,
     }
 }
 
@@ -95,6 +96,7 @@ fn list(common: &Common, keys: &[Key], now: i64) -> anyhow::Result<()> {
             number(limits.requests_per_minute.map(|n| n.to_string())),
             number(limits.tokens_per_day.map(|n| n.to_string())),
             number(limits.concurrent.map(|n| n.to_string())),
+            if key.may_manage { "yes" } else { "-" }.to_owned(),
         ]
     };
     let head = [
@@ -105,6 +107,7 @@ fn list(common: &Common, keys: &[Key], now: i64) -> anyhow::Result<()> {
         "per minute",
         "tokens a day",
         "at a time",
+        "manages",
     ];
     say(table(&head, &keys.iter().map(row).collect::<Vec<_>>()));
     Ok(())

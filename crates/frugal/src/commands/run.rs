@@ -2,6 +2,7 @@
 //! recipe run it with.
 
 mod findings;
+mod page;
 mod start;
 
 use std::fs;
@@ -10,26 +11,30 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use frugal_eval::tasks;
-use frugal_run::folder::RunFolder;
+use frugal_run::folder::{RunFolder, StopRequest};
 use frugal_run::ledger::{Ledger, Outcome, Price, RunStart};
-use frugal_run::plan::Plan;
+use frugal_run::plan::{Controls, Plan};
 use frugal_run::recipe::Recipe;
 use frugal_train::conduct::{Ensemble, conduct};
 use frugal_train::error::Error as TrainError;
 use frugal_train::stage::{Books, Terms};
 
-use crate::cli::{Common, Run};
+use crate::cli::{Chosen, Common, Run};
 use crate::commands::plan;
 use crate::device::{self, Precision};
 use crate::home;
-use crate::output::{Usage, say};
+use crate::output::{Usage, say, tell};
 use crate::progress::Teller;
 
 use findings::Ran;
+use page::Page;
 use start::Beginning;
 
 /// Where runs are put unless `--out` says otherwise.
 const RUNS: &str = "runs";
+
+/// The file that makes a folder a run's.
+const RECIPE: &str = "recipe.toml";
 
 /// Runs of one recipe that are numbered by themselves.
 const MOST_RUNS: u32 = 100_000;
@@ -44,14 +49,74 @@ pub(crate) enum Place<'a> {
 }
 
 pub(crate) fn run(common: &Common, arguments: &Run) -> anyhow::Result<ExitCode> {
-    let plan = plan::of(&arguments.chosen)?;
-    let out = arguments.out.as_deref();
-    let place = if arguments.resume {
-        Place::Old(out)
+    if arguments.stop {
+        return stop(arguments);
+    }
+    let plan = if arguments.resume && names_folder(arguments) {
+        of_folder(arguments)?
     } else {
-        Place::New(out)
+        plan::of(&arguments.chosen)?
     };
-    follow(common, &plan, place)
+    let name = &plan.recipe.name;
+    let path = match (&arguments.out, arguments.resume) {
+        (Some(out), _) => out.clone(),
+        (None, true) if names_folder(arguments) => arguments.chosen.recipe.clone().into(),
+        (None, true) => old_folder(name, None)?,
+        (None, false) => free_folder(name),
+    };
+    let page = arguments.web.map(|at| Page::start(common, at, &path));
+    let page = page.transpose()?;
+    let place = if arguments.resume {
+        Place::Old(Some(&path))
+    } else {
+        Place::New(Some(&path))
+    };
+    let done = follow(common, &plan, place);
+    match page {
+        Some(page) => page.stay(common, done),
+        None => done,
+    }
+}
+
+/// Whether a run's folder was named where a recipe is as a rule.
+fn names_folder(arguments: &Run) -> bool {
+    Path::new(&arguments.chosen.recipe).join(RECIPE).is_file()
+}
+
+/// The plan of the run in a folder, as it was started.
+fn of_folder(arguments: &Run) -> anyhow::Result<Plan> {
+    let Chosen {
+        recipe,
+        budget,
+        overrides,
+        seed,
+        controls,
+    } = &arguments.chosen;
+    if budget.is_some() || !overrides.is_empty() || seed.is_some() || *controls {
+        return Err(Usage(format!(
+            "expected the run in {recipe} to go on as it was started, got other settings for it"
+        ))
+        .into());
+    }
+    let recipe = recipe_of(Path::new(recipe))?;
+    let minutes = recipe.reference_minutes;
+    Ok(Plan::resolve(&recipe, minutes, Controls::Run)?)
+}
+
+/// Asks a run to stop: the one in the folder that is named, else the last of the recipe's name.
+fn stop(arguments: &Run) -> anyhow::Result<ExitCode> {
+    let path = if names_folder(arguments) {
+        PathBuf::from(&arguments.chosen.recipe)
+    } else {
+        let plan = plan::of(&arguments.chosen)?;
+        old_folder(&plan.recipe.name, arguments.out.as_deref())?
+    };
+    StopRequest::leave(&path)?;
+    tell(format!(
+        "asked the run in {} to stop; it writes a checkpoint after the step it is in",
+        path.display()
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a plan from where it stands to its report.
@@ -97,6 +162,7 @@ pub(crate) fn follow(common: &Common, plan: &Plan, place: Place<'_>) -> anyhow::
     let outcome = match &conducted {
         Ok(()) => Outcome::Done,
         Err(TrainError::Interrupted { .. }) => Outcome::Interrupted,
+        Err(TrainError::Stopped { .. }) => Outcome::Stopped,
         Err(_) => Outcome::Failed,
     };
     ledger.finish(run, outcome)?;
@@ -188,7 +254,7 @@ fn last_folder(name: &str) -> Option<PathBuf> {
 
 /// The recipe that a run folder was made with.
 pub(crate) fn recipe_of(folder: &Path) -> anyhow::Result<Recipe> {
-    let path = folder.join("recipe.toml");
+    let path = folder.join(RECIPE);
     let text = fs::read_to_string(&path).with_context(|| {
         format!(
             "expected a run's folder with recipe.toml, got {}",

@@ -427,6 +427,8 @@ fn models_are_told_about() {
         name: "r1-tiny".into(),
         created: 1_709_164_800,
         bytes: 1000,
+        context: None,
+        sampling: None,
         about: json!({ "family": "deepseek", "parameters": 1_500_000, "licence": "MIT" }),
     };
     insta::assert_snapshot!(tags(std::slice::from_ref(&model)), @r#"{"models":[{"name":"r1-tiny","model":"r1-tiny","digest":"","details":{"parent_model":"","format":"","family":"deepseek","families":["deepseek"],"parameter_size":"1.5M","quantization_level":""},"size":1000,"modified_at":"2024-02-29T00:00:00Z"}]}"#);

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use frugal_core::backend::KeyBits;
 use frugal_core::meter::Meter;
 use frugal_model::cache::{CacheKind, CacheSettings};
+use frugal_run::models::Facts;
 use frugal_serve::engine::loaded::{Loaded, Memory};
-use frugal_serve::models::{Library, Listed, Ready, Words};
+use frugal_serve::models::{Library, Listed, Ready, Sampling, Words};
 use serde_json::{Value, json};
 
 use crate::device::Device;
-use crate::models::{Opened, Source};
+use crate::facts;
+use crate::models::{Opened, Source, Text};
 
 /// Rows of a cache page.
 const PAGE_ROWS: usize = 16;
@@ -26,32 +29,49 @@ const TOP_P: f32 = 0.95;
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) device: Arc<Device>,
-    pub(super) sources: BTreeMap<String, Source>,
+    sources: RwLock<BTreeMap<String, Arc<Held>>>,
     /// Tokens a conversation may have.
     pub(super) context: usize,
     /// Conversations at a time.
     pub(super) max_sequences: usize,
     /// Bits of a number in the cache.
     pub(super) bits: KeyBits,
-    /// What there is: read once, since files that are served must not change.
-    pub(super) listed: OnceLock<Vec<Listed>>,
+}
+
+/// A model that is served, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) source: Source,
+    /// Read once, since files that are served must not change.
+    known: OnceLock<Known>,
+}
+
+/// What a model's files say.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) bytes: u64,
+    pub(super) created: i64,
+    pub(super) context: Option<usize>,
+    pub(super) facts: Option<Facts>,
+    sampling: Option<Sampling>,
+    about: Value,
 }
 
 impl Library for Served {
     fn list(&self) -> Vec<Listed> {
-        let listed = |(name, source): (&String, &Source)| {
-            let opened = source.open();
-            let bytes = opened.as_ref().map_or(0, |opened| opened.bytes);
-            let about = opened.map_or_else(|_| json!({}), |opened| about(&opened, source));
+        let all = self.all().into_iter();
+        all.map(|(name, held)| {
+            let known = self.known(&held).clone();
             Listed {
-                name: name.clone(),
-                created: created(source),
-                bytes,
-                about,
+                name,
+                created: known.created,
+                bytes: known.bytes,
+                context: known.context,
+                sampling: known.sampling,
+                about: known.about,
             }
-        };
-        let all = || self.sources.iter().map(listed).collect();
-        self.listed.get_or_init(all).clone()
+        })
+        .collect()
     }
 
     fn open(&self, name: &str, cache_bytes: u64) -> Result<Ready, String> {
@@ -60,10 +80,87 @@ impl Library for Served {
     }
 }
 
+/// How models are opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Tokens a conversation may have.
+    pub(super) context: usize,
+    /// Conversations at a time.
+    pub(super) max_sequences: usize,
+    /// Bits of a number in the cache.
+    pub(super) bits: KeyBits,
+}
+
 impl Served {
+    pub(super) fn new(
+        device: Arc<Device>,
+        sources: BTreeMap<String, Source>,
+        manner: Manner,
+    ) -> Self {
+        let sources = sources.into_iter();
+        let held = sources.map(|(name, source)| (name, Arc::new(Held::of(source))));
+        Self {
+            device,
+            sources: RwLock::new(held.collect()),
+            context: manner.context,
+            max_sequences: manner.max_sequences,
+            bits: manner.bits,
+        }
+    }
+
+    /// All, by the names they are served under.
+    pub(super) fn all(&self) -> Vec<(String, Arc<Held>)> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let all = sources.iter();
+        all.map(|(name, held)| (name.clone(), Arc::clone(held)))
+            .collect()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Held>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.get(name).cloned()
+    }
+
+    /// Serves one more, unless something is served under its name.
+    pub(super) fn add(&self, source: Source) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        let name = source.name.clone();
+        sources
+            .entry(name)
+            .or_insert_with(|| Arc::new(Held::of(source)));
+    }
+
+    /// Serves what lies at a path no more.
+    pub(super) fn forget(&self, path: &Path) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|_, held| held.source.path() != path);
+    }
+
+    pub(super) fn known<'a>(&self, held: &'a Held) -> &'a Known {
+        held.known.get_or_init(|| self.look_at(&held.source))
+    }
+
+    fn look_at(&self, source: &Source) -> Known {
+        let opened = source.open().ok();
+        let opened = opened.as_ref();
+        let sampling = opened.and_then(|opened| {
+            let usual = sampling(opened.text.as_ref()?);
+            Some(usual)
+        });
+        Known {
+            bytes: opened.map_or(0, |opened| opened.bytes),
+            created: created(source),
+            context: opened.map(|opened| opened.positions(self.context)),
+            facts: opened.and_then(|opened| facts::of(opened).ok()),
+            sampling,
+            about: opened.map_or_else(|| json!({}), |opened| about(opened, source)),
+        }
+    }
+
     fn ready(&self, name: &str, cache_bytes: u64) -> anyhow::Result<Ready> {
-        let source = (self.sources.get(name)).with_context(|| format!("no model {name}"))?;
-        let opened = source.open()?;
+        let held = self.find(name);
+        let held = held.with_context(|| format!("no model {name}"))?;
+        let opened = held.source.open()?;
         let words = words(&opened)?;
         let positions = opened.positions(self.context);
         let memory = self.memory(&opened, positions, cache_bytes)?;
@@ -128,6 +225,7 @@ fn words(opened: &Opened) -> anyhow::Result<Words> {
     stops.extend(markup.map(|markup| markup.eos));
     stops.sort_unstable();
     stops.dedup();
+    let sampling = sampling(text);
     Ok(Words {
         tokenizer: text.tokenizer.clone(),
         tokenizer_config: serde_json::from_slice(&text.tokenizer_config)?,
@@ -135,10 +233,29 @@ fn words(opened: &Opened) -> anyhow::Result<Words> {
         markup,
         stops,
         bos: text.first_token(&opened.config),
-        temperature: text.generation.temperature.unwrap_or(TEMPERATURE),
-        top_p: text.generation.top_p.unwrap_or(TOP_P),
-        top_k: text.generation.top_k.unwrap_or(0),
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
     })
+}
+
+/// As a model's makers sample, else as R1's do.
+fn sampling(text: &Text) -> Sampling {
+    let said = &text.generation;
+    Sampling {
+        temperature: said.temperature.unwrap_or(TEMPERATURE),
+        top_p: said.top_p.unwrap_or(TOP_P),
+        top_k: said.top_k.unwrap_or(0),
+    }
+}
+
+impl Held {
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            known: OnceLock::new(),
+        }
+    }
 }
 
 fn created(source: &Source) -> i64 {
@@ -152,11 +269,14 @@ fn created(source: &Source) -> i64 {
 }
 
 fn about(opened: &Opened, source: &Source) -> Value {
+    let template = opened.text.as_ref().and_then(|text| text.template(None).ok());
+    let markup = template.and_then(|template| template.markup().ok());
     json!({
         "architecture": format!("{:?}", opened.config.architecture),
         "max_model_len": opened.config.max_position_embeddings,
         "vocabulary": opened.config.vocab_size,
         "layers": opened.config.num_hidden_layers,
         "licence": source.licence(),
+        "thinks": markup.is_some(),
     })
 }

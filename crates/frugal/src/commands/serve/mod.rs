@@ -1,5 +1,6 @@
 //! `frugal serve`: settings and models together, then the server until it is told to end.
 
+mod catalogue;
 mod grader;
 mod library;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use frugal_core::backend::KeyBits;
@@ -17,12 +18,14 @@ use frugal_run::models::Store;
 use frugal_serve::config::{Config, PriceSettings, Served as Wanted, Settings, Source as Place};
 use frugal_serve::engine::Costs;
 use frugal_serve::host::{Host, Told};
+use frugal_serve::web::runs::{Runs, Scope};
 use serde_json::json;
 
 use crate::cli::{Common, Serve, Which};
 use crate::device::{self, Device, Precision};
 use crate::models::{self, Source};
 use crate::output::{Usage, metric, say, say_json, tell};
+use crate::runner::Processes;
 use crate::{home, limits};
 
 /// Tokens a conversation may have where nobody says.
@@ -42,19 +45,28 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
     let sources = sources(common, &settings, named)?;
     limits::raise_open_files();
     let account = Account::open(&home, &sources, &settings.price)?;
+    let runner = Arc::new(Processes::new(common, &home));
+    let scope = Scope::HomeAnd(settings.web.runs.clone());
+    let runs = Runs::open(&home, scope, runner)?;
+    let manner = library::Manner {
+        context: settings.models.context.unwrap_or(CONTEXT),
+        max_sequences: settings.engine.max_sequences,
+        bits,
+    };
+    let served = Arc::new(library::Served::new(device, sources, manner));
     let host = Host {
-        library: Arc::new(library::Served {
-            device,
-            sources,
-            context: settings.models.context.unwrap_or(CONTEXT),
-            max_sequences: settings.engine.max_sequences,
-            bits,
-            listed: OnceLock::new(),
+        catalogue: Arc::new(catalogue::Kept {
+            home: home.clone(),
+            served: Arc::clone(&served),
+            hub: home::hub(),
+            serves_store: settings.models.whole_store,
         }),
+        library: served,
         grader: Some(Arc::new(grader::Graders)),
         home,
         memory_bytes: limits::free_memory() / 5 * 4,
         settings,
+        runs: Some(Arc::new(runs)),
     };
     if !common.quiet {
         host.settings.notes.iter().for_each(tell);
@@ -139,10 +151,15 @@ fn sources(
         }
     }
     anyhow::ensure!(
-        !named.is_empty(),
+        !named.is_empty() || !settings.web.runs.is_empty() || fetches_later(settings),
         "expected a model to serve, got none: name one, or fetch one with `frugal pull`"
     );
     Ok(named)
+}
+
+/// Whether models can come while the server runs: fetched on its page, and served as all of the store.
+fn fetches_later(settings: &Settings) -> bool {
+    settings.models.whole_store && settings.web.is_enabled
 }
 
 fn cache_bits(wanted: Option<u32>, device: &Device) -> anyhow::Result<KeyBits> {

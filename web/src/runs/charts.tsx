@@ -1,0 +1,187 @@
+// The curves of one run, or of several over each other, as pictures or as tables.
+
+import { type Signal, useSignal } from "@preact/signals";
+import { useMemo, useState } from "preact/hooks";
+import { number, seconds } from "../i18n/format";
+import { Button, Choice } from "../ui/index";
+import { Curve } from "./curve";
+import { type Axis, band, points, type RunData, spans } from "./data";
+import type { Range, Span, Trace } from "./drawing";
+import { Heat } from "./heat";
+import { FIRST, has, type Metric, MORE, nameOf } from "./metrics";
+import { words } from "./words";
+
+/** A run whose curves are drawn. */
+export type Drawn = { id: string; name: string; data: RunData };
+
+const TABLE_ROWS = 24;
+const NO_SPANS: readonly Span[] = [];
+
+/** Written on the axis and beside values. */
+const place = (axis: Axis) => (at: number): string => (axis.stage === null ? seconds(Math.max(0, at)) : number(Math.round(at)));
+
+function tracesOf(runs: readonly Drawn[], metric: Metric, axis: Axis): Trace[] {
+  if (runs.length > 1) {
+    return runs
+      .map((run, at) => ({ name: run.name, points: points(run.data, metric.name, axis), colour: at + 1 }))
+      .filter((trace) => trace.points.x.length > 0);
+  }
+  const own = runs[0];
+  if (!own) return [];
+  return [metric.name, ...(metric.with ?? [])]
+    .map((name, at) => ({ name: nameOf(name), points: points(own.data, name, axis), colour: at + 1 }))
+    .filter((trace) => trace.points.x.length > 0);
+}
+
+/** Distances of ticks that are whole seconds, minutes or hours. */
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
+
+/** A time as it stands at an axis: 0:30, 12:00, 3 h, 2 d. */
+function clock(at: number): string {
+  const two = (part: number): string => String(Math.floor(part)).padStart(2, "0");
+  if (at < 3600) return `${Math.floor(at / 60)}:${two(at % 60)}`;
+  if (at % 3600 !== 0) return `${Math.floor(at / 3600)}:${two((at % 3600) / 60)}:${two(at % 60)}`;
+  return at % 86_400 === 0 && at > 86_400 ? `${at / 86_400} d` : `${at / 3600} h`;
+}
+
+/** From where to where an axis goes. */
+function domainOf(runs: readonly Drawn[], axis: Axis): readonly [number, number] {
+  const ends = runs.map(({ data }) => {
+    if (axis.stage === null) return spans(data).at(-1)?.to ?? 0;
+    const stage = data.stages.get(axis.stage);
+    return Math.max(stage?.steps ?? 0, stage?.seconds.length ?? 0);
+  });
+  return [axis.stage === null ? 0 : 1, Math.max(1, ...ends)];
+}
+
+function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; metric: Metric; axis: Axis; zoom: Signal<Range>; sync: string }) {
+  const versions = runs.map((run) => run.data.version.value).join();
+  const ids = runs.map((run) => run.id).join();
+  const traces = useMemo(() => tracesOf(runs, metric, axis), [ids, metric, axis.stage, versions]);
+  const marks = useMemo(() => {
+    const own = runs.length === 1 && axis.stage === null ? runs[0] : undefined;
+    return own ? spans(own.data) : NO_SPANS;
+  }, [ids, axis.stage, versions]);
+  if (traces.length === 0) return null;
+  return (
+    <Curve
+      title={nameOf(metric.name)}
+      traces={traces}
+      spans={marks}
+      zoom={zoom}
+      format={metric.format}
+      formatX={axis.stage === null ? place(axis) : (at) => words.value.at_step(place(axis)(at))}
+      domain={domainOf(runs, axis)}
+      tick={axis.stage === null ? clock : place(axis)}
+      increments={axis.stage === null ? SECONDS : undefined}
+      range={metric.range}
+      isFromZero={metric.isFromZero}
+      sync={sync}
+    />
+  );
+}
+
+function Numbers({ runs, metric, axis }: { runs: readonly Drawn[]; metric: Metric; axis: Axis }) {
+  runs.forEach((run) => void run.data.version.value);
+  const traces = tracesOf(runs, metric, axis);
+  if (traces.length === 0) return null;
+  const at = place(axis);
+  return (
+    <div class="curve-table">
+      {traces.map((trace) => {
+        const thin = band(trace.points, TABLE_ROWS, null);
+        const rows = thin.x.flatMap((x, row) => {
+          const [mean, low, high] = [thin.mean[row], thin.low[row], thin.high[row]];
+          return mean === null || mean === undefined ? [] : [{ x, mean, low: low ?? mean, high: high ?? mean }];
+        });
+        const title = traces.length > 1 ? `${nameOf(metric.name)}, ${trace.name}` : nameOf(metric.name);
+        return (
+          <div key={trace.name} class="table-frame" tabIndex={0} role="region" aria-label={title}>
+            <table class="table">
+              <caption>{title}</caption>
+              <thead>
+                <tr>
+                  <th scope="col">{axis.stage === null ? words.value.column_x_time : words.value.column_x_step}</th>
+                  <th scope="col" class="number">{nameOf(metric.name)}</th>
+                  <th scope="col" class="number" />
+                </tr>
+              </thead>
+              <tbody>
+                {rows.map((row) => (
+                  <tr key={row.x}>
+                    <td>{at(row.x)}</td>
+                    <td class="number">{metric.format(row.mean)}</td>
+                    <td class="number muted">
+                      {row.high > row.low && words.value.range_between(metric.format(row.low), metric.format(row.high))}
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+export function Charts({ runs, stage }: { runs: readonly Drawn[]; stage: string | null }) {
+  const say = words.value;
+  const zoom = useSignal<Range>(null);
+  const [how, setHow] = useState<"charts" | "tables">("charts");
+  const [isMore, setMore] = useState(false);
+  const axis: Axis = { stage };
+  const key = `${runs.map((run) => run.id).join()}/${stage ?? ""}`;
+  const [seen, setSeen] = useState(key);
+  if (seen !== key) {
+    // What was looked at closely belongs to another axis.
+    setSeen(key);
+    zoom.value = null;
+  }
+  const there = (metric: Metric): boolean => {
+    return runs.some((run) => {
+      void run.data.version.value;
+      return has(run.data, metric.name, stage);
+    });
+  };
+  const [first, more] = [FIRST.filter(there), MORE.filter(there)];
+  const shown = [...first, ...(isMore ? more : [])];
+  const one = runs.length === 1 ? runs[0] : undefined;
+  return (
+    <section class="charts">
+      <div class="charts-head">
+        <p class="muted fine">{how === "charts" && shown.length > 0 ? say.drag_hint : ""}</p>
+        {zoom.value !== null && (
+          <Button small icon="search" onClick={() => (zoom.value = null)}>
+            {say.show_all}
+          </Button>
+        )}
+        <Choice
+          label={say.shown_as}
+          value={how}
+          options={[
+            ["charts", say.as_charts],
+            ["tables", say.as_tables],
+          ]}
+          onChange={setHow}
+        />
+      </div>
+      {shown.length === 0 && <p class="muted nothing">{say.no_curves}</p>}
+      <div class={how === "charts" ? "curves" : "curve-tables"}>
+        {shown.map((metric) =>
+          how === "charts" ? (
+            <Picture key={metric.name} runs={runs} metric={metric} axis={axis} zoom={zoom} sync={key} />
+          ) : (
+            <Numbers key={metric.name} runs={runs} metric={metric} axis={axis} />
+          ),
+        )}
+      </div>
+      {more.length > 0 && (
+        <Button kind="quiet" icon={isMore ? "arrow_up" : "arrow_down"} onClick={() => setMore(!isMore)}>
+          {isMore ? say.fewer_curves : say.more_curves}
+        </Button>
+      )}
+      {one && <Heat data={one.data} stage={stage} />}
+    </section>
+  );
+}
