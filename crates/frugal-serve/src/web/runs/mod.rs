@@ -308,6 +308,7 @@ impl Entry {
         let Part {
             described,
             progress,
+            ..
         } = &*part;
         let state = self.state(described);
         let run = self.bill.as_ref().map(|bill| &bill.run);
