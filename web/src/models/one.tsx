@@ -58,9 +58,11 @@ export function One({ name }: { name: string }) {
           {model !== null && fault === null && (
             <div class="sheets">
               <Descent model={model} />
-              <Speed model={model} changed={refresh} />
+              <div class="stack">
+                <Speed model={model} changed={refresh} />
+                <CostSheet model={model} />
+              </div>
               <About model={model} />
-              <CostSheet model={model} />
               <Card model={model} />
             </div>
           )}
@@ -303,7 +305,7 @@ function CostSheet({ model }: { model: Model }) {
   const { cost } = model;
   if (cost === null) return null;
   return (
-    <section class="sheet wide">
+    <section class="sheet">
       <h2>{say.cost}</h2>
       <p class="fine muted">{say.cost_about}</p>
       <dl class="figures">
