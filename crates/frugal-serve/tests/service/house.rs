@@ -307,6 +307,7 @@ impl House {
             catalogue: Arc::new(setup.stock),
             jobs: Jobs::default(),
             forecasts: Forecasts::default(),
+            runs: None,
             shutdown: shutdown.clone(),
         };
         let app = App {
