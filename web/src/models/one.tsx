@@ -130,7 +130,7 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
     await verifyModel(name);
     await findJobs();
   };
-  if (!manages) return null;
+  if (!manages) return served ? <ChatButton name={name} /> : null;
   const entries: Entry[] = [
     { label: say.verify, icon: "shield", disabled: isChecked, run: () => void act(verify, "") },
     null,
@@ -145,6 +145,7 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
   ];
   return (
     <>
+      {served && <ChatButton name={name} />}
       {served && !loaded && (
         <Button kind="primary" icon={isBusy ? "spinner" : "bolt"} disabled={isBusy} onClick={() => void act(() => loadModel(name), say.is_loaded(name))}>
           {isBusy ? say.loading : say.load}
@@ -157,6 +158,19 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
       )}
       {stored && <Menu label={say.more} icon="more" side="end" entries={entries} />}
     </>
+  );
+}
+
+/** Begins a chat with this model. */
+function ChatButton({ name }: { name: string }) {
+  const start = async (): Promise<void> => {
+    const { startWith } = await import("../chat/state");
+    startWith(name);
+  };
+  return (
+    <Button icon="chat" onClick={() => void start()}>
+      {words.value.chat}
+    </Button>
   );
 }
 
