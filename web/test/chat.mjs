@@ -19,6 +19,10 @@ export class Chat {
   button(name) {
     return this.page.getByRole("button", { name, exact: typeof name === "string" });
   }
+  /** A button that opens something and also shows what is chosen there. */
+  opener(name, where = this.page) {
+    return where.getByRole("button", { name: new RegExp(`^${holding(name).source}(?: |$)`) });
+  }
   get field() {
     return this.page.getByRole("textbox", { name: this.say.message, exact: true });
   }
@@ -68,13 +72,14 @@ export class Chat {
   }
 
   async choose(menu, entry) {
-    await (typeof menu === "string" || menu instanceof RegExp ? this.button(menu) : menu).click();
-    await this.page.getByRole("menu").getByRole("menuitem", { name: entry }).or(this.page.getByRole("menuitemradio", { name: entry })).first().click();
+    await (typeof menu === "string" ? this.opener(menu) : menu).click();
+    const entries = this.page.getByRole("menu");
+    await entries.getByRole("menuitem", { name: entry }).or(entries.getByRole("menuitemradio", { name: entry })).first().click();
   }
 
   /** The model that answers. */
   async pick(name) {
-    await this.choose(holding(`${this.say.model}: `), holding(name));
+    await this.choose(this.say.model, holding(name));
   }
 
   async thinking(label) {

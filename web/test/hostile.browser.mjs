@@ -234,7 +234,7 @@ test("models", async () => {
   for (const { name } of all) proxy.given.set(`/web/models/${encodeURIComponent(name)}`, card(NAMES.indexOf(name)));
   const page = await open(browser, own());
   const chat = await Chat.of(page);
-  await page.getByRole("button", { name: new RegExp(`^${chat.say.model}: `) }).click();
+  await chat.opener(chat.say.model).click();
   await inspect(page);
   await page.keyboard.press("Escape");
   await page.getByRole("button", { name: new RegExp(`^${chat.say.about_model("")}`) }).click();

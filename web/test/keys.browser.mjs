@@ -60,7 +60,7 @@ test("chats are kept by the server for their key, and no other key sees them", a
   await ada.chat.answers.first().waitFor();
   assert.equal(await ada.chat.thought().count(), 1);
 
-  const bob = await signedIn("bob", { hash: `#/chat/${id}` });
+  const bob = await signedIn("bob");
   await bob.page.goto(`${server.url}/#/chat/${id}`);
   await bob.page.getByText(bob.chat.say.gone).waitFor();
   assert.equal(await bob.chat.entry("a secret of Ada").count(), 0);

@@ -53,8 +53,9 @@ const freePort = () =>
 
 export class Server {
   /** Everything this server was asked to be is kept, so that it can be started again as it was. */
-  constructor({ flags = [], serves = ["tiny", "wordy"], home = temporary("home") }) {
+  constructor({ flags = [], serves = ["tiny", "wordy"], home = temporary("home"), environment = {} }) {
     this.flags = flags;
+    this.environment = { ...process.env, ...environment };
     this.serves = serves;
     this.home = home;
   }
@@ -73,7 +74,8 @@ export class Server {
 
   /** Runs the program with this server's home; gives what it says. */
   frugal(...words) {
-    return execFileSync(FRUGAL, [...words, "--home", this.home, "--quiet"], { encoding: "utf8" }).trim();
+    const { environment: env } = this;
+    return execFileSync(FRUGAL, [...words, "--home", this.home, "--quiet"], { encoding: "utf8", env }).trim();
   }
 
   async go() {
@@ -82,7 +84,7 @@ export class Server {
     this.process = spawn(
       FRUGAL,
       ["serve", ...named, "--json", "--bind", `127.0.0.1:${this.port}`, "--home", this.home, ...this.flags],
-      { stdio: ["ignore", "pipe", openSync(log, "w")] },
+      { stdio: ["ignore", "pipe", openSync(log, "w")], env: this.environment },
     );
     const { process: own } = this;
     running.add(own);

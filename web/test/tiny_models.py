@@ -10,7 +10,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "conformance" / "api"
 import make_model
 
 folder = pathlib.Path(sys.argv[1])
-make_model.make(folder / "tiny")
 usual = make_model.prior
-make_model.prior = lambda token: -9.0 if token in ("<|im_end|>", "</think>", "<tool_call>") else usual(token)
+
+
+def with_ends(logit):
+    """The prior with another likelihood of an end, of thoughts and of answers."""
+    make_model.prior = lambda token: logit if token in ("<|im_end|>", "</think>") else -9.0 if token == "<tool_call>" else usual(token)
+
+
+# Rarely at once, mostly within a hundred tokens.
+with_ends(2.0)
+make_model.make(folder / "tiny")
+with_ends(-9.0)
 make_model.make(folder / "wordy")

@@ -110,6 +110,8 @@ pub struct Entry {
     pub base_models: Vec<String>,
     /// How it was made from that: a word of its card, or the kind of a run's stage.
     pub method: Option<String>,
+    /// Who taught it, where somebody did.
+    pub teacher: Option<String>,
     /// Its address on a hub, or the path it was taken from.
     pub origin: Option<Origin>,
     /// Unix seconds at which it came to be here.

@@ -130,6 +130,16 @@ export function startNew(): void {
   if (route.value.id === null) void show(null);
 }
 
+/** Begins a new conversation with a model. */
+export function startWith(model: string): void {
+  rememberModel(model);
+  const conversation = fresh();
+  current.value = conversation;
+  // Which models there are may not be known yet.
+  conversation.change({ ...conversation.document.value, model });
+  go("chat");
+}
+
 // The list
 
 export const search = signal("");

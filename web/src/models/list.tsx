@@ -11,7 +11,7 @@ import { all, fault, filter, type Filter, isFiltered, licences, methods, NO_FILT
 import { findJobs } from "./jobs";
 import { Jobs } from "./jobs_strip";
 import { methodIn } from "./methods";
-import { Name, reason, speed, State } from "./parts";
+import { MethodMark, Name, reason, speed, State } from "./parts";
 import { PullDialog } from "./pull";
 import { words } from "./words";
 
@@ -87,16 +87,16 @@ function Filters() {
     filter.value = { ...filter.value, ...part };
   };
   const sizes: [string, string][] = [
-    ["", say.any_size],
+    ["", say.size],
     ...SIZES.map((size): [string, string] => [`<${size}`, say.up_to(bytes(size))]),
     [`>${SIZES[SIZES.length - 1]}`, say.above(bytes(SIZES[SIZES.length - 1] ?? 0))],
   ];
   const ofLicences: [string, string][] = [
-    ["", say.any_licence],
+    ["", say.licence],
     ...licences.value.map((name): [string, string] => [name, name === NONE ? say.no_licence : name]),
   ];
   const ofMethods: [string, string][] = [
-    ["", say.any_method],
+    ["", say.method],
     ...methods.value.map((name): [string, string] => [name, say.methods[name]]),
   ];
   const { text, size, licence, method } = filter.value;
@@ -142,17 +142,20 @@ function Row({ model }: { model: Model }) {
   return (
     <li>
       <a class="model-row" href={href("models", model.name)}>
+        <MethodMark word={model.method} />
         <span class="what">
           <Name name={model.name} />
           <span class="facts">{facts.filter((fact) => fact !== null && fact !== "").join(" · ")}</span>
         </span>
-        {known !== null && (
-          <span class="pace">
-            <b>{say.per_second(speed(known.tokens_per_second))}</b>
-            <small>{measured === null ? say.forecast_short : say.measured_short}</small>
-          </span>
-        )}
-        <State model={model} />
+        <span class="how-it-is">
+          <State model={model} />
+          {known !== null && (
+            <span class="pace">
+              <b>{say.per_second(speed(known.tokens_per_second))}</b>
+              <small>{measured === null ? say.forecast_short : say.measured_short}</small>
+            </span>
+          )}
+        </span>
       </a>
     </li>
   );

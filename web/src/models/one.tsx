@@ -58,9 +58,11 @@ export function One({ name }: { name: string }) {
           {model !== null && fault === null && (
             <div class="sheets">
               <Descent model={model} />
-              <Speed model={model} changed={refresh} />
+              <div class="stack">
+                <Speed model={model} changed={refresh} />
+                <CostSheet model={model} />
+              </div>
               <About model={model} />
-              <CostSheet model={model} />
               <Card model={model} />
             </div>
           )}
@@ -128,7 +130,7 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
     await verifyModel(name);
     await findJobs();
   };
-  if (!manages) return null;
+  if (!manages) return served ? <ChatButton name={name} /> : null;
   const entries: Entry[] = [
     { label: say.verify, icon: "shield", disabled: isChecked, run: () => void act(verify, "") },
     null,
@@ -143,6 +145,7 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
   ];
   return (
     <>
+      {served && <ChatButton name={name} />}
       {served && !loaded && (
         <Button kind="primary" icon={isBusy ? "spinner" : "bolt"} disabled={isBusy} onClick={() => void act(() => loadModel(name), say.is_loaded(name))}>
           {isBusy ? say.loading : say.load}
@@ -155,6 +158,19 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
       )}
       {stored && <Menu label={say.more} icon="more" side="end" entries={entries} />}
     </>
+  );
+}
+
+/** Begins a chat with this model. */
+function ChatButton({ name }: { name: string }) {
+  const start = async (): Promise<void> => {
+    const { startWith } = await import("../chat/state");
+    startWith(name);
+  };
+  return (
+    <Button icon="chat" onClick={() => void start()}>
+      {words.value.chat}
+    </Button>
   );
 }
 
@@ -303,7 +319,7 @@ function CostSheet({ model }: { model: Model }) {
   const { cost } = model;
   if (cost === null) return null;
   return (
-    <section class="sheet wide">
+    <section class="sheet">
       <h2>{say.cost}</h2>
       <p class="fine muted">{say.cost_about}</p>
       <dl class="figures">

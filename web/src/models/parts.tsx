@@ -5,6 +5,7 @@ import type { Model } from "../api/models";
 import { number } from "../i18n/format";
 import { Badge } from "../ui/index";
 import { parted } from "./catalogue";
+import { GLYPHS, methodOf } from "./methods";
 import { words } from "./words";
 
 export function Name({ name }: { name: string }) {
@@ -17,10 +18,23 @@ export function Name({ name }: { name: string }) {
   );
 }
 
+/** What is worth a word: that it is loaded, or cannot be. */
 export function State({ model }: { model: Model }) {
   const say = words.value;
   if (model.loaded) return <Badge tone="good" icon="bolt">{say.loaded}</Badge>;
-  return model.served ? <Badge>{say.ready}</Badge> : <Badge tone="warn">{say.kept}</Badge>;
+  return model.served ? null : <Badge tone="warn">{say.kept}</Badge>;
+}
+
+/** A picture of how a model was made. */
+export function MethodMark({ word }: { word: string | null }) {
+  return (
+    <svg class="method-mark" width={36} height={36} viewBox="0 0 36 36" aria-hidden="true">
+      <rect width={36} height={36} rx={10} />
+      <svg x={8} y={8} width={20} height={20} viewBox="0 0 24 24">
+        <path d={GLYPHS[methodOf(word) ?? "origin"]} />
+      </svg>
+    </svg>
+  );
 }
 
 /** Tokens in a second: two places that count, and no more than one behind the point. */

@@ -177,7 +177,7 @@ fn lineage(entry: &Entry, all: &[Entry], most: usize) -> Vec<Ancestor> {
     line.push(Ancestor {
         name: entry.name.clone(),
         method: entry.method.clone(),
-        teacher: None,
+        teacher: entry.teacher.clone(),
     });
     line
 }

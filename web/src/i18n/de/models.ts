@@ -21,14 +21,11 @@ export const models: ModelsWords = {
   clear: "Filter aufheben",
 
   size: "Größe",
-  any_size: "Jede Größe",
   up_to: (size) => `Bis ${size}`,
   above: (size) => `Über ${size}`,
   licence: "Lizenz",
-  any_licence: "Jede Lizenz",
   no_licence: "Nicht angegeben",
   method: "Entstehung",
-  any_method: "Jede Entstehung",
 
   methods: {
     pretrained: "Vortrainiert",
@@ -44,7 +41,6 @@ export const models: ModelsWords = {
   },
 
   loaded: "Geladen",
-  ready: "Bereit",
   kept: "Nicht angeboten",
   kept_about: "Es liegt im Bestand, doch dieser Server wurde mit anderen Modellen gestartet.",
   parameters: (n) => `${n} Parameter`,

@@ -21,14 +21,11 @@ export const models = {
   clear: "Clear filters",
 
   size: "Size",
-  any_size: "Any size",
   up_to: (size: string) => `Up to ${size}`,
   above: (size: string) => `More than ${size}`,
   licence: "Licence",
-  any_licence: "Any licence",
   no_licence: "Not said",
   method: "How made",
-  any_method: "However made",
 
   methods: {
     pretrained: "Pretrained",
@@ -44,7 +41,6 @@ export const models = {
   },
 
   loaded: "Loaded",
-  ready: "Ready to load",
   kept: "Not served",
   kept_about: "It is in the store, but this server was started with other models.",
   parameters: (n: string) => `${n} parameters`,

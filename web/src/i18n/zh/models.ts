@@ -20,14 +20,11 @@ export const models: ModelsWords = {
   clear: "清除筛选",
 
   size: "大小",
-  any_size: "任意大小",
   up_to: (size) => `不超过 ${size}`,
   above: (size) => `超过 ${size}`,
   licence: "许可证",
-  any_licence: "任意许可证",
   no_licence: "未注明",
   method: "来历",
-  any_method: "任意来历",
 
   methods: {
     pretrained: "预训练",
@@ -43,7 +40,6 @@ export const models: ModelsWords = {
   },
 
   loaded: "已加载",
-  ready: "可加载",
   kept: "未提供",
   kept_about: "它在本机的模型库中，但服务器启动时指定了其他模型。",
   parameters: (n) => `${n} 参数`,

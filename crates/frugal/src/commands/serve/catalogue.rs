@@ -147,6 +147,7 @@ impl Kept {
             let line = line_of(recipe, stage);
             if let Some((own, before)) = line.split_last() {
                 entry.method.clone_from(&own.method);
+                entry.teacher.clone_from(&own.teacher);
                 entry.base_models = before
                     .last()
                     .map(|base| base.name.clone())
