@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-Bib2-rDX.js","/assets/index-ClSPTj76.css","/assets/index-nsmPOc8p.js","/assets/view-BT9tXz5i.css","/assets/view-yfUKmbhQ.js"];
-const CACHE = "frugal-9290823db751";
+const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-DYodxdnK.js","/assets/index-CaM8b2d4.js","/assets/index-tbhoBxTe.css","/assets/markdown-BPrNS6if.css","/assets/markdown-BuIiERd7.js","/assets/state-CN1zQ8iD.js","/assets/view-Ch0E-A_N.css","/assets/view-Dx83HhOl.js"];
+const CACHE = "frugal-b2a4d957acdb";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {

@@ -1,1 +1,0 @@
-import{u as e,S as i}from"./base-DNGVFrBk.js";import{R as a,H as d}from"./index-nsmPOc8p.js";function n({id:r}){return e(i,{children:[e("header",{class:"view-head",children:[e(a,{}),e("h1",{children:d.value.models})]}),e("div",{class:"view-page",children:r})]})}export{n as View};
