@@ -6,6 +6,7 @@ import { refreshSession, session } from "../app/state";
 import { seconds } from "../i18n/format";
 import { Markdown } from "../text/markdown";
 import { memo } from "../text/memo";
+import { SoonMarkdown } from "../text/soon";
 import { Button, CopyButton, type Entry, Menu, Note } from "../ui/index";
 import { again, choose, goOn, prefer } from "./acts";
 import { useSeconds } from "./clock";
@@ -30,6 +31,8 @@ type Properties = {
   /** One of two that are compared: whether it is the one that is gone on with. */
   compared: "no" | "preferred" | "other";
   isLast: boolean;
+  /** In view when the conversation opens. */
+  isNear: boolean;
 };
 
 export const AnswerTurn = memo(
@@ -103,12 +106,12 @@ function Waiting({ live, turn }: { live: Live; turn: Turn }) {
 }
 
 function Written(properties: Properties) {
-  const { turn, fault } = properties;
+  const { turn, fault, isNear } = properties;
   const isEmpty = turn.content === "" && !turn.reasoning;
   return (
     <>
       <DoneThought turn={turn} />
-      {turn.content !== "" && <Markdown source={turn.content} />}
+      {turn.content !== "" && <SoonMarkdown source={turn.content} isNear={isNear} />}
       {isEmpty && turn.finish === "stop" && <p class="muted">{words.value.empty_answer}</p>}
       <Verdict turn={turn} />
       {fault ? <Fault {...properties} /> : <Ended {...properties} />}

@@ -141,7 +141,9 @@ function finish(conversation: Conversation, asked: Turn, live: Live, ending: End
   const reasoning = live.reasoning.value;
   // What came before a break counts too.
   const before = asked.seconds;
-  const thought = thoughtAt === null ? null : seconds(thoughtAt, answerAt ?? now);
+  // Of several answers that are verified, what is shown comes at once: its time is nobody's.
+  const isAtOnce = ending.verified !== null;
+  const thought = thoughtAt === null || isAtOnce ? null : seconds(thoughtAt, answerAt ?? now);
   const written: Turn = {
     ...turn,
     content: live.content.value,
@@ -151,7 +153,7 @@ function finish(conversation: Conversation, asked: Turn, live: Live, ending: End
     usage: ending.usage ? together(asked.usage, ending.usage) : partial(asked, live),
     verify: ending.verified,
     seconds: {
-      first: before?.first ?? (firstAt === null ? null : seconds(startedAt, firstAt)),
+      first: before?.first ?? (firstAt === null || isAtOnce ? null : seconds(startedAt, firstAt)),
       thought: thought === null && before?.thought == null ? null : (before?.thought ?? 0) + (thought ?? 0),
       whole: (before?.whole ?? 0) + seconds(startedAt, now),
     },

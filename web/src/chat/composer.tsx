@@ -41,7 +41,8 @@ export function Composer({ conversation }: { conversation: Conversation }) {
   }, [focusComposer.value]);
   useLayoutEffect(() => {
     const own = area.current;
-    if (!own) return;
+    // Browsers that size fields by themselves need not lay out the page twice.
+    if (!own || CSS.supports("field-sizing", "content")) return;
     own.style.height = "auto";
     own.style.height = `${own.scrollHeight}px`;
   }, [text]);

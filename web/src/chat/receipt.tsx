@@ -62,7 +62,7 @@ function Full({ turn }: { turn: Turn }) {
   const answered = usage ? usage.completion_tokens - usage.reasoning_tokens : 0;
   return (
     <dl class="bill" tabIndex={0}>
-      {turn.model !== null && row(say.model, <span class="mono">{turn.model}</span>)}
+      {turn.model !== null && row(say.model, <span class="mono">{turn.model}</span>, turn.verify ? say.of_all(turn.verify.samples) : undefined)}
       {usage && usage.prompt_tokens > 0 && row(say.prompt, number(usage.prompt_tokens), usage.cached_tokens > 0 ? say.cached(number(usage.cached_tokens)) : undefined)}
       {usage && usage.reasoning_tokens > 0 && row(say.thought, number(usage.reasoning_tokens))}
       {usage && row(say.answer, number(answered), usage.cost === null ? say.counted : undefined)}

@@ -69,7 +69,7 @@ export function DoneThought({ turn }: { turn: Turn }) {
       text={turn.reasoning}
       isThinking={false}
       head={time === null ? say.thought : say.thought_for(asSeconds(time))}
-      about={tokens > 0 ? say.tokens(tokens) : ""}
+      about={tokens > 0 && !turn.verify ? say.tokens(tokens) : ""}
       aside={closed && <Badge tone={turn.closed === "circles" ? "warn" : "plain"}>{closed}</Badge>}
     />
   );

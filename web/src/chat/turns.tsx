@@ -11,6 +11,8 @@ import { words } from "./words";
 
 /** Nearer to the end than this counts as being there. */
 const NEAR = 80;
+/** So many turns at the end are drawn at once; those before them when they come near. */
+const NEAR_TURNS = 6;
 
 export function Turns({ conversation }: { conversation: Conversation }) {
   const document = conversation.document.value;
@@ -53,7 +55,7 @@ export function Turns({ conversation }: { conversation: Conversation }) {
       <div class="turns" ref={scroller} onScroll={onScroll} onWheel={onWheel} tabIndex={-1}>
         <div class="column" ref={list}>
           {path.map((turn, at) => (
-            <OneTurn key={turn.id} conversation={conversation} document={document} turn={turn} isLast={at === path.length - 1} />
+            <OneTurn key={turn.id} conversation={conversation} document={document} turn={turn} fromEnd={path.length - 1 - at} />
           ))}
         </div>
       </div>
@@ -84,12 +86,13 @@ function OneTurn({
   conversation,
   document,
   turn,
-  isLast,
+  fromEnd,
 }: {
   conversation: Conversation;
   document: Document;
   turn: Turn;
-  isLast: boolean;
+  /** How many turns come after it. */
+  fromEnd: number;
 }) {
   const place = placeOf(document, turn);
   if (turn.role === "user")
@@ -100,7 +103,7 @@ function OneTurn({
         place={place}
         isEditing={editing.value === turn.id}
         onEdit={(isEditing) => (editing.value = isEditing ? turn.id : null)}
-        isUnanswered={isLast}
+        isUnanswered={fromEnd === 0}
       />
     );
   const other = turn.beside === null ? undefined : document.nodes[turn.beside];
@@ -113,7 +116,8 @@ function OneTurn({
       fault={conversation.faults.value.get(shown.id) ?? null}
       place={compared === "other" ? { at: 0, of: 1, before: null, after: null } : place}
       compared={compared}
-      isLast={isLast}
+      isLast={fromEnd === 0}
+      isNear={fromEnd < NEAR_TURNS}
     />
   );
   if (!other) return one(turn, "no");

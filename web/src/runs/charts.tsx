@@ -36,13 +36,15 @@ function tracesOf(runs: readonly Drawn[], metric: Metric, axis: Axis): Trace[] {
 /** Distances of ticks that are whole seconds, minutes or hours. */
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800];
 
-/** A time as it stands at an axis: 0:30, 12:00, 3 h, 2 d. */
-function clock(at: number): string {
+/** Times as they stand at an axis that goes so far: 0:30 and 12:00, or 30 min, 1 h 30, 2 d. */
+const clock = (end: number) => (at: number): string => {
   const two = (part: number): string => String(Math.floor(part)).padStart(2, "0");
-  if (at < 3600) return `${Math.floor(at / 60)}:${two(at % 60)}`;
-  if (at % 3600 !== 0) return `${Math.floor(at / 3600)}:${two((at % 3600) / 60)}:${two(at % 60)}`;
-  return at % 86_400 === 0 && at > 86_400 ? `${at / 86_400} d` : `${at / 3600} h`;
-}
+  if (end < 3600) return `${Math.floor(at / 60)}:${two(at % 60)}`;
+  if (at < 3600) return at === 0 ? "0" : `${number(at / 60, { maximumFractionDigits: 1 })} min`;
+  if (at % 86_400 === 0) return `${at / 86_400} d`;
+  const rest = at % 3600 === 0 ? "" : ` ${two((at % 3600) / 60)}`;
+  return `${Math.floor(at / 3600)} h${rest}`;
+};
 
 /** From where to where an axis goes. */
 function domainOf(runs: readonly Drawn[], axis: Axis): readonly [number, number] {
@@ -63,6 +65,7 @@ function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; m
     return own ? spans(own.data) : NO_SPANS;
   }, [ids, axis.stage, versions]);
   if (traces.length === 0) return null;
+  const domain = domainOf(runs, axis);
   return (
     <Curve
       title={nameOf(metric.name)}
@@ -71,8 +74,8 @@ function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; m
       zoom={zoom}
       format={metric.format}
       formatX={axis.stage === null ? place(axis) : (at) => words.value.at_step(place(axis)(at))}
-      domain={domainOf(runs, axis)}
-      tick={axis.stage === null ? clock : place(axis)}
+      domain={domain}
+      tick={axis.stage === null ? clock(domain[1]) : place(axis)}
       increments={axis.stage === null ? SECONDS : undefined}
       range={metric.range}
       isFromZero={metric.isFromZero}

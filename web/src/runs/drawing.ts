@@ -20,6 +20,8 @@ export type Range = readonly [number, number] | null;
 export const AXIS = 46;
 /** Width in pixels that one point of a line stands for. */
 const PER_POINT = 3;
+/** Pixels of a stroke on each side of its line. */
+const STROKE = 1.2;
 
 export const colourName = (trace: Trace): string => `--line-${((trace.colour - 1) % 6) + 1}`;
 
@@ -73,7 +75,12 @@ export const gaps: uPlotOf.Series.GapsRefiner = (chart, series, from, to) => {
     while (before > from && (ys[before] === null || ys[before] === undefined)) before--;
     while (after < to && (ys[after] === null || ys[after] === undefined)) after++;
     const middle = place(at);
-    out.push([Math.min(place(before), middle - 1.5), Math.max(place(after), middle + 1.5)]);
+    // A little more than the stroke's half at both ends; what overlaps is one gap.
+    const left = Math.min(place(before) - STROKE, middle - STROKE);
+    const right = Math.max(place(after) + STROKE, middle + STROKE);
+    const last = out.at(-1);
+    if (last && left <= last[1]) last[1] = Math.max(last[1], right);
+    else out.push([left, right]);
     at = Math.max(at, after - 1);
   }
   return out;

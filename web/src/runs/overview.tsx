@@ -4,16 +4,61 @@ import { useState } from "preact/hooks";
 import { RailButton } from "../app/shell";
 import { go, href } from "../app/route";
 import type { Head, List } from "../api/runs";
-import { ago, count, energy, flops, percent, seconds } from "../i18n/format";
-import { Button, type Column, CopyButton, Empty, Fold, Icon, Note, Table } from "../ui/index";
+import { ago, count, energy, flops, number, percent, seconds } from "../i18n/format";
+import { Button, type Column, CopyButton, Empty, Fold, Icon, Meter, Note, Table } from "../ui/index";
 import { allFlops, allMoney, energyMethod } from "./bill";
 import { MOST_COMPARED } from "./compare";
 import { useList } from "./list";
-import { Figure, Spark, StateBadge } from "./parts";
+import { Figure, left, Spark, StateBadge } from "./parts";
 import { Steps } from "./strip";
 import { words } from "./words";
 
 const COMMAND = "frugal run r1-tiny --web";
+/** A run that is under way: where it is, and what it has come to. */
+function Now({ run }: { run: Head }) {
+  const say = words.value;
+  const stage = run.stages.find((stage) => stage.state === "running");
+  const rest = stage ? left(stage) : null;
+  const done = run.stages.filter((stage) => stage.state === "done").length;
+  const step = stage ? say.step_of(number(stage.steps), number(stage.of)) : "";
+  return (
+    <a class="panel now" href={href("runs", run.id)}>
+      <span class="now-what">
+        <span class="now-name">
+          <b>{run.name}</b>
+          <StateBadge state={run.state} stopping={run.stopping} />
+        </span>
+        {stage && (
+          <>
+            <span>
+              <strong>{stage.name}</strong> <span class="muted">{say.kind[stage.kind] ?? stage.kind}</span>
+            </span>
+            <Meter label={say.current} value={stage.of > 0 ? stage.steps / stage.of : null} words={step} />
+            <span class="muted fine">{[step, rest === null ? "" : say.left(seconds(rest))].filter(Boolean).join(" · ")}</span>
+          </>
+        )}
+      </span>
+      <span class="now-numbers">
+        <span class="figure">
+          <small>{say.accuracy}</small>
+          <b>{run.accuracy === null ? "–" : percent(run.accuracy)}</b>
+        </span>
+        <span class="figure">
+          <small>{say.time}</small>
+          <b>{seconds(run.seconds)}</b>
+        </span>
+        <span class="figure">
+          <small>{say.stages}</small>
+          <b>
+            {done} / {run.stages.length}
+          </b>
+        </span>
+      </span>
+      {run.accuracies.length > 1 && <Spark values={run.accuracies} isLarge />}
+    </a>
+  );
+}
+
 function Everything({ list }: { list: List }) {
   const say = words.value;
   const { total, others } = list;
@@ -193,6 +238,12 @@ export function Overview() {
               {say.none_words}
             </Empty>
           )}
+          {data
+            .filter((run) => run.state === "running")
+            .slice(0, 3)
+            .map((run) => (
+              <Now key={run.id} run={run} />
+            ))}
           {data.length > 0 && (
             <>
               <div class="only-roomy">

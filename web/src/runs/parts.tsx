@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { Badge, type Tone } from "../ui/index";
-import type { State } from "../api/runs";
+import type { Stage, State } from "../api/runs";
 import { percent } from "../i18n/format";
 import { words } from "./words";
 
@@ -38,8 +38,8 @@ export function Figure({ label, value, about }: { label: string; value: Componen
 }
 
 /** Accuracy over a run, in a line of text's height. */
-export function Spark({ values }: { values: readonly number[] }) {
-  const [width, height] = [96, 24];
+export function Spark({ values, isLarge = false }: { values: readonly number[]; isLarge?: boolean }) {
+  const [width, height] = isLarge ? [260, 64] : [96, 24];
   if (values.length === 0) return <span class="muted">–</span>;
   const x = (at: number): number => (values.length < 2 ? width : (at / (values.length - 1)) * (width - 4)) + 1;
   const y = (value: number): number => height - 2 - Math.min(1, Math.max(0, value)) * (height - 4);
@@ -60,3 +60,9 @@ export function Spark({ values }: { values: readonly number[] }) {
     </svg>
   );
 }
+
+/** Seconds that a stage will take, by how long its steps took so far; null where nobody can tell. */
+export const left = (stage: Stage, steps = stage.steps): number | null =>
+  stage.state === "running" && steps > 2 && stage.seconds > 0 && stage.of > steps
+    ? (stage.seconds / stage.steps) * (stage.of - steps)
+    : null;

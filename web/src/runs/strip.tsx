@@ -3,8 +3,10 @@
 import { useEffect, useRef } from "preact/hooks";
 import { number, seconds } from "../i18n/format";
 import type { Stage } from "../api/runs";
+import { left } from "./parts";
 import { words } from "./words";
 
+/** Of its steps, how many were made. */
 const share = (stage: Stage): number => (stage.of > 0 ? Math.min(1, stage.steps / stage.of) : stage.state === "done" ? 1 : 0);
 
 /** A small one, for lists: a bar of steps, each as wide as it is long. */
@@ -52,6 +54,7 @@ export function StageStrip({
       {stages.map((stage) => {
         const done = steps(stage);
         const of = stage.state === "done" ? Math.max(done, 1) : Math.max(stage.of, done);
+        const rest = left({ ...stage, seconds: Math.max(stage.seconds, 0) }, done);
         return (
           <li key={stage.name} class={stage.state}>
             {button(
@@ -71,6 +74,7 @@ export function StageStrip({
                     : stage.state === "done"
                       ? seconds(stage.seconds)
                       : `${number(done)} / ${number(of)}`}
+                  {rest !== null && <span class="strip-left"> · {seconds(rest)}</span>}
                 </span>
               </>,
             )}

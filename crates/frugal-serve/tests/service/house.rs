@@ -28,6 +28,7 @@ use tokio::time::sleep;
 
 use super::client::{self, Answer};
 use super::model::{Kind, Script, Scripted, WEIGHT_BYTES, random, words};
+use super::runs;
 use super::stock::Stock;
 
 /// Makes a model.
@@ -307,6 +308,7 @@ impl House {
             catalogue: Arc::new(setup.stock),
             jobs: Jobs::default(),
             forecasts: Forecasts::default(),
+            runs: Some(Arc::new(runs::of(home.path()))),
             shutdown: shutdown.clone(),
         };
         let app = App {

@@ -17,6 +17,7 @@ mod house;
 mod limits;
 mod model;
 mod routes;
+mod runs;
 mod same;
 mod shelf;
 mod stock;

@@ -121,6 +121,7 @@ export const chat: ChatWords = {
   receipt: "Was diese Antwort gebraucht hat",
   estimated: (energy) => `≈ ${energy}`,
   bill: {
+    of_all: (n) => `alle ${number(n)} Antworten zusammen`,
     model: "Modell",
     prompt: "Token der Frage",
     cached: (n) => `${n} aus dem Cache`,

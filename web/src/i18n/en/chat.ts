@@ -121,6 +121,7 @@ export const chat = {
   receipt: "What this answer took",
   estimated: (energy: string) => `≈ ${energy}`,
   bill: {
+    of_all: (n: number) => `all ${number(n)} answers together`,
     model: "Model",
     prompt: "Prompt tokens",
     cached: (n: string) => `${n} from the cache`,

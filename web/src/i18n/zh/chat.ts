@@ -119,6 +119,7 @@ export const chat: ChatWords = {
   receipt: "此回答的花费",
   estimated: (energy) => `≈ ${energy}`,
   bill: {
+    of_all: (n) => `全部 ${number(n)} 个回答合计`,
     model: "模型",
     prompt: "提示词元",
     cached: (n) => `其中 ${n} 来自缓存`,

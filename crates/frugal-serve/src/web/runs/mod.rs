@@ -3,25 +3,26 @@
 //! ```text
 //! describe   a folder's recipe and checkpoints as stages       progress   how far, from journal and timings
 //! tail       the growing end of one file                       watch      all three as a stream of events
-//! spent      what the ledger says, in the page's words         routes     over HTTP
+//! spent      what the ledger says, in the page's words         table      which runs there are, and their ids
+//! routes     over HTTP
 //! ```
 //!
 //! Runs come from the ledger of the home and from folders that the operator names. A client names a
 //! run by an id that this room made, never by a path; what is in a folder may be anybody's and is read
-//! through [`Inside`], within limits. A run is not touched: it is asked to stop by a file between whose
-//! steps it looks, and gone on with by a process of its own, which is the binary's business ([`Runner`]).
+//! through [`Inside`], within limits. A run is not touched: it is asked to stop by a file that it looks
+//! for between steps, and gone on with by a process of its own, which is the binary's business
+//! ([`Runner`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use frugal_run::StoreError;
-use frugal_run::digest_of;
 use frugal_run::folder::StopRequest;
 use frugal_run::inside::Inside;
-use frugal_run::ledger::{Bill, Ledger, LedgerError, Outcome, Total};
+use frugal_run::ledger::{Ledger, LedgerError, Outcome};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -29,28 +30,25 @@ mod describe;
 mod progress;
 mod routes;
 mod spent;
+mod table;
 mod tail;
 mod watch;
 
 pub use describe::RESUME_LOG;
 use describe::{Described, Exam, Stage, State};
-use progress::Progress;
 pub(super) use routes::routes;
-use spent::{Other, Spent, StageBill, summed};
+use spent::{Other, Spent, StageBill};
+use table::{Entry, Known, Part};
 use watch::{Offsets, watch};
 
 use crate::wire::error::{Fault, Kind};
 
-/// Runs that are listed at most.
-const MOST_RUNS: usize = 2000;
 /// Bytes of journals that one list reads on; what is left comes with the next one.
 const LIST_BYTES: u64 = 96 << 20;
 /// Bytes of one run's journal that its own page reads on at a time.
 const RUN_BYTES: u64 = 64 << 20;
 /// Clients that watch runs at a time.
 const MOST_WATCHERS: usize = 64;
-/// Digits of an id.
-const ID_DIGITS: usize = 16;
 
 /// What only the program itself can do for a run.
 pub trait Runner: Send + Sync + Debug {
@@ -82,20 +80,6 @@ pub struct Runs {
     runner: Arc<dyn Runner>,
     table: Mutex<BTreeMap<String, Arc<Known>>>,
     watchers: Arc<Semaphore>,
-}
-
-/// A run that has an id.
-#[derive(Debug)]
-struct Known {
-    inside: Inside,
-    read: Mutex<Part>,
-}
-
-/// What was read of it.
-#[derive(Debug)]
-struct Part {
-    described: Arc<Described>,
-    progress: Progress,
 }
 
 /// All runs, and everything ever spent.
@@ -252,7 +236,7 @@ impl Runs {
             ),
             error => {
                 tracing::error!(%error, "a run could not be asked to stop");
-                Fault::new(Kind::Internal, "the run's folder cannot be written")
+                Fault::new(Kind::Conflict, "the run's folder cannot be written")
             }
         })
     }
@@ -309,99 +293,6 @@ impl Runs {
             stages: part.described.stages(&known.inside, state, &part.progress),
         }
     }
-
-    /// Everything there is now. The table of ids follows.
-    fn found(&self) -> Result<Found, Fault> {
-        let (bills, total) = lock(&self.ledger).everything().map_err(|error| {
-            tracing::error!(%error, "the ledger could not be read");
-            Fault::new(Kind::Internal, "the ledger cannot be read")
-        })?;
-        let mut by_folder: BTreeMap<PathBuf, Bill> = BTreeMap::new();
-        let mut without = Vec::new();
-        for bill in bills {
-            // A server's line names models in place of a folder.
-            if !Path::new(&bill.run.folder).is_absolute() {
-                without.push(bill);
-            } else if let Some(older) = by_folder.insert(bill.run.folder.clone().into(), bill) {
-                without.push(older);
-            }
-        }
-        let folders = self.folders(&by_folder);
-        let mut table = lock(&self.table);
-        let mut entries = Vec::new();
-        for folder in folders {
-            let id = id_of(&folder);
-            let known = table.get(&id).map(Arc::clone);
-            let known = known.unwrap_or_else(|| Arc::new(Known::new(&folder)));
-            let bill = by_folder.remove(&folder);
-            entries.push(Entry { id, known, bill });
-        }
-        *table = entries
-            .iter()
-            .map(|entry| (entry.id.clone(), Arc::clone(&entry.known)))
-            .collect();
-        drop(table);
-        let others = summed(without.iter().chain(by_folder.values()));
-        Ok(Found {
-            entries,
-            others,
-            total,
-        })
-    }
-
-    /// The folders that hold a run, each once.
-    fn folders(&self, of_ledger: &BTreeMap<PathBuf, Bill>) -> BTreeSet<PathBuf> {
-        let mut all = BTreeSet::new();
-        let mut add = |folder: PathBuf| {
-            if all.len() < MOST_RUNS && Inside::new(&folder).has(&["recipe.toml"]) {
-                all.insert(folder);
-            }
-        };
-        match &self.scope {
-            Scope::Only(folder) => folder.canonicalize().into_iter().for_each(add),
-            Scope::HomeAnd(roots) => {
-                for root in roots.iter().filter_map(|root| root.canonicalize().ok()) {
-                    let below = Inside::new(&root).folders(MOST_RUNS);
-                    add(root);
-                    below.into_iter().for_each(&mut add);
-                }
-                of_ledger.keys().rev().cloned().for_each(add);
-            }
-        }
-        all
-    }
-}
-
-/// What was found.
-struct Found {
-    entries: Vec<Entry>,
-    others: Vec<Other>,
-    total: Total,
-}
-
-/// A run with what it cost.
-struct Entry {
-    id: String,
-    known: Arc<Known>,
-    bill: Option<Bill>,
-}
-
-impl Known {
-    fn new(folder: &Path) -> Self {
-        let inside = Inside::new(folder);
-        let part = Part {
-            described: Arc::new(Described::of(&inside)),
-            progress: Progress::new(),
-        };
-        Self {
-            inside,
-            read: Mutex::new(part),
-        }
-    }
-
-    fn part(&self) -> MutexGuard<'_, Part> {
-        lock(&self.read)
-    }
 }
 
 impl Entry {
@@ -417,6 +308,7 @@ impl Entry {
         let Part {
             described,
             progress,
+            ..
         } = &*part;
         let state = self.state(described);
         let run = self.bill.as_ref().map(|bill| &bill.run);
@@ -468,13 +360,6 @@ fn written_at(inside: &Inside, name: &str) -> Option<i64> {
         .ok()?;
     let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
     i64::try_from(seconds).ok()
-}
-
-/// The id of a folder: the same at every start of the server, and no path can be read from it.
-fn id_of(folder: &Path) -> String {
-    let mut id = digest_of(&[b"run", folder.as_os_str().as_encoded_bytes()]);
-    id.truncate(ID_DIGITS);
-    id
 }
 
 fn no_run() -> Fault {

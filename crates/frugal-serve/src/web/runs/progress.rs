@@ -264,10 +264,8 @@ mod tests {
     fn hostile_numbers_do_no_harm() {
         let home = tempfile::tempdir().unwrap();
         let inside = Inside::new(home.path());
-        let mut journal = String::new();
-        for at in 0..1000 {
-            journal += &format!("{{\"stage\":\"s{at}\",\"step\":18446744073709551615}}\n");
-        }
+        let line = |at| format!("{{\"stage\":\"s{at}\",\"step\":18446744073709551615}}\n");
+        let mut journal = (0..1000).map(line).collect::<Vec<String>>().concat();
         journal += "{\"stage\":7,\"step\":1}\n[]\n{\"stage\":\"s0\",\"step\":-1}\n";
         fs::write(home.path().join(JOURNAL), journal).unwrap();
         let timing = "{\"stage\":\"a\",\"seconds\":-1e300}\n{\"stage\":\"a\",\"seconds\":1,\

@@ -335,8 +335,8 @@ mod tests {
     fn much_comes_in_parts_without_losing_any() {
         let home = tempfile::tempdir().unwrap();
         let inside = Inside::new(home.path());
-        let text: String = (0..60_000).map(|at| format!("{at}\n")).collect();
-        append(home.path(), &text);
+        let text: Vec<String> = (0..60_000).map(|at| format!("{at}\n")).collect();
+        append(home.path(), &text.concat());
         let mut tail = Tail::at("j", 0);
         let (mut all, mut n_parts) = (Vec::new(), 0);
         while let Read::Lines(read) = tail.read(&inside) {

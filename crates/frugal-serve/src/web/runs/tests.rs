@@ -9,6 +9,7 @@ use frugal_run::ledger::{Entry as Paid, Outcome, Price, RunStart, Work};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use super::table::id_of;
 use super::*;
 use crate::server::Shutdown;
 
@@ -28,11 +29,15 @@ name = "base"
 kind = "pretrain"
 model = "main"
 steps = 10
+min_steps = 1
+optim.warmup_steps = 1
 [[stage]]
 name = "r1-zero"
 kind = "grpo"
 from = "base"
 steps = 4
+min_steps = 1
+optim.warmup_steps = 1
 [[stage]]
 name = "kept"
 kind = "reject"
@@ -345,6 +350,19 @@ fn what_cannot_be_read_is_named_and_fails_nothing() {
         problem("large").unwrap(),
         "expected at most 262144 bytes, got more"
     );
+}
+
+#[test]
+fn another_run_in_the_same_folder_is_described_anew() {
+    let place = Place::new();
+    let folder = place.run("a");
+    assert_eq!(place.one("a")["recipe"], "small");
+    fs::remove_dir_all(&folder).unwrap();
+    let other = RECIPE.replace("\"small\"", "\"other-one\"");
+    drop(RunFolder::create(&folder, &other).unwrap());
+    let run = place.one("a");
+    assert_eq!(run["recipe"], "other-one");
+    assert_eq!(states(&run)[0], row("base", "stopped", 0, 10));
 }
 
 #[test]

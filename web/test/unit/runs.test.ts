@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { band, lowerBound, points, RunData, scoreOf, spans } from "./data";
-import { followed, learned } from "./rows";
-import { attempts, said } from "./said";
+import { band, lowerBound, points, RunData, scoreOf, spans } from "../../src/runs/data";
+import { followed, learned } from "../../src/runs/rows";
+import { attempts, said } from "../../src/runs/said";
 
 const journal = (lines: unknown[], offset = 0) => ({ file: "journal" as const, offset, lines });
 const timings = (lines: unknown[], offset = 0) => ({ file: "timings" as const, offset, lines });
