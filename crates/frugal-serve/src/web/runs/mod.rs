@@ -1,9 +1,12 @@
-//! Runs on the page: which there are, how far they are, what they cost, and their files as they grow.
+//! Runs on the page: which there are, how far they are, what they cost, their files as they grow.
 //!
 //! ```text
-//! describe   a folder's recipe and checkpoints as stages       progress   how far, from journal and timings
-//! tail       the growing end of one file                       watch      all three as a stream of events
-//! spent      what the ledger says, in the page's words         table      which runs there are, and their ids
+//! table      which runs there are, and their ids
+//! describe   a folder's recipe and checkpoints as stages
+//! progress   how far a run is, from its journal and timings
+//! tail       the growing end of one file
+//! watch      the ends of all three as a stream of events
+//! spent      what the ledger says, in the page's words
 //! routes     over HTTP
 //! ```
 //!
