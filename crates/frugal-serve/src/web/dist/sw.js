@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-DYodxdnK.js","/assets/index-CaM8b2d4.js","/assets/index-tbhoBxTe.css","/assets/markdown-BPrNS6if.css","/assets/markdown-BuIiERd7.js","/assets/state-CN1zQ8iD.js","/assets/view-Ch0E-A_N.css","/assets/view-Dx83HhOl.js"];
-const CACHE = "frugal-b2a4d957acdb";
+const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-GDCwbrBk.js","/assets/index-BnxtYNGo.js","/assets/index-tbhoBxTe.css","/assets/markdown-BPrNS6if.css","/assets/markdown-uU-PfKRB.js","/assets/state-Dt6MqRdQ.js","/assets/view-Ch0E-A_N.css","/assets/view-DGRJDGrs.js"];
+const CACHE = "frugal-99273c4d9c3e";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {
