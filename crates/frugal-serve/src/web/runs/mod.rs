@@ -39,6 +39,7 @@ mod watch;
 
 pub use describe::RESUME_LOG;
 use describe::{Described, Exam, Stage, State};
+use progress::Best;
 pub(super) use routes::routes;
 use spent::{Other, Spent, StageBill};
 use table::{Entry, Known, Part};
@@ -123,6 +124,8 @@ struct Head {
     /// Over the whole run, thinned.
     accuracies: Vec<f32>,
     accuracy: Option<f32>,
+    /// The best of the checkpoints that were examined.
+    best: Option<Best>,
     /// Why less is known of it than should be.
     problem: Option<String>,
 }
@@ -347,6 +350,7 @@ impl Entry {
             tokens_generated: used.tokens_generated,
             accuracies: progress.curve(),
             accuracy: progress.accuracy(),
+            best: progress.best(|stage| !described.is_control(stage)),
             problem: described.problem.clone(),
         }
     }
