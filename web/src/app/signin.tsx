@@ -29,7 +29,7 @@ export function SignIn() {
       <Icon name="lock" size={28} />
       <h1>{say.sign_in}</h1>
       <p class="muted">{say.sign_in_words}</p>
-      <TextField label={say.key} type="password" value={key} onInput={setKey} fault={fault} autofocus placeholder="sk-…" />
+      <TextField label={say.key} type="password" value={key} onInput={setKey} fault={fault} autofocus placeholder="fr-…" />
       <Button kind="primary" type="submit" disabled={isBusy || key.trim() === ""}>
         {isBusy ? say.checking : say.sign_in}
       </Button>

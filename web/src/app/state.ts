@@ -47,5 +47,8 @@ export async function refreshSession(): Promise<void> {
 
 export async function leave(): Promise<void> {
   await signOut();
+  // Whoever sits here next finds nothing that was being written.
+  const drafts = Object.keys(localStorage).filter((name) => name.startsWith("frugal.draft."));
+  for (const name of drafts) localStorage.removeItem(name);
   await refreshSession();
 }

@@ -83,6 +83,21 @@ function fresh(): Conversation {
   return new Conversation(crypto.randomUUID(), document, store(), refreshEntriesSoon);
 }
 
+let owner: string | null | undefined;
+
+/** Lets go of what belongs to somebody else, where another key signs in. */
+export function ownedBy(name: string | null): void {
+  if (owner !== undefined && owner !== name) {
+    for (const conversation of open.values()) conversation.live.value.forEach((live) => live.stop());
+    open.clear();
+    warm.clear();
+    current.value = null;
+    search.value = "";
+    entries.value = { data: [], next: null, state: "loading" };
+  }
+  owner = name;
+}
+
 /** Puts the conversation of the address in front; without an id a new one. */
 export async function show(id: string | null): Promise<void> {
   missing.value = null;

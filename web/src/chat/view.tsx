@@ -13,7 +13,7 @@ import { History } from "./history";
 import { SettingsDrawer } from "./settings_drawer";
 import { isHelpOpen, isSettingsOpen } from "./sheets";
 import { onKey } from "./shortcuts";
-import { current, missing, models, refreshEntries, refreshModels, show, startNew, usualModel } from "./state";
+import { current, missing, models, ownedBy, refreshEntries, refreshModels, show, startNew, usualModel } from "./state";
 import { Turns } from "./turns";
 import { words } from "./words";
 import "./chat.css";
@@ -27,10 +27,11 @@ export function View({ id }: { id: string | null }) {
     return () => void (railContent.value = null);
   }, []);
   useEffect(() => {
+    ownedBy(who?.name ?? null);
     void refreshModels();
     void refreshEntries();
   }, [who?.name, who?.history]);
-  useEffect(() => void show(id), [id, who?.history]);
+  useEffect(() => void show(id), [id, who?.name, who?.history]);
   useEffect(() => {
     const listen = (event: KeyboardEvent): void => {
       if (onKey(event)) event.preventDefault();

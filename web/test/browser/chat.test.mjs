@@ -231,6 +231,41 @@ describe("the chat", { skip }, () => {
     }
   });
 
+  test("what one key's owner had in front, the next one does not see", async () => {
+    const { page } = await browser.open(server.url);
+    const id = "11111111-1111-4111-8111-111111111111";
+    const turns = {
+      a: { parent: null, role: "user", content: "secret question" },
+      b: { parent: "a", role: "assistant", content: "secret answer", finish: "stop" },
+    };
+    const document = { version: 1, model: "m", settings: {}, system: "", leaf: "b", nodes: turns };
+    const entry = { id, title: "secret title", updated_at: 1, revision: 1, model: "m", turns: 2 };
+    let name = "ada";
+    await page.route("**/web/session", async (route) => {
+      const method = route.request().method();
+      if (method === "DELETE") name = null;
+      if (method === "POST") name = route.request().postDataJSON().key;
+      const session = { keyed: true, name, may_manage: false, version: null, default_model: null, history: "server", runs: false, price: null };
+      await (method === "DELETE" ? route.fulfill({ status: 204 }) : route.fulfill({ json: session }));
+    });
+    await page.route("**/web/chats?*", (route) => route.fulfill({ json: { data: name === "ada" ? [entry] : [], next: null } }));
+    await page.route(`**/web/chats/${id}`, (route) =>
+      name === "ada" ? route.fulfill({ json: { ...entry, document } }) : route.fulfill({ status: 404, json: { error: { message: "none" } } }),
+    );
+    await page.goto(`${server.url}#/chat/${id}`);
+    await page.reload();
+    await page.waitForSelector("text=secret answer");
+    await page.fill(".composer textarea", "half a secret");
+    await page.click(".rail-foot .button");
+    await page.click("text=Sign out");
+    await page.fill(".signin input", "bob");
+    await page.click(".signin button");
+    await page.waitForSelector("text=This chat does not exist.");
+    assert.equal(await page.locator("text=secret").count(), 0);
+    const kept = await page.evaluate(() => JSON.stringify(localStorage));
+    assert.ok(!kept.includes("secret"), kept);
+  });
+
   test("the page opens without its server, from what it kept", async () => {
     const { page, context } = await browser.open(server.url);
     await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
