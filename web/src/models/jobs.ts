@@ -32,6 +32,16 @@ export async function findJobs(): Promise<void> {
   for (const job of found) void follow(job);
 }
 
+/** Watches a job that was just begun; it may be over by now. */
+export function watchJob(id: string, kind: Job["kind"], name: string): void {
+  if (jobs.value.some((job) => job.id === id)) return;
+  const job: Job = {
+    id, kind, name, started_at: Date.now() / 1000, state: "waiting", done_bytes: 0, total_bytes: null, file: null, message: null,
+  };
+  jobs.value = [job, ...jobs.value];
+  void follow(job);
+}
+
 async function follow(job: Job): Promise<void> {
   if (followed.has(job.id)) return;
   followed.add(job.id);

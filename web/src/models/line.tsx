@@ -8,7 +8,7 @@ import { parted } from "./catalogue";
 import { GLYPHS, methodIn, methodOf } from "./methods";
 import { words } from "./words";
 
-const [WIDTH, HEIGHT] = [188, 64];
+const [NARROW, WIDE, HEIGHT] = [188, 252, 64];
 const [GAP, DROP] = [44, 30];
 /** Room above nodes for the names of teachers. */
 const ABOVE = 26;
@@ -29,22 +29,23 @@ export function Line({ lineage }: { lineage: readonly Ancestor[] }) {
     return () => watch.disconnect();
   }, []);
   const n = lineage.length;
-  const across = n * WIDTH + (n - 1) * GAP + 2 * PAD;
-  const isAcross = across <= room;
+  const besideNodes = (n - 1) * GAP + 2 * PAD;
+  const isAcross = n * NARROW + besideNodes <= room;
+  const fits = Math.min(WIDE, Math.floor((room - besideNodes) / n));
   const hasTeacher = lineage.some(({ teacher }) => teacher !== null);
   const above = hasTeacher && isAcross ? ABOVE : 0;
-  const width = isAcross ? across : Math.max(WIDTH, room);
-  const wide = isAcross ? WIDTH : width - 2 * PAD;
+  const width = isAcross ? n * fits + besideNodes : Math.max(NARROW, room);
+  const wide = isAcross ? fits : width - 2 * PAD;
   const height = isAcross ? HEIGHT + above + 2 * PAD : n * HEIGHT + (n - 1) * DROP + 2 * PAD;
   const place = (at: number): Place =>
-    isAcross ? { x: PAD + at * (WIDTH + GAP), y: PAD + above } : { x: PAD, y: PAD + at * (HEIGHT + DROP) };
+    isAcross ? { x: PAD + at * (wide + GAP), y: PAD + above } : { x: PAD, y: PAD + at * (HEIGHT + DROP) };
   const sentence = lineage.map(({ name, method }) => [name, methodIn(method)].filter((part) => part !== null).join(", "));
   return (
     <div ref={frame} class="descent">
       {room > 0 && (
         <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={say.descent_words(sentence.join(" → "))}>
           {lineage.slice(1).map((ancestor, at) => (
-            <Edge key={at} from={place(at)} to={place(at + 1)} isAcross={isAcross} teacher={isAcross ? null : ancestor.teacher} />
+            <Edge key={at} from={place(at)} to={place(at + 1)} width={wide} isAcross={isAcross} teacher={isAcross ? null : ancestor.teacher} />
           ))}
           {lineage.map((ancestor, at) => (
             <Node key={at} ancestor={ancestor} place={place(at)} width={wide} isFirst={at === 0} isLast={at === n - 1} teaches={isAcross} />
@@ -55,8 +56,8 @@ export function Line({ lineage }: { lineage: readonly Ancestor[] }) {
   );
 }
 
-function Edge({ from, to, isAcross, teacher }: { from: Place; to: Place; isAcross: boolean; teacher: string | null }) {
-  const [x1, y1] = isAcross ? [from.x + WIDTH, from.y + HEIGHT / 2] : [from.x + 32, from.y + HEIGHT];
+function Edge({ from, to, width, isAcross, teacher }: { from: Place; to: Place; width: number; isAcross: boolean; teacher: string | null }) {
+  const [x1, y1] = isAcross ? [from.x + width, from.y + HEIGHT / 2] : [from.x + 32, from.y + HEIGHT];
   const [x2, y2] = isAcross ? [to.x - 7, to.y + HEIGHT / 2] : [to.x + 32, to.y - 7];
   const head = isAcross ? `M${x2} ${y2 - 4}l6 4-6 4z` : `M${x2 - 4} ${y2}l4 6 4-6z`;
   return (
@@ -72,8 +73,12 @@ function Edge({ from, to, isAcross, teacher }: { from: Place; to: Place; isAcros
   );
 }
 
-/** So many letters fit; the whole name is in the title. */
-const cut = (text: string, most: number): string => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+/** So many letters fit; the whole name is in the title. What tells names apart often stands at their end. */
+function cut(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const end = Math.floor((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end)}…${text.slice(text.length - end)}`;
+}
 
 function Node({ ancestor, place, width, isFirst, isLast, teaches }: { ancestor: Ancestor; place: Place; width: number; isFirst: boolean; isLast: boolean; teaches: boolean }) {
   const say = words.value;
@@ -81,7 +86,7 @@ function Node({ ancestor, place, width, isFirst, isLast, teaches }: { ancestor: 
   const { x, y } = place;
   const kind = methodOf(method) ?? "origin";
   const about = methodIn(method) ?? (isFirst ? say.methods.origin : isLast ? say.this_one : "");
-  const letters = Math.floor((width - 64) / 7.1);
+  const letters = Math.floor((width - 66) / 7.8);
   const body = (
     <g class={`node${isLast ? " own" : ""}${here && !isLast ? " link" : ""}`}>
       <title>{[name, about].filter((part) => part !== "").join(", ")}</title>

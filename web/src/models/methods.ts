@@ -4,7 +4,7 @@ import { words } from "./words";
 
 export type Method = "pretrained" | "tuned" | "self_taught" | "distilled" | "quantized" | "exported" | "merged" | "imported";
 
-const KNOWN: Record<string, Method> = {
+const KNOWN: ReadonlyMap<string, Method> = new Map(Object.entries({
   pretrain: "pretrained",
   sft: "tuned",
   finetune: "tuned",
@@ -15,10 +15,10 @@ const KNOWN: Record<string, Method> = {
   exported: "exported",
   merge: "merged",
   import: "imported",
-};
+} as const));
 
 /** The method that a word stands for; none where it is not known. */
-export const methodOf = (word: string | null): Method | null => (word === null ? null : (KNOWN[word.toLowerCase()] ?? null));
+export const methodOf = (word: string | null): Method | null => (word === null ? null : (KNOWN.get(word.toLowerCase()) ?? null));
 
 /** For people: the method, else the card's own word; nothing where nothing is said. */
 export function methodIn(word: string | null): string | null {

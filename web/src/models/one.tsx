@@ -9,7 +9,7 @@ import { forecastOf, loadModel, type Model, oneModel, removeModel, unloadModel, 
 import { bytes, count, date, energy, flops, money, number, percent, seconds } from "../i18n/format";
 import { Markdown } from "../text/markdown";
 import { Button, confirm, CopyButton, Empty, type Entry, Icon, LinkButton, Menu, say as tell } from "../ui/index";
-import { findJobs, jobs } from "./jobs";
+import { findJobs, jobs, watchJob } from "./jobs";
 import { Jobs } from "./jobs_strip";
 import { Line } from "./line";
 import { methodIn } from "./methods";
@@ -127,8 +127,7 @@ function Deeds({ model, manages, changed }: { model: Model; manages: boolean; ch
     }
   };
   const verify = async (): Promise<void> => {
-    await verifyModel(name);
-    await findJobs();
+    watchJob(await verifyModel(name), "verify", name);
   };
   if (!manages) return served ? <ChatButton name={name} /> : null;
   const entries: Entry[] = [

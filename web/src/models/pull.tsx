@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { pullModel } from "../api/models";
 import { Button, Dialog, Fold, TextField } from "../ui/index";
-import { findJobs } from "./jobs";
+import { watchJob } from "./jobs";
 import { reason } from "./parts";
 import { words } from "./words";
 
@@ -21,8 +21,8 @@ export function PullDialog({ onClose }: { onClose: () => void }) {
     if (!NAME.test(plain)) return setFault(say.pull_wrong);
     setBusy(true);
     try {
-      await pullModel({ name: plain, revision: revision.trim(), files: files.trim() });
-      await findJobs();
+      const id = await pullModel({ name: plain, revision: revision.trim(), files: files.trim() });
+      watchJob(id, "pull", plain);
       onClose();
     } catch (error) {
       setFault(reason(error, say.failed));

@@ -67,7 +67,8 @@ describe("runs", { skip }, () => {
     folder = join(runs, "one");
     mkdirSync(folder);
     writeFileSync(join(folder, "recipe.toml"), RECIPE);
-    server = await serve("--runs", runs);
+    // A home of its own: other runs of this machine are none of this test.
+    server = await serve("--runs", runs, "--home", join(runs, ".home"));
     browser = await browse();
   });
   after(async () => {

@@ -7,6 +7,10 @@ use frugal_serve::config::{Bytes, Flags, ReasoningField};
 
 /// Serve models: OpenAI's, DeepSeek's, Anthropic's and Ollama's interfaces over HTTP.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that is given or not"
+)]
 pub(crate) struct Serve {
     /// Models: folders, GGUF files, runs, or names of the store; NAME=MODEL serves it under another
     /// name. The first one is loaded at the start [default: every model of the store, on demand]

@@ -269,7 +269,10 @@ fn created(source: &Source) -> i64 {
 }
 
 fn about(opened: &Opened, source: &Source) -> Value {
-    let template = opened.text.as_ref().and_then(|text| text.template(None).ok());
+    let template = opened
+        .text
+        .as_ref()
+        .and_then(|text| text.template(None).ok());
     let markup = template.and_then(|template| template.markup().ok());
     json!({
         "architecture": format!("{:?}", opened.config.architecture),
