@@ -5,8 +5,8 @@
 //! This room knows no model and no training: it reads settings and keeps bytes safe. Nothing
 //! below it reads a file of settings, and nothing outside it reads the wall clock.
 //! Start with [`recipe`], then [`plan`]; [`folder`], [`checkpoint`] and [`journal`] are what a run
-//! leaves behind, and [`inside`] how such a folder is read by whoever did not fill it; [`consumption`] measures and [`ledger`] bills; [`models`] keeps what [`hub`]
-//! fetches.
+//! leaves behind, and [`inside`] how such a folder is read by whoever did not fill it;
+//! [`consumption`] measures and [`ledger`] bills; [`models`] keeps what [`hub`] fetches.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

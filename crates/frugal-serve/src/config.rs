@@ -19,12 +19,14 @@ pub use given::{Given, Origin, Problem, Problems};
 use read::{Reader, Sink};
 use sections::Section;
 pub use sections::{
-    Bytes, EngineSection, KeysSection, LimitsSection, ModelsSection, PriceSection, ReasoningField,
+    Bytes, EngineSection, KeysSection, LimitsSection, ModelsSection, PriceSection,
     ReasoningSection, Served, ServerSection, Source, WebSection, When,
 };
 pub use settings::{
-    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, WebSettings,
+    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, WebSettings,
 };
+
+pub use crate::wire::chat::ReasoningField;
 
 /// Bytes of a configuration file at most.
 const MAX_BYTES: u64 = 1 << 20;

@@ -8,20 +8,17 @@ use std::time::Duration;
 use axum::Router;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{ReasoningField, ServerSettings, Settings};
+use crate::config::{ServerSettings, Settings};
 use crate::engine::Costs;
 use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
 use crate::metrics::Metrics;
 use crate::models::{Catalogue, Library};
 use crate::quota::{Clock, Quotas};
 use crate::routes::Front;
-use crate::server::{
-    self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage, TlsFiles,
-};
+use crate::server::{self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage};
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
 use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
-use crate::wire::chat::Reasoning;
 use crate::wire::error::Fault;
 
 /// How often accounts are written and costs are told.
@@ -62,8 +59,6 @@ pub enum Told<'a> {
     },
     /// A model is loaded.
     Loaded(&'a Served),
-    /// It could not be.
-    NotLoaded(&'a Fault),
     /// What all answers have cost since the start.
     Spent(Costs),
     /// No new answers begin.
@@ -80,6 +75,14 @@ pub enum HostError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The model that is there from the start.
+    #[error("{model}: {fault}; the log may say more")]
+    NotLoaded {
+        /// Its name.
+        model: String,
+        /// What clients would hear.
+        fault: Fault,
+    },
     /// The threads.
     #[error("could not start the server's threads")]
     Threads(#[source] std::io::Error),
@@ -107,7 +110,7 @@ impl Host {
     /// Serves until it is told to end, and all that was under way has ended.
     ///
     /// # Errors
-    /// If it cannot listen, read its keys, or start its threads.
+    /// If it cannot listen, read its keys, load its first model, or start its threads.
     pub fn run(self, tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<(), HostError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.settings.engine.threads.clamp(1, 4))
@@ -142,7 +145,7 @@ impl Host {
             service: Arc::clone(&service),
             body: listening.body_limits(),
             keep_alive: listening.keep_alive,
-            reasoning: reasoning(self.settings.reasoning.field),
+            reasoning: self.settings.reasoning.field,
         };
         let shutdown = Shutdown::new();
         let readiness = Readiness::loading(&shutdown);
@@ -176,25 +179,30 @@ impl Host {
         });
         let default = self.settings.models.default.clone();
         let beside = async {
-            tokio::join!(
+            tokio::try_join!(
                 load_first(&service, default, &readiness, tell),
-                keep_accounts(&service, &quotas, clock, tell),
+                async {
+                    keep_accounts(&service, &quotas, clock, tell).await;
+                    Ok(())
+                },
                 async {
                     shutdown.reached(Stage::Draining).await;
                     tell(Told::Draining);
+                    Ok(())
                 },
-            );
+            )
         };
+        let mut done = Ok(());
         tokio::select! {
             () = server.serve(router, &shutdown) => {}
             error = signals => if let Err(error) = error {
                 tracing::error!(%error, "signals cannot be watched");
             },
-            () = beside => {}
+            ended = beside => done = ended.map(|_| ()),
         }
         write_accounts(Arc::clone(&quotas)).await;
         tell(Told::Spent(spent(&service)));
-        Ok(())
+        done
     }
 
     /// The page, where there is to be one.
@@ -264,10 +272,7 @@ impl Host {
 fn listening(settings: &ServerSettings, body_bytes: usize) -> server::Settings {
     let usual = server::Settings::usual(settings.bind.clone());
     server::Settings {
-        tls: settings.tls.as_ref().map(|tls| TlsFiles {
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-        }),
+        tls: settings.tls.clone(),
         connections: settings.max_connections,
         head_bytes: settings.max_head_bytes,
         body_bytes,
@@ -282,14 +287,6 @@ fn listening(settings: &ServerSettings, body_bytes: usize) -> server::Settings {
         cors: settings.cors_origins.clone(),
         hosts: settings.host_names.clone(),
         ..usual
-    }
-}
-
-fn reasoning(field: ReasoningField) -> Reasoning {
-    match field {
-        ReasoningField::ReasoningContent => Reasoning::Content,
-        ReasoningField::Reasoning => Reasoning::Bare,
-        ReasoningField::Both => Reasoning::Both,
     }
 }
 
@@ -327,14 +324,15 @@ async fn load_first(
     default: Option<String>,
     readiness: &Readiness,
     tell: &(dyn Fn(Told<'_>) + Sync),
-) {
+) -> Result<(), HostError> {
     if let Some(name) = default {
-        match service.parts.shelf.get(&name).await {
-            Ok(served) => tell(Told::Loaded(&served)),
-            Err(fault) => return tell(Told::NotLoaded(&fault)),
-        }
+        let served = service.parts.shelf.get(&name).await;
+        let model = name;
+        let served = served.map_err(|fault| HostError::NotLoaded { model, fault })?;
+        tell(Told::Loaded(&served));
     }
     readiness.set_ready();
+    Ok(())
 }
 
 /// Writes accounts and tells costs, for ever.

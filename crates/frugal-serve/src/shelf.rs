@@ -173,13 +173,14 @@ impl Shelf {
         if let Some(served) = self.find(&name) {
             return Ok(served);
         }
+        // Who asks for what there is not need not wait for what others load.
+        let listed = self.library.list();
+        let model = listed.iter().find(|model| model.name == name);
+        let weights = model.ok_or_else(|| no_model(&name))?.bytes;
         let turn = Arc::clone(&self.loading).lock_owned().await;
         if let Some(served) = self.find(&name) {
             return Ok(served);
         }
-        let listed = self.library.list();
-        let model = listed.iter().find(|model| model.name == name);
-        let weights = model.ok_or_else(|| no_model(&name))?.bytes;
         let mut gone = Vec::new();
         let cache_bytes = self.make_room(weights, &mut gone);
         // Their memory is free before more is taken; if that panics, their engines are gone as well.
@@ -252,9 +253,21 @@ impl Shelf {
     }
 
     /// Unloads idle models until there is room for weights; the bytes left for a cache: half of what
-    /// remains, so that there is room for another model.
+    /// remains, so that there is room for another model. None is unloaded where that would not do.
     fn make_room(&self, weights: u64, gone: &mut Vec<Arc<Served>>) -> Result<u64, Fault> {
+        if self.settings.memory_bytes <= weights {
+            let message = "the model does not fit the memory that the server may use";
+            return Err(Fault::new(Kind::Unavailable, message));
+        }
         let mut loaded = self.lock();
+        let in_use = loaded.values().filter(|served| !is_idle(served));
+        let (n_in_use, kept) =
+            in_use.fold((0, 0), |(n, bytes), served| (n + 1, bytes + served.bytes()));
+        if n_in_use >= self.settings.max_loaded
+            || self.settings.memory_bytes.saturating_sub(kept) <= weights
+        {
+            return Err(no_room());
+        }
         loop {
             let held: u64 = loaded.values().map(|served| served.bytes()).sum();
             let left = self.settings.memory_bytes.saturating_sub(held);
@@ -267,12 +280,7 @@ impl Shelf {
             let idle = loaded.values().filter(|served| is_idle(served));
             let oldest = idle.min_by_key(|served| served.used.load(Ordering::Relaxed));
             let Some(oldest) = oldest.map(|served| served.name.clone()) else {
-                let message = if loaded.is_empty() {
-                    "the model does not fit the memory that the server may use"
-                } else {
-                    "no room to load the model while others are in use"
-                };
-                return Err(Fault::new(Kind::Unavailable, message).again_after(5));
+                return Err(no_room());
             };
             gone.extend(self.let_go(&mut loaded, &oldest));
         }
@@ -343,6 +351,11 @@ impl Shelf {
 /// Waits for engines to end, which takes as long as a step, on a thread that may wait.
 fn end(gone: Vec<Arc<Served>>) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_blocking(move || drop(gone))
+}
+
+fn no_room() -> Fault {
+    let message = "no room to load the model while others are in use";
+    Fault::new(Kind::Unavailable, message).again_after(5)
 }
 
 fn no_model(name: &str) -> Fault {

@@ -21,8 +21,8 @@ const ENDS: [&str; 7] = [
     "<|end_of_text|>",
 ];
 
-/// The ids at which generation stops, in ascending order: those of `generation_config.json` and
-/// `config.json` (`eos`), and where the former names none, the known ends among the control tokens.
+/// The ids at which generation stops, in ascending order: those of `generation_config.json`, and where
+/// it names none, those of `config.json` (`eos`) and the known ends among the control tokens.
 ///
 /// *Errors*: a file that is not JSON, an id that is no number or not in the vocabulary.
 pub fn stops(
@@ -38,17 +38,12 @@ pub fn stops(
         Some(Value::Array(several)) => several.iter().map(number).collect::<Result<_>>()?,
         Some(one) => vec![number(one)?],
     };
-    let known = ENDS.iter().filter_map(|name| tokenizer.control(name));
-    let known: Vec<u32> = if named.is_empty() {
-        known.collect()
+    let mut all = if named.is_empty() {
+        let known = ENDS.iter().filter_map(|name| tokenizer.control(name));
+        eos.iter().copied().chain(known).collect()
     } else {
-        Vec::new()
+        named
     };
-    let mut all: Vec<u32> = named
-        .into_iter()
-        .chain(eos.iter().copied())
-        .chain(known)
-        .collect();
     all.sort_unstable();
     all.dedup();
     match all.iter().find(|id| tokenizer.token_name(**id).is_none()) {
@@ -86,7 +81,7 @@ mod tests {
             (Some(r#"{"eos_token_id": null}"#), &[], &[2, 3]),
             (Some(r#"{"eos_token_id": 1}"#), &[], &[1]),
             (Some(r#"{"eos_token_id": [3, 1, 3]}"#), &[1], &[1, 3]),
-            (Some(r#"{"eos_token_id": 1}"#), &[2], &[1, 2]),
+            (Some(r#"{"eos_token_id": 1}"#), &[2], &[1]),
         ];
         for (config, eos, expected) in rows {
             assert_eq!(

@@ -234,6 +234,16 @@ pub(crate) struct Chat {
     pub(crate) which: Which,
     /// Ask this and end; otherwise standard input is asked
     pub(crate) message: Option<String>,
+    /// Talk on a page in the browser instead, as `frugal serve MODEL` shows it
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8080",
+        require_equals = true,
+        conflicts_with_all = ["message", "raw", "template"]
+    )]
+    pub(crate) web: Option<SocketAddr>,
     /// Sampling temperature; 0 takes the likeliest [default: the model's, else 0.6]
     #[arg(long)]
     pub(crate) temperature: Option<f32>,

@@ -54,7 +54,7 @@ const MOST_LINES_PER_FILE: usize = 800;
 
 /// Lines of code of the workspace: tests, comments and blank lines excluded. Raised only with an
 /// entry in LOG.md.
-const MOST_CODE_LINES_IN_ALL: usize = 84_000;
+const MOST_CODE_LINES_IN_ALL: usize = 88_000;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -90,3 +90,16 @@ fn our_own_server_passes_every_case() {
     assert!(score["passed"].as_u64().unwrap() > 150, "{score}");
     assert!(doctor.status.success());
 }
+
+#[test]
+fn a_model_that_cannot_be_loaded_ends_the_server_with_a_reason() {
+    let place = Place::new();
+    fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    let arguments = ["serve", "m=model", "--bind", "127.0.0.1:0"];
+    let done = place.command(&arguments).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let words = String::from_utf8(done.stderr).unwrap();
+    for said in ["expected a tokenizer", "m: the model could not be loaded"] {
+        assert!(words.contains(said), "{words}");
+    }
+}

@@ -290,8 +290,8 @@ fn a_page_beside_a_run_shows_it_and_changes_nothing() {
     assert!(is_done);
     let address = address.unwrap();
     let mut answer = String::new();
-    // The folder is let go of a moment after the results were said.
-    for _ in 0..100 {
+    // The folder is let go of when the report is written, after the results were said.
+    for _ in 0..600 {
         answer = ask(&address, "/web/runs");
         if answer.contains("\"state\":\"done\"") {
             break;

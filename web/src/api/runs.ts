@@ -60,6 +60,8 @@ export type Head = {
   tokens_generated: number;
   accuracies: number[];
   accuracy: number | null;
+  /** The best of the checkpoints that were examined. */
+  best: { checkpoint: string; pass_at_1: number } | null;
   problem: string | null;
 };
 

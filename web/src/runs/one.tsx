@@ -15,7 +15,7 @@ import { Grow } from "./grow";
 import { useList } from "./list";
 import { type Live, useRun } from "./live";
 import { Figure, StateBadge } from "./parts";
-import { Results } from "./results";
+import { type Result, Results, results } from "./results";
 import { Samples } from "./samples";
 import { StageStrip } from "./strip";
 import { words } from "./words";
@@ -34,6 +34,8 @@ function ends(data: RunData, metric: string): { first: number; last: number; bes
   }
   return Number.isNaN(first) || Number.isNaN(last) ? null : { first, last, best };
 }
+
+const share = (result: Result): number => result.score.pass_at_1.value;
 
 function Figures({ data, whole }: { data: RunData; whole: Whole }) {
   const say = words.value;
@@ -54,9 +56,20 @@ function Figures({ data, whole }: { data: RunData; whole: Whole }) {
   }, [data, version, whole]);
   const tokensOf = (value: number): string => number(value, { maximumFractionDigits: value < 10 ? 1 : 0 });
   const bill = whole.bill;
+  // Where checkpoints were examined on the same problems, that is the run's result.
+  const examined = results(data, whole).filter((result) => !result.isControl);
+  const best = examined.reduce<Result | null>((best, one) => (best && share(best) >= share(one) ? best : one), null);
+  const first = examined[0];
   return (
     <dl class="figures">
-      {accuracy && (
+      {best && first && (
+        <Figure
+          label={say.accuracy}
+          value={percent(share(best), 1)}
+          about={say.from_examined(best.checkpoint, first.checkpoint, percent(share(first), 1))}
+        />
+      )}
+      {!best && accuracy && (
         <Figure label={say.accuracy} value={percent(accuracy.last)} about={say.from_best(percent(accuracy.first), percent(accuracy.best))} />
       )}
       {thinking && (

@@ -14,6 +14,19 @@ import { Steps } from "./strip";
 import { words } from "./words";
 
 const COMMAND = "frugal run r1-tiny --web";
+/** What a run has come to: its best examined checkpoint, else its last look at itself. */
+function Reached({ run }: { run: Head }) {
+  if (run.best) {
+    return (
+      <span class="reached">
+        {percent(run.best.pass_at_1, 1)}
+        <small class="muted">{run.best.checkpoint}</small>
+      </span>
+    );
+  }
+  return <>{run.accuracy === null ? "" : percent(run.accuracy)}</>;
+}
+
 /** A run that is under way: where it is, and what it has come to. */
 function Now({ run }: { run: Head }) {
   const say = words.value;
@@ -116,7 +129,7 @@ function Cards({ data, chosen, choose }: { data: readonly Head[]; chosen: readon
             <span class="run-card-foot">
               <Spark values={run.accuracies} />
               <span>
-                {run.accuracy === null ? "" : percent(run.accuracy)}
+                <Reached run={run} />
                 <small class="muted">
                   {seconds(run.seconds)}
                   {run.bill && ` · ${allMoney(run.bill)}`}
@@ -181,10 +194,10 @@ export function Overview() {
       cell: (run) => (
         <span class="spark-cell">
           <Spark values={run.accuracies} />
-          {run.accuracy !== null && percent(run.accuracy)}
+          <Reached run={run} />
         </span>
       ),
-      sort: (run) => run.accuracy ?? -1,
+      sort: (run) => run.best?.pass_at_1 ?? run.accuracy ?? -1,
     },
     { head: say.column_time, cell: (run) => seconds(run.seconds), isNumber: true, sort: (run) => run.seconds },
     {

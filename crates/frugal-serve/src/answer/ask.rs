@@ -39,6 +39,30 @@ pub struct Ask {
     pub user: Option<String>,
 }
 
+impl Ask {
+    /// For one answer, of which only this is known.
+    pub fn of(model: String, prompt: Prompt) -> Self {
+        Self {
+            model,
+            prompt,
+            n: 1,
+            max_tokens: None,
+            sampled: Sampled::usual(),
+            stop: Vec::new(),
+            stop_ids: Vec::new(),
+            ignores_end: false,
+            thinking: Thinking::Usual,
+            form: Form::Free,
+            tools: Tools::default(),
+            likeliest: None,
+            prompt_likeliest: None,
+            wants_ids: false,
+            verify: None,
+            user: None,
+        }
+    }
+}
+
 /// What a model is to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {

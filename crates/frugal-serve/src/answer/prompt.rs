@@ -24,7 +24,7 @@ mod chat;
 mod thinking;
 
 /// An id that no vocabulary has.
-const NO_TOKEN: u32 = u32::MAX;
+pub(super) const NO_TOKEN: u32 = u32::MAX;
 /// How much of a template's own words goes to clients, in bytes.
 const MAX_REFUSAL_BYTES: usize = 200;
 

@@ -23,7 +23,7 @@ use frugal_text::tools::{Count, Event, Heard, Parser};
 
 use self::lane::{Lane, Wanted};
 use self::stops::Stops;
-use super::prompt::{Glue, Prepared};
+use super::prompt::{Glue, NO_TOKEN, Prepared};
 use super::{Ask, Detail, Finish, Said, TokenText};
 use crate::engine::{End, Token};
 use crate::models::Words;
@@ -32,8 +32,6 @@ mod lane;
 mod stops;
 mod thought;
 
-/// An id that no vocabulary has.
-const NO_TOKEN: u32 = u32::MAX;
 /// Line breaks after a thought that are markup.
 const LINES_AFTER_THOUGHT: usize = 2;
 
@@ -97,7 +95,6 @@ pub struct Speaker<'a> {
     skips: usize,
     n_calls: usize,
     counts: Counts,
-    was_forced: bool,
     ended_in_thought: bool,
     stopped: Option<Stopped>,
 }
@@ -144,7 +141,6 @@ impl<'a> Speaker<'a> {
             skips: 0,
             n_calls: 0,
             counts: Counts::default(),
-            was_forced: false,
             ended_in_thought: prepared.start == reasoning::Start::Thinking,
             stopped: None,
         }
@@ -222,11 +218,6 @@ impl<'a> Speaker<'a> {
         self.counts
     }
 
-    /// Whether the mark that ended the thought was put there rather than drawn.
-    pub const fn was_forced(&self) -> bool {
-        self.was_forced
-    }
-
     /// A mark of thinking, in its place or out of it, or a token that ends the answer.
     fn mark(&mut self, token: &Token, before: State, said: &mut Vec<Said>) {
         let after = self.thoughts.state();
@@ -237,7 +228,6 @@ impl<'a> Speaker<'a> {
         }
         self.counts.reasoning += usize::from(before == State::Thinking || after == State::Thinking);
         if before == State::Thinking && after == State::Answering {
-            self.was_forced = token.is_forced;
             self.ended_in_thought = false;
             let line = usize::from(self.glue == Glue::Lines);
             self.finish_thought(line, said);

@@ -9,7 +9,7 @@ use frugal_text::chat::Template;
 use serde_json::{Map, Value, json};
 
 use super::prompt::Manner;
-use super::{Ask, Form, Prompt, Sampled, Thinking, Tools};
+use super::{Ask, Prompt};
 use crate::models::Words;
 
 /// Control tokens of DeepSeek.
@@ -93,27 +93,10 @@ pub(super) fn published(name: &str) -> Option<String> {
 
 /// A request with nothing but a prompt.
 pub(super) fn ask(prompt: Prompt) -> Ask {
-    Ask {
-        model: "m".into(),
-        prompt,
-        n: 1,
-        max_tokens: Some(10),
-        sampled: Sampled::usual(),
-        stop: Vec::new(),
-        stop_ids: Vec::new(),
-        ignores_end: false,
-        thinking: Thinking::Usual,
-        form: Form::Free,
-        tools: Tools {
-            is_parallel: true,
-            ..Tools::default()
-        },
-        likeliest: None,
-        prompt_likeliest: None,
-        wants_ids: false,
-        verify: None,
-        user: None,
-    }
+    let mut ask = Ask::of("m".into(), prompt);
+    ask.max_tokens = Some(10);
+    ask.tools.is_parallel = true;
+    ask
 }
 
 /// A conversation to answer.

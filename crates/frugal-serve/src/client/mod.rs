@@ -122,8 +122,13 @@ impl Target {
     /// # Errors
     /// If it is not such an address.
     pub fn parse(url: &str) -> Result<Self, Error> {
+        let expected = if url.starts_with("https://") {
+            "http://HOST:PORT, as no TLS is spoken here"
+        } else {
+            "http://HOST:PORT"
+        };
         let wrong = || Error::Given {
-            expected: "http://HOST:PORT",
+            expected,
             got: url.to_owned(),
         };
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;

@@ -11,12 +11,13 @@ use super::Config;
 use super::given::{Given, Origin, Problem, Problems, closest};
 use super::sections::{Bytes, Source, When};
 use super::settings::{
-    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, Tls, WebSettings,
+    ModelsSettings, PriceSettings, ReasoningSettings, ServerSettings, Settings, WebSettings,
     is_loopback,
 };
 use crate::answer::Limits;
 use crate::engine::EngineSettings;
 use crate::keys::Entry;
+use crate::server::TlsFiles;
 
 impl Config {
     /// What follows from it.
@@ -260,11 +261,18 @@ impl Config {
     }
 }
 
+/// Names that are told where one is unknown.
+const MOST_NAMES: usize = 8;
+
 fn unknown(name: &str, known: &BTreeMap<String, &str>) -> String {
     let lower = name.to_lowercase();
     match closest(&lower, known.keys().map(String::as_str)) {
         Some(meant) => format!("no model {name:?} is listed; did you mean `{meant}`"),
-        None => format!("no model {name:?} is listed"),
+        None if known.is_empty() => format!("no model {name:?} is listed: none is"),
+        None => {
+            let names: Vec<&str> = known.keys().map(String::as_str).take(MOST_NAMES).collect();
+            format!("no model {name:?} is listed, but {}", names.join(", "))
+        }
     }
 }
 
@@ -378,18 +386,18 @@ impl Check<'_> {
         &mut self,
         certificate: &Given<Option<PathBuf>>,
         key: &Given<Option<PathBuf>>,
-    ) -> Option<Tls> {
+    ) -> Option<TlsFiles> {
         match (&certificate.value, &key.value) {
             (None, None) => None,
             (Some(_), None) => {
-                self.tell_of(certificate, "expected tls_key beside it, got none".into());
+                self.tell_of(certificate, "expected its key beside it, got none".into());
                 None
             }
             (None, Some(_)) => {
-                self.tell_of(key, "expected tls_certificate beside it, got none".into());
+                self.tell_of(key, "expected its certificate beside it, got none".into());
                 None
             }
-            (Some(chain), Some(secret)) => Some(Tls {
+            (Some(chain), Some(secret)) => Some(TlsFiles {
                 certificate: self.file(certificate, chain),
                 key: self.file(key, secret),
             }),

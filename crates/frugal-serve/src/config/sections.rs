@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::given::{Given, Origin};
 use super::read::{Reader, Sink, Written, quoted, read_item, refuse_item};
 use crate::answer::Limits;
+use crate::wire::chat::ReasoningField;
 
 /// A section of the file.
 pub(super) trait Section {
@@ -209,7 +210,7 @@ sections! {
     /// How models think.
     ReasoningSection "reasoning" {
         /// Where thoughts stand in an answer: "reasoning_content", "reasoning" or "both".
-        field: ReasoningField = ReasoningField::ReasoningContent;
+        field: ReasoningField = ReasoningField::Content;
         /// Tokens of a thought where a request does not say; no bound if not given.
         default_budget: Option<usize> = None, such as "8192";
         /// Whether thoughts that go in circles are closed.
@@ -342,21 +343,10 @@ impl Written for When {
     }
 }
 
-/// Where thoughts stand in an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReasoningField {
-    /// As DeepSeek has it.
-    ReasoningContent,
-    /// As newer servers have it.
-    Reasoning,
-    /// In both.
-    Both,
-}
-
 impl ReasoningField {
     const ALL: [(&'static str, Self); 3] = [
-        ("reasoning_content", Self::ReasoningContent),
-        ("reasoning", Self::Reasoning),
+        ("reasoning_content", Self::Content),
+        ("reasoning", Self::Bare),
         ("both", Self::Both),
     ];
 }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::sections::{ReasoningField, Served};
+use super::sections::Served;
 use crate::answer::Limits;
 use crate::engine::EngineSettings;
 use crate::keys::Entry;
+use crate::server::TlsFiles;
+use crate::wire::chat::ReasoningField;
 
 /// Everything, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +46,7 @@ pub struct ServerSettings {
     /// Names it is reached by, in lower case, beside `localhost` and its addresses.
     pub host_names: Vec<String>,
     /// Files of TLS; plain HTTP without.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsFiles>,
     /// Origins that may ask; `*` alone is any.
     pub cors_origins: Vec<String>,
     /// Connections at a time.
@@ -73,24 +75,8 @@ pub struct ServerSettings {
     pub log_prompts: bool,
 }
 
-impl ServerSettings {
-    /// Whether it can be reached from this machine alone.
-    pub fn is_loopback(&self) -> bool {
-        self.bind.iter().all(is_loopback)
-    }
-}
-
 pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
-}
-
-/// Files of TLS, PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
 }
 
 /// Which models are served.
@@ -110,13 +96,6 @@ pub struct ModelsSettings {
     pub max_loaded: usize,
     /// Tokens of a sequence at most.
     pub context: Option<usize>,
-}
-
-impl ModelsSettings {
-    /// The name that is served under a name a client uses, if that is an alias; else the same.
-    pub fn resolve<'a>(&'a self, asked: &'a str) -> &'a str {
-        self.aliases.get(asked).map_or(asked, String::as_str)
-    }
 }
 
 /// The page that people open in a browser.

@@ -1,3 +1,4 @@
+use super::settings::is_loopback;
 use super::*;
 use crate::answer::Limits;
 use crate::keys::Entry;
@@ -45,7 +46,7 @@ fn the_example_says_what_holds_without_it() {
 #[test]
 fn what_holds_without_a_file_is_safe() {
     let settings = Config::default().resolve().unwrap();
-    assert!(settings.server.is_loopback());
+    assert!(settings.server.bind.iter().all(is_loopback));
     assert_eq!(settings.entry, Entry::Anyone);
     assert_eq!(settings.limits, Limits::USUAL);
     assert!(settings.models.whole_store && !settings.server.log_prompts);
@@ -133,7 +134,7 @@ colour = "red"
           line 4: server.bind: expected an address and a port as "127.0.0.1:8080", got "nowhere"
           line 5: server.drain_seconds: expected a whole number from 0, got -1
           line 6: server.max_sequences: there is no such setting; did you mean `engine.max_sequences`
-          line 7: server.tls_key: expected tls_certificate beside it, got none
+          line 7: server.tls_key: expected its certificate beside it, got none
           line 8: server.cors_origins: expected an origin as "https://chat.example.org", without a path, got "https://a.example/path"
           line 10: engine.max_sequences: expected 1 to 4096, got 0
           line 11: engine.cache_bits: expected 8, 16 or 32, got 7
@@ -172,7 +173,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "[server]\ntls_certificate = 'a'",
-            "line 2: server.tls_certificate: expected tls_key beside it",
+            "line 2: server.tls_certificate: expected its key beside it",
         ),
         (
             "[server]\ntls_certificate = '/'\ntls_key = '/nowhere'",
@@ -246,7 +247,7 @@ fn beyond_loopback_keys_are_required_and_the_lack_of_tls_is_told() {
         Config::parse("[server]\nbind = ['127.0.0.1:1', '10.0.0.1:1']\ncors_origins = ['*']");
     let settings = settings.resolve().unwrap();
     assert_eq!(settings.entry, Entry::WithKey);
-    assert!(!settings.server.is_loopback());
+    assert!(!settings.server.bind.iter().all(is_loopback));
     assert!(
         settings.notes[0].starts_with("10.0.0.1:1 is reached"),
         "{:?}",
@@ -277,8 +278,7 @@ fn flags_win_and_are_named_when_they_are_wrong() {
         (7, Entry::WithKey)
     );
     assert_eq!(settings.models.default.as_deref(), Some("r1-tiny"));
-    assert_eq!(settings.models.resolve("deepseek-chat"), "r1-tiny");
-    assert_eq!(settings.models.resolve("other"), "other");
+    assert_eq!(settings.models.aliases["deepseek-chat"], "r1-tiny");
     assert_eq!(settings.models.memory_bytes, Some(3 << 29));
     let wrong = Flags {
         max_sequences: Some(0),

@@ -195,6 +195,23 @@ pub(super) fn chunks(answer: &Answer) -> Result<Vec<Value>, Why> {
     events.iter().map(|event| chunk(&event.data)).collect()
 }
 
+/// The bodies of a stream of named events, each held to have its name as its type.
+pub(super) fn named_events(answer: &Answer) -> Result<Vec<Value>, Why> {
+    is_good(answer)?;
+    let mut events = Vec::new();
+    for event in &answer.events {
+        let body: Value = serde_json::from_str(&event.data)
+            .or_else(|_| fails(format!("expected JSON, got {}", clipped(&event.data))))?;
+        same(
+            "event:",
+            &event.name.as_deref(),
+            &at(&body, "/type").as_str(),
+        )?;
+        events.push(body);
+    }
+    Ok(events)
+}
+
 /// The choices of all chunks with an index, in order.
 pub(super) fn choices(chunks: &[Value], index: u64) -> impl Iterator<Item = &Value> {
     let all = chunks.iter().flat_map(|chunk| list(chunk, "/choices"));

@@ -5,7 +5,7 @@ use super::Drawn;
 /// One thing that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Its turn has come: its prompt is being read.
+    /// Its turn has come: its prompt is being read. Told again after it was put back.
     Started,
     /// Its prompt is read.
     Begun {

@@ -96,22 +96,17 @@ impl<B: Backend> Loaded<B> {
             cache: &mut self.cache,
             sequences: &sequences,
         };
-        let [prompts, answers] = &self.models;
-        let model = match rows {
-            Rows::OfPrompts => prompts,
-            Rows::OfAnswers => answers,
-        };
+        let model = of(&self.models, rows);
         Ok(transformer::hidden(&*self.b, model, &step, Some(cached))?)
     }
 
     fn logits(&self, hidden: &B::Tensor, which: &[u32], rows: Rows) -> Result<B::Tensor> {
-        let [prompts, answers] = &self.models;
-        let model = match rows {
-            Rows::OfPrompts => prompts,
-            Rows::OfAnswers => answers,
-        };
         let hidden = self.b.gather(hidden, which)?;
-        Ok(transformer::logits(&*self.b, model, &hidden)?)
+        Ok(transformer::logits(
+            &*self.b,
+            of(&self.models, rows),
+            &hidden,
+        )?)
     }
 
     /// Shows the logits of rows to those who watch them.
@@ -275,6 +270,14 @@ where
             }
         }
         drawn
+    }
+}
+
+/// The handle for rows of a kind.
+const fn of<T>([prompts, answers]: &[Model<T>; 2], rows: Rows) -> &Model<T> {
+    match rows {
+        Rows::OfPrompts => prompts,
+        Rows::OfAnswers => answers,
     }
 }
 

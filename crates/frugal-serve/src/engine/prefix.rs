@@ -27,6 +27,8 @@ pub(super) struct Prompts {
     by_tokens: BTreeMap<Key, Kept>,
     by_use: BTreeMap<u64, Key>,
     uses: u64,
+    /// Tokens of all of them.
+    tokens: usize,
 }
 
 /// What a prompt shares with a kept one.
@@ -90,14 +92,26 @@ impl Prompts {
         self.uses += 1;
         self.by_use.insert(self.uses, key.clone());
         let used = self.uses;
+        self.tokens += prompt.len();
         self.by_tokens.insert(key, Kept { sequence, used });
         unneeded
     }
 
     /// Forgets the prompt that has not been used for longest.
     pub(super) fn forget_oldest(&mut self) -> Option<SequenceId> {
-        let (_, key) = self.by_use.pop_first()?;
-        self.by_tokens.remove(&key).map(|kept| kept.sequence)
+        let (_, key) = self.by_use.first_key_value()?;
+        let key = key.clone();
+        self.remove(&key)
+    }
+
+    /// The same, if all together have more tokens than this. Those that branch off a long text share
+    /// its pages, but each has all its tokens to be found by.
+    pub(super) fn forget_beyond(&mut self, tokens: usize) -> Option<SequenceId> {
+        if self.tokens > tokens {
+            self.forget_oldest()
+        } else {
+            None
+        }
     }
 
     fn use_again(&mut self, key: &Key) {
@@ -112,6 +126,7 @@ impl Prompts {
     fn remove(&mut self, key: &Key) -> Option<SequenceId> {
         let kept = self.by_tokens.remove(key)?;
         self.by_use.remove(&kept.used);
+        self.tokens -= key.1.len();
         Some(kept.sequence)
     }
 }
@@ -162,8 +177,10 @@ mod tests {
             })
         );
         assert_eq!(prompts.forget_oldest(), Some(ids[3]));
-        assert_eq!(prompts.forget_oldest(), Some(ids[1]));
+        assert_eq!(prompts.forget_beyond(4), None);
+        assert_eq!(prompts.forget_beyond(3), Some(ids[1]));
         assert_eq!(prompts.forget_oldest(), None);
+        assert_eq!(prompts.tokens, 0);
     }
 
     proptest! {

@@ -15,6 +15,8 @@ use super::sample::{Reading, Request, Sample};
 use super::schedule::Queue;
 use super::{End, Event, Facts, Result, TokenModel};
 
+/// Tokens of kept prompts at most, in times those that the cache has room for.
+const KEPT_TIMES: usize = 16;
 /// How often an idle engine looks whether it is to stop.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -109,7 +111,7 @@ impl Run {
         for samples in self.queue.remove_if(is_unwanted) {
             self.gauges.waiting.fetch_sub(1, Ordering::AcqRel);
             for sample in samples {
-                sample.end(End::Left);
+                self.finish(sample, End::Left);
             }
         }
         for index in (0..self.answering.len()).rev() {
@@ -140,7 +142,7 @@ impl Run {
             };
             let live = self.reading.iter().map(|reading| reading.samples.len());
             let live = self.answering.len() + live.sum::<usize>();
-            let pages = sample.ids.len().div_ceil(self.facts.page_rows) + first.len();
+            let pages = sample.length().div_ceil(self.facts.page_rows) + first.len();
             let has_room = live + first.len() <= self.settings.max_sequences
                 && self.live_pages() + pages <= self.facts.max_pages;
             if live > 0 && !has_room {
@@ -156,7 +158,7 @@ impl Run {
     /// Pages of all that are under way, if none were shared.
     fn live_pages(&self) -> usize {
         let reading = (self.reading.iter()).flat_map(|reading| &reading.samples);
-        let pages = |sample: &Sample| sample.ids.len().div_ceil(self.facts.page_rows) + 1;
+        let pages = |sample: &Sample| sample.length().div_ceil(self.facts.page_rows) + 1;
         reading.chain(&self.answering).map(pages).sum()
     }
 
@@ -207,18 +209,29 @@ impl Run {
         true
     }
 
-    /// Puts back the sample that began last, to be computed again when there is room.
-    pub(super) fn put_back_last(&mut self) {
-        let Some(mut sample) = self.answering.pop() else {
-            return;
+    /// Puts back who began last, to be computed again when there is room: those whose prompts are being
+    /// read, then those who answer, but for the last of them. Whether there was anybody.
+    pub(super) fn put_back_last(&mut self) -> bool {
+        let mut samples = match self.reading.pop_back() {
+            Some(reading) => reading.samples,
+            None if self.answering.len() > 1 => self.answering.pop().into_iter().collect(),
+            None => return false,
         };
-        if let Some(sequence) = sample.sequence.take() {
+        let Some(first) = samples.first_mut() else {
+            return true;
+        };
+        first.computed = 0;
+        let (owner, sequence) = (first.request.job.owner, first.sequence.take());
+        if let Some(sequence) = sequence {
             self.free(sequence);
         }
-        sample.computed = 0;
-        self.gauges.preempted.fetch_add(1, Ordering::Relaxed);
+        let n_samples = samples.len();
+        self.gauges
+            .preempted
+            .fetch_add(n_samples, Ordering::Relaxed);
         self.gauges.waiting.fetch_add(1, Ordering::AcqRel);
-        self.queue.put_back(sample.request.job.owner, vec![sample]);
+        self.queue.put_back(owner, samples);
+        true
     }
 
     /// Keeps a prompt that was read, for those that begin alike.
@@ -230,6 +243,10 @@ impl Run {
         let fork = self.model.fork(sequence, job.prompt.len())?;
         for unneeded in self.prompts.keep((job.space, &job.prompt), fork) {
             self.free(unneeded);
+        }
+        let most = KEPT_TIMES * self.facts.max_pages * self.facts.page_rows;
+        while let Some(sequence) = self.prompts.forget_beyond(most) {
+            self.free(sequence);
         }
         Ok(())
     }

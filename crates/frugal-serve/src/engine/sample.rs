@@ -35,7 +35,7 @@ impl Request {
             events: submitted.events,
         });
         let sample = |(index, steering)| Sample {
-            ids: request.job.prompt.to_vec(),
+            answer: Vec::new(),
             request: Rc::clone(&request),
             index,
             steering,
@@ -64,8 +64,8 @@ pub(super) struct Sample {
     pub(super) request: Rc<Request>,
     pub(super) index: usize,
     pub(super) steering: Steering,
-    /// The prompt and what has been drawn.
-    pub(super) ids: Vec<u32>,
+    /// What has been drawn.
+    answer: Vec<u32>,
     /// Its pages; none while it waits.
     pub(super) sequence: Option<SequenceId>,
     /// Tokens that the sequence holds.
@@ -109,6 +109,11 @@ impl Sample {
         self.request.job.prompt.len()
     }
 
+    /// Tokens of the prompt and of what has been drawn.
+    pub(super) fn length(&self) -> usize {
+        self.n_prompt() + self.answer.len()
+    }
+
     /// Whether nobody wants more of it.
     pub(super) fn is_unwanted(&self) -> bool {
         self.request.is_unwanted() || self.request.state.has_enough(self.index)
@@ -128,13 +133,14 @@ impl Sample {
         self.planned
     }
 
-    /// Its rows up to `end`, and the draw of its next token where that is all of it.
+    /// Its rows up to `end`, after the prompt's, and the draw of its next token where that is all of it.
     pub(super) fn part(&mut self, end: usize) -> Option<Part<'_>> {
-        let is_all = end == self.ids.len();
+        let (position, n_prompt) = (self.length(), self.n_prompt());
+        let is_all = end == position;
         let own = Own {
             request: &self.request,
             index: self.index,
-            position: self.ids.len(),
+            position,
         };
         let draw = self
             .planned
@@ -142,7 +148,7 @@ impl Sample {
             .and_then(|next| own.draw(next, &mut self.steering));
         Some(Part {
             sequence: self.sequence?,
-            ids: self.ids.get(self.computed..end)?,
+            ids: (self.answer).get(self.computed.checked_sub(n_prompt)?..end - n_prompt)?,
             watch: None,
             draws: draw.into_iter().collect(),
         })
@@ -152,7 +158,7 @@ impl Sample {
     pub(super) fn take(&mut self, drawn: Drawn, is_forced: bool) -> Option<End> {
         let id = drawn.id;
         self.planned = None;
-        self.ids.push(id);
+        self.answer.push(id);
         self.steering.took(id);
         self.request.tell(Event::Token(Token {
             sample: self.index,
@@ -176,7 +182,7 @@ impl Sample {
 
     /// Whether it has as many tokens as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.ids.len() - self.n_prompt() >= self.request.job.max_tokens
+        self.answer.len() >= self.request.job.max_tokens
     }
 
     /// Its end, told to whoever asked. Whether it was the last of its job.
@@ -288,7 +294,6 @@ impl Reading {
 
     /// Whether it goes on from tokens that were drawn before it was put back.
     pub(super) fn is_again(&self) -> bool {
-        self.first()
-            .is_some_and(|first| first.ids.len() > first.n_prompt())
+        self.first().is_some_and(|first| !first.answer.is_empty())
     }
 }

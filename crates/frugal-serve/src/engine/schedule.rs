@@ -10,8 +10,8 @@ struct Owner<T> {
     waiting: VecDeque<T>,
     /// Tokens computed for it, counted from when it came.
     given: u64,
-    /// Its entries that have begun and not ended.
-    under_way: usize,
+    /// Its jobs that have not ended.
+    jobs: usize,
 }
 
 /// Entries that wait, by owner.
@@ -28,16 +28,16 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Lets an entry wait behind the others of its owner.
+    /// Lets a new job wait behind the others of its owner; it is the owner's until [`Self::end`].
     pub(super) fn push(&mut self, owner: u64, entry: T) {
-        self.owner(owner).waiting.push_back(entry);
+        let owner = self.owner(owner);
+        owner.jobs += 1;
+        owner.waiting.push_back(entry);
     }
 
-    /// Puts an entry that had begun before the others of its owner.
+    /// Puts an entry of a job that had begun before the others of its owner.
     pub(super) fn put_back(&mut self, owner: u64, entry: T) {
-        let owner = self.owner(owner);
-        owner.under_way = owner.under_way.saturating_sub(1);
-        owner.waiting.push_front(entry);
+        self.owner(owner).waiting.push_front(entry);
     }
 
     /// The entry whose turn it is.
@@ -49,9 +49,7 @@ impl<T> Queue<T> {
     /// Takes that entry, which begins.
     pub(super) fn pop(&mut self) -> Option<T> {
         let (name, _) = self.whose_turn()?;
-        let owner = self.owners.get_mut(&name)?;
-        owner.under_way += 1;
-        owner.waiting.pop_front()
+        self.owners.get_mut(&name)?.waiting.pop_front()
     }
 
     /// Tokens have been computed for an owner.
@@ -61,12 +59,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// One of an owner's entries that had begun has ended.
-    pub(super) fn end(&mut self, owner: u64) {
-        if let Some(owner) = self.owners.get_mut(&owner) {
-            owner.under_way = owner.under_way.saturating_sub(1);
+    /// One of an owner's jobs has ended; owners without any are forgotten.
+    pub(super) fn end(&mut self, name: u64) {
+        if let Some(owner) = self.owners.get_mut(&name) {
+            owner.jobs = owner.jobs.saturating_sub(1);
+            if owner.jobs == 0 {
+                self.owners.remove(&name);
+            }
         }
-        self.forget_idle();
     }
 
     /// Removes entries that wait and that nobody wants any more.
@@ -80,7 +80,6 @@ impl<T> Queue<T> {
                 owner.waiting = kept;
             }
         }
-        self.forget_idle();
         removed
     }
 
@@ -100,13 +99,8 @@ impl<T> Queue<T> {
         self.owners.entry(name).or_insert_with(|| Owner {
             waiting: VecDeque::new(),
             given: least.unwrap_or(0),
-            under_way: 0,
+            jobs: 0,
         })
-    }
-
-    fn forget_idle(&mut self) {
-        self.owners
-            .retain(|_, owner| owner.under_way > 0 || !owner.waiting.is_empty());
     }
 }
 
@@ -136,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_without_entries_are_forgotten() {
+    fn owners_without_jobs_are_forgotten() {
         let mut queue = Queue::default();
         for name in 0..1000 {
             queue.push(name, ());
@@ -146,6 +140,15 @@ mod tests {
         assert!(queue.owners.is_empty());
         queue.push(7, ());
         assert_eq!(queue.remove_if(|()| true).len(), 1);
+        queue.end(7);
+        assert!(queue.owners.is_empty());
+        // Two samples of one job are put back and begin again: it is one job still.
+        queue.push(7, ());
+        assert_eq!(queue.pop(), Some(()));
+        queue.put_back(7, ());
+        queue.put_back(7, ());
+        assert_eq!((queue.pop(), queue.pop()), (Some(()), Some(())));
+        queue.end(7);
         assert!(queue.owners.is_empty());
     }
 }

@@ -170,6 +170,33 @@ fn being_put_back_happens_and_changes_nothing() {
 }
 
 #[test]
+fn who_answers_is_not_lost_to_a_prompt_that_is_read_beside_it() {
+    let settings = EngineSettings {
+        prefill_rows: 1,
+        ..SETTINGS
+    };
+    let engine = engine("qwen2", 10, settings);
+    let handle = engine.handle().unwrap();
+    let prompt: Vec<u32> = (10..34).collect();
+    let jobs = || {
+        let answering = Job {
+            max_tokens: 30,
+            ..job(&[1, 2, 3], 1, 0)
+        };
+        [answering, job(&prompt, 1, 1)].map(|job| Job {
+            stop: Arc::from([]),
+            ..job
+        })
+    };
+    let asked = jobs().map(|job| handle.ask(job).unwrap());
+    let outcomes = asked.map(wait);
+    assert!(handle.load().preempted > 0);
+    for (outcome, job) in outcomes.into_iter().zip(jobs()) {
+        assert_eq!(outcome.samples, alone("qwen2", job).samples);
+    }
+}
+
+#[test]
 fn a_prompt_that_was_read_is_found_again() {
     let engine = engine("deepseek_v3", 100, SETTINGS);
     let handle = engine.handle().unwrap();

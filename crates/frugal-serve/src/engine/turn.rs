@@ -23,13 +23,12 @@ impl Run {
     pub(super) fn answer(&mut self) {
         self.plan_answers();
         while !self.has_room_to_answer() {
-            if self.answering.len() < 2 {
+            if !self.put_back_last() {
                 for sample in std::mem::take(&mut self.answering) {
                     self.lose(sample, "the cache has no room for one sample");
                 }
                 return;
             }
-            self.put_back_last();
         }
         if self.answering.is_empty() {
             return;
@@ -92,7 +91,7 @@ impl Run {
     /// back.
     fn end_of(&self, sample: &Sample) -> usize {
         let most = sample.computed + self.settings.prefill_rows.max(1);
-        sample.ids.len().min(most)
+        sample.length().min(most)
     }
 
     fn has_room_to_answer(&mut self) -> bool {

@@ -12,7 +12,7 @@ use crate::answer::Said;
 use crate::server::stream::{self, Ending, Event};
 use crate::server::{Notes, Visit};
 use crate::service::Answering;
-use crate::wire::error::Fault;
+use crate::wire::error::{Fault, Kind};
 use crate::wire::{chat, completions, messages, ollama, responses};
 
 /// Tells which fields were taken without effect.
@@ -98,6 +98,13 @@ pub(super) enum Form {
     Lines,
 }
 
+impl Form {
+    /// One of them for a stream, whole otherwise.
+    pub(super) const fn of(streams: bool, streamed: Self) -> Self {
+        if streams { streamed } else { Self::Whole }
+    }
+}
+
 /// Answers to the prompts of one request, and what writes them.
 pub(super) struct Answers<W> {
     under_way: VecDeque<Answering>,
@@ -165,26 +172,64 @@ impl<W: Writer> Answers<W> {
         })
     }
 
-    /// The next piece, one prompt after another: their answers are made at the same time.
+    /// The next piece, one prompt after another: their answers are made at the same time. After the
+    /// last piece to the last prompt, none; an answer that ends without one has failed.
     async fn next(&mut self) -> Option<(usize, Said)> {
-        loop {
-            let answering = self.under_way.front_mut()?;
-            let Some(said) = answering.next().await else {
+        let said = self.under_way.front_mut()?.next().await;
+        let broken = || Said::Failed(Fault::new(Kind::Internal, "the answer broke off"));
+        let said = said.unwrap_or_else(broken);
+        let prompt = self.prompt;
+        match &said {
+            Said::Done(usage) => {
+                self.tokens.0 += usage.prompt_tokens as u64;
+                self.tokens.1 += usage.completion_tokens as u64;
+                self.notes.set_tokens(self.tokens.0, self.tokens.1);
                 self.under_way.pop_front();
                 self.prompt += 1;
-                continue;
-            };
-            match &said {
-                Said::Done(usage) => {
-                    self.tokens.0 += usage.prompt_tokens as u64;
-                    self.tokens.1 += usage.completion_tokens as u64;
-                    self.notes.set_tokens(self.tokens.0, self.tokens.1);
-                }
-                // Nothing more will be said to any prompt.
-                Said::Failed(_) => self.under_way.clear(),
-                _ => {}
             }
-            return Some((self.prompt, said));
+            // Nothing more will be said to any prompt.
+            Said::Failed(_) => self.under_way.clear(),
+            _ => {}
         }
+        Some((prompt, said))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+    use crate::wire::samples::{begun, head, plain as said};
+
+    fn answers(pieces: Vec<Vec<Said>>) -> Answers<completions::Encoder> {
+        let out = completions::Out {
+            streaming: crate::wire::Streaming::Chunks,
+            n: 1,
+            echoes: vec![completions::Echo::Nothing; pieces.len()],
+            ..completions::Out::default()
+        };
+        let pieces = pieces.into_iter();
+        Answers {
+            under_way: pieces.map(|all| Answering::of(head("a"), all)).collect(),
+            prompt: 0,
+            writer: completions::Encoder::new(head("a"), None, out),
+            ready: VecDeque::new(),
+            notes: Notes::default(),
+            tokens: (0, 0),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_no_end() {
+        let all = async |pieces| answers(pieces).events().collect::<Vec<Event>>().await;
+        let whole = all(vec![said(), said()]).await;
+        assert!(whole.iter().all(|event| !event.data.contains("error")));
+        let last = whole.last().unwrap();
+        assert!(last.data.contains("\"index\":1") && last.data.contains("\"stop\""));
+        let broken = all(vec![said(), vec![begun()], said()]).await;
+        assert!(broken.last().unwrap().data.contains("broke off"));
+        let whole = answers(vec![vec![begun()]]).whole().await;
+        assert_eq!(whole.unwrap_err().kind, Kind::Internal);
     }
 }

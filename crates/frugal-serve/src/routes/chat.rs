@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::answers::{Answers, Form};
 use super::{Front, note};
 use crate::server::Visit;
-use crate::wire::Streaming;
 use crate::wire::chat::{Encoder, parse};
 use crate::wire::error::{Fault, Kind};
 
@@ -28,19 +27,11 @@ async fn answer(front: &Front, visit: &Visit, request: Request) -> Result<Respon
     let (ask, mut out) = parse(&body, &front.service.parts.limits)?;
     out.reasoning = front.reasoning;
     note(visit, &ask.model);
-    let form = match out.streaming {
-        Streaming::No => Form::Whole,
-        Streaming::Chunks | Streaming::ChunksAndUsage => Form::EventsThenDone,
-    };
-    let answering = front.service.answer(ask, caller).await?;
+    let form = Form::of(out.streaming.is_on(), Form::EventsThenDone);
     let unused = out.unused.clone();
-    let encoder = Encoder::new(
-        answering.id.clone(),
-        answering.created,
-        answering.model.clone(),
-        Some(answering.fingerprint.clone()),
-        out,
-    );
+    let answering = front.service.answer(ask, caller).await?;
+    let fingerprint = Some(answering.fingerprint.clone());
+    let encoder = Encoder::new(answering.head.clone(), fingerprint, out);
     let answers = Answers::new(vec![answering], encoder, visit);
     answers.respond(form, front, &unused).await
 }

@@ -6,7 +6,6 @@ use axum::response::Response;
 use super::answers::{Answers, Form};
 use super::{Front, note};
 use crate::server::Visit;
-use crate::wire::Streaming;
 use crate::wire::completions::{Encoder, parse};
 use crate::wire::error::{Fault, Kind};
 
@@ -26,10 +25,7 @@ async fn answer(front: &Front, visit: &Visit, request: Request) -> Result<Respon
     let mut caller = Some(front.enter(ROUTE, "cmpl-", holder)?);
     let body = front.read(request).await?;
     let (asks, out) = parse(&body, &front.service.parts.limits)?;
-    let form = match out.streaming {
-        Streaming::No => Form::Whole,
-        Streaming::Chunks | Streaming::ChunksAndUsage => Form::EventsThenDone,
-    };
+    let form = Form::of(out.streaming.is_on(), Form::EventsThenDone);
     let mut answers = Vec::with_capacity(asks.len());
     for mut ask in asks {
         note(visit, &ask.model);
@@ -45,13 +41,8 @@ async fn answer(front: &Front, visit: &Visit, request: Request) -> Result<Respon
     let first = answers.first();
     let first = first.ok_or_else(|| Fault::new(Kind::Invalid, "no prompt").at("prompt"))?;
     let unused = out.unused.clone();
-    let encoder = Encoder::new(
-        first.id.clone(),
-        first.created,
-        first.model.clone(),
-        Some(first.fingerprint.clone()),
-        out,
-    );
+    let fingerprint = Some(first.fingerprint.clone());
+    let encoder = Encoder::new(first.head.clone(), fingerprint, out);
     let answers = Answers::new(answers, encoder, visit);
     answers.respond(form, front, &unused).await
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::keys::Holder;
 use crate::server::{BodyLimits, Visit, read_body};
 use crate::service::{Caller, Service};
-use crate::wire::chat::Reasoning;
+use crate::wire::chat::ReasoningField;
 use crate::wire::error::Fault;
 use crate::wire::fields;
 
@@ -40,7 +40,7 @@ pub struct Front {
     /// The longest silence of a stream.
     pub keep_alive: Duration,
     /// The name of thoughts in chat completions.
-    pub reasoning: Reasoning,
+    pub reasoning: ReasoningField,
 }
 
 impl Front {

@@ -21,6 +21,12 @@ pub(super) fn usable(front: &Front, holder: &Holder) -> Vec<Listed> {
     shelf.list().into_iter().filter(may).collect()
 }
 
+/// One of them by its name.
+pub(super) fn named<'a>(usable: &'a [Listed], name: &str) -> Result<&'a Listed, Fault> {
+    let none = || Fault::new(Kind::NoModel, "there is no model of this name").at("model");
+    (usable.iter().find(|model| model.name == name)).ok_or_else(none)
+}
+
 pub(super) async fn list(State(front): State<Front>, visit: Visit) -> Result<Json<Value>, Fault> {
     let usable = usable(&front, visit.who()?);
     Ok(Json(models::list(&usable)))
@@ -32,7 +38,5 @@ pub(super) async fn one(
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
     let usable = usable(&front, visit.who()?);
-    let model = usable.iter().find(|model| model.name == id);
-    let none = || Fault::new(Kind::NoModel, "there is no model of this name").at("model");
-    Ok(Json(models::object(model.ok_or_else(none)?)))
+    Ok(Json(models::object(named(&usable, &id)?)))
 }

@@ -5,12 +5,13 @@ use axum::response::{IntoResponse, Json, Response};
 use serde_json::Value;
 
 use super::answers::{Answers, Form};
-use super::models::usable;
+use super::models::{named, usable};
 use super::{Front, note};
 use crate::answer::{Ask, Limits};
 use crate::server::Visit;
+use crate::service::Caller;
 use crate::wire::Head;
-use crate::wire::error::{Fault, Kind};
+use crate::wire::error::Fault;
 use crate::wire::ollama::{self, Encoder, Known, Out, Running, Wanted};
 
 const CHAT: &str = "/api/chat";
@@ -38,7 +39,6 @@ pub(super) async fn running(
         Some(Running {
             listed,
             bytes: served.bytes(),
-            vram_bytes: 0,
             positions: served.handle.facts().positions,
         })
     });
@@ -53,21 +53,21 @@ pub(super) async fn show(
     let body = front.read(request).await?;
     let name = ollama::parse_show(&body)?;
     let usable = usable(&front, visit.who()?);
-    let model = usable.iter().find(|model| model.name == name);
-    let none = || Fault::new(Kind::NoModel, "there is no model of this name").at("model");
-    let model = model.ok_or_else(none)?;
+    let model = named(&usable, &name)?;
     let own = front.service.parts.shelf.resolve(&name).to_owned();
     let loaded = front.service.parts.shelf.loaded();
     let served = loaded.iter().find(|served| served.name == own);
-    let can_think = served.and_then(|served| served.words.markup);
+    let words = served.map(|served| &served.words);
+    let can_think = words.is_some_and(|it| it.markup.is_some_and(|markup| markup.can_think()));
+    // Tools are told of by a template; whether a model has one is known once it is open.
+    let has_tools = words.is_none_or(|words| words.template.is_some());
+    let can = [(can_think, "thinking"), (has_tools, "tools")];
     let known = Known {
         positions: served.map(|served| served.handle.facts().positions),
-        template: None,
-        can: if can_think.is_some_and(|markup| markup.can_think()) {
-            &["thinking", "tools"]
-        } else {
-            &["tools"]
-        },
+        can: can
+            .into_iter()
+            .filter_map(|(can, what)| can.then_some(what))
+            .collect(),
     };
     Ok(Json(ollama::show(model, &known)))
 }
@@ -96,25 +96,27 @@ async fn answer(
     request: Request,
     (route, parse): (&'static str, Parse),
 ) -> Result<Response, Fault> {
-    let holder = visit.who()?;
+    let caller = front.enter(route, "", visit.who()?)?;
     let body = front.read(request).await?;
     let parts = &front.service.parts;
-    let head = |model: &str| Head {
+    let head = |model: String| Head {
         id: String::new(),
         created: parts.clock.now().unix,
-        model: model.to_owned(),
+        model,
     };
     match parse(&body, &parts.limits)? {
-        Wanted::Answer(ask, out) => say(front, visit, route, (*ask, out)).await,
+        Wanted::Answer(ask, out) => say(front, visit, caller, (*ask, out)).await,
         Wanted::Load { model, out } => {
-            front.service.served(&model, holder).await?;
-            Ok(Json(out.loaded(&head(&model))).into_response())
+            front.service.served(&model, visit.who()?).await?;
+            Ok(Json(out.loaded(&head(model))).into_response())
         }
         Wanted::Unload { model, out } => {
-            front.service.served(&model, holder).await?;
+            let holder = visit.who()?;
+            holder.may_use(&model, parts.shelf.resolve(&model))?;
+            named(&usable(front, holder), &model)?;
             // One that is in use stays, and leaves when memory is wanted.
             parts.shelf.unload(&model);
-            Ok(Json(out.unloaded(&head(&model))).into_response())
+            Ok(Json(out.unloaded(&head(model))).into_response())
         }
     }
 }
@@ -122,10 +124,9 @@ async fn answer(
 async fn say(
     front: &Front,
     visit: &Visit,
-    route: &'static str,
+    caller: Caller,
     (ask, out): (Ask, Out),
 ) -> Result<Response, Fault> {
-    let caller = front.enter(route, "", visit.who()?)?;
     note(visit, &ask.model);
     let clock = &front.service.parts.clock;
     let before = clock.now().seconds;
@@ -133,13 +134,8 @@ async fn say(
     let load_seconds = clock.now().seconds - before;
     out.check_positions(served.handle.facts().positions)?;
     let answering = front.service.answer(ask, caller).await?;
-    let head = Head {
-        id: answering.id.clone(),
-        created: answering.created,
-        model: answering.model.clone(),
-    };
-    let form = if out.stream { Form::Lines } else { Form::Whole };
-    let encoder = Encoder::new(head, out, load_seconds);
+    let form = Form::of(out.stream, Form::Lines);
+    let encoder = Encoder::new(answering.head.clone(), out, load_seconds);
     Answers::new(vec![answering], encoder, visit)
         .respond(form, front, &[])
         .await

@@ -7,7 +7,7 @@ use super::answers::{Answers, Form};
 use super::{Front, note};
 use crate::server::Visit;
 use crate::wire::error::Fault;
-use crate::wire::responses::{Encoder, Head, parse};
+use crate::wire::responses::{Encoder, parse};
 
 const ROUTE: &str = "/v1/responses";
 
@@ -25,18 +25,10 @@ async fn answer(front: &Front, visit: &Visit, request: Request) -> Result<Respon
     let body = front.read(request).await?;
     let (ask, out) = parse(&body, &front.service.parts.limits)?;
     note(visit, &ask.model);
-    let form = if out.stream {
-        Form::Events
-    } else {
-        Form::Whole
-    };
-    let answering = front.service.answer(ask, caller).await?;
-    let head = Head {
-        id: answering.id.clone(),
-        created: answering.created,
-        model: answering.model.clone(),
-    };
+    let form = Form::of(out.stream, Form::Events);
     let unused = out.unused.clone();
-    let answers = Answers::new(vec![answering], Encoder::new(head, out), visit);
+    let answering = front.service.answer(ask, caller).await?;
+    let encoder = Encoder::new(answering.head.clone(), out);
+    let answers = Answers::new(vec![answering], encoder, visit);
     answers.respond(form, front, &unused).await
 }

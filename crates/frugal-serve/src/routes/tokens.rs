@@ -7,7 +7,7 @@ use axum::response::Json;
 use serde_json::Value;
 
 use super::{Front, note};
-use crate::answer::{Ask, Form, Prompt, Sampled};
+use crate::answer::{Ask, Prompt};
 use crate::server::Visit;
 use crate::shelf::Served;
 use crate::wire::error::Fault;
@@ -15,6 +15,7 @@ use crate::wire::tokens;
 
 const TOKENIZE: &str = "/tokenize";
 const DETOKENIZE: &str = "/detokenize";
+const INFO: &str = "/tokenizer_info";
 
 pub(super) async fn tokenize(
     State(front): State<Front>,
@@ -43,7 +44,7 @@ async fn make_ids(front: &Front, visit: &Visit, request: Request) -> Result<Json
             let ask = Ask {
                 tools: wanted.tools,
                 thinking: wanted.thinking,
-                ..plain(model, prompt)
+                ..Ask::of(model, prompt)
             };
             front.service.count(ask, holder).await?
         }
@@ -68,28 +69,6 @@ fn encode(served: &Served, text: &str, adds_special: bool) -> Result<Vec<u32>, F
         })?,
     };
     Ok(first.into_iter().chain(rest).collect())
-}
-
-/// An ask for nothing but its prompt.
-fn plain(model: String, prompt: Prompt) -> Ask {
-    Ask {
-        model,
-        prompt,
-        n: 1,
-        max_tokens: Some(0),
-        sampled: Sampled::usual(),
-        stop: Vec::new(),
-        stop_ids: Vec::new(),
-        ignores_end: false,
-        thinking: crate::answer::Thinking::Usual,
-        form: Form::Free,
-        tools: crate::answer::Tools::default(),
-        likeliest: None,
-        prompt_likeliest: None,
-        wants_ids: false,
-        verify: None,
-        user: None,
-    }
 }
 
 pub(super) async fn detokenize(
@@ -129,6 +108,12 @@ pub(super) async fn info(
     Query(of): Query<Of>,
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
-    let served = front.service.served(&of.model, visit.who()?).await?;
-    Ok(Json(tokens::tokenizer_info(&served.words.tokenizer_config)))
+    let info = async {
+        let holder = visit.who()?;
+        let _pass = front.enter(INFO, "", holder)?;
+        let served = front.service.served(&of.model, holder).await?;
+        let info = tokens::tokenizer_info(&served.words.tokenizer_config);
+        Ok(Json(info))
+    };
+    front.counted(INFO, info.await)
 }

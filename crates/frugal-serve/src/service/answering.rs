@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Listing, Ready, Service, verify};
 use crate::answer::speak::{Going, Part, Speaker};
@@ -31,6 +31,8 @@ pub(super) struct Task {
     pub(super) pass: Pass,
     pub(super) watch: Watch,
     pub(super) began: f64,
+    /// By when all of it must have been taken.
+    pub(super) ends: Instant,
     pub(super) listing: Listing,
 }
 
@@ -43,7 +45,8 @@ struct State<'a> {
     left: usize,
     usage: Usage,
     costs: Costs,
-    began_after: Option<f64>,
+    /// Whether its turn has come.
+    has_started: bool,
 }
 
 /// What woke the task.
@@ -73,7 +76,7 @@ impl Task {
                 ..Usage::default()
             },
             costs: Costs::default(),
-            began_after: None,
+            has_started: false,
         };
         // Answers that are graded first are kept until the best is known.
         let mut kept = self.ready.ask.verify.is_some().then(Vec::new);
@@ -103,13 +106,13 @@ impl Task {
     ) -> bool {
         let parts = &self.service.parts;
         let mut queue = pin!(sleep(parts.queue_time));
-        let mut whole = pin!(sleep(parts.request_time));
+        let mut whole = pin!(sleep_until(self.ends));
         let mut has_left = false;
         loop {
             let woken = tokio::select! {
                 event = self.asked.events.recv() => Woken::Event(event),
                 () = self.sender.closed(), if !has_left => Woken::Left,
-                () = &mut queue, if !has_left && state.began_after.is_none() => {
+                () = &mut queue, if !has_left && !state.has_started => {
                     Woken::Late("the server is too busy: the request waited too long for its turn")
                 }
                 () = &mut whole, if !has_left => {
@@ -178,8 +181,9 @@ impl Task {
         let now = self.service.parts.clock.now().seconds;
         match event {
             Event::Started => {
-                state.began_after = Some(now - self.began);
-                self.watch.left_queue(now);
+                if !std::mem::replace(&mut state.has_started, true) {
+                    self.watch.left_queue(now);
+                }
             }
             Event::Begun { cached, prompt } => {
                 state.usage.cached_tokens = cached;
@@ -331,10 +335,12 @@ impl Task {
         true
     }
 
-    /// Says a piece; whether somebody heard it.
+    /// Says a piece; whether somebody heard it in time. Who reads slowly is waited for, but for no
+    /// longer than the answer may take.
     async fn say(&mut self, said: Said) -> bool {
         let now = self.service.parts.clock.now().seconds;
         self.watch.said(&said, now);
-        self.sender.send(said).await.is_ok()
+        let heard = timeout_at(self.ends, self.sender.send(said)).await;
+        matches!(heard, Ok(Ok(())))
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use frugal_text::chat::Moment;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::answer::prompt::{Place, Prepared, prepare};
 use crate::answer::{Ask, Limits, Said};
@@ -22,6 +23,7 @@ use crate::metrics::{Metrics, Of};
 use crate::quota::{Clock, Pass, Quotas, Wanted};
 use crate::shelf::{Served, Shelf};
 use crate::steer::{Record, Steering};
+use crate::wire::Head;
 use crate::wire::error::{Fault, Kind};
 
 mod answering;
@@ -86,31 +88,31 @@ pub struct Caller {
 /// An answer under way. When it is dropped, the answer ends.
 #[derive(Debug)]
 pub struct Answering {
-    /// Its id.
-    pub id: String,
-    /// Unix seconds at which it began.
-    pub created: i64,
-    /// The model, as it was asked for.
-    pub model: String,
+    /// What it is called: the model as it was asked for.
+    pub head: Head,
     /// What the answer depends on, beside what was asked.
     pub fingerprint: String,
-    /// Tokens that a sequence of the model may have.
-    pub positions: usize,
     said: mpsc::Receiver<Said>,
 }
 
 impl Answering {
+    /// One of which these pieces are said, and no more.
+    #[cfg(test)]
+    pub(crate) fn of(head: Head, pieces: Vec<Said>) -> Self {
+        let (sender, said) = mpsc::channel(pieces.len().max(1));
+        for piece in pieces {
+            sender.try_send(piece).unwrap();
+        }
+        Self {
+            head,
+            fingerprint: String::new(),
+            said,
+        }
+    }
+
     /// The next piece; none after the last.
     pub async fn next(&mut self) -> Option<Said> {
         self.said.recv().await
-    }
-
-    /// The next piece, for streams.
-    pub fn poll_next(
-        &mut self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Said>> {
-        self.said.poll_recv(context)
     }
 }
 
@@ -158,22 +160,20 @@ impl Service {
             n: ready.steering.len(),
         };
         pass.reserve(wanted, began)?;
-        let watch = self.parts.metrics.begin(
-            Of {
-                route,
-                model: &served.name,
-                key: &pass.holder().name,
-            },
-            began.seconds,
-        );
         let id = format!("{prefix}{}", self.names.next());
         if self.parts.log_prompts {
             tracing::info!(target: "prompts", id, prompt = ?ready.ask.prompt);
         }
-        let fingerprint = served.fingerprint();
-        let positions = served.handle.facts().positions;
         let (job, ready) = self.job(&served, ready, pass.holder())?;
         let asked = served.handle.ask(job).map_err(refused)?;
+        // What was refused before is counted as that, and not as given up by its client.
+        let of = Of {
+            route,
+            model: &served.name,
+            key: &pass.holder().name,
+        };
+        let watch = self.parts.metrics.begin(of, began.seconds);
+        let fingerprint = served.fingerprint();
         let (sender, said) = mpsc::channel(PIECES);
         let listing = Listing::new(self, &id, pass.holder().id, asked.state());
         let task = answering::Task {
@@ -186,15 +186,18 @@ impl Service {
             pass,
             watch,
             began: began.seconds,
+            ends: Instant::now() + self.parts.request_time,
             listing,
         };
         tokio::spawn(task.run());
-        Ok(Answering {
+        let head = Head {
             id,
             created: began.unix,
             model: asked_for,
+        };
+        Ok(Answering {
+            head,
             fingerprint,
-            positions,
             said,
         })
     }

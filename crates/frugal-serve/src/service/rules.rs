@@ -16,24 +16,13 @@ use crate::wire::error::{Fault, Kind};
 
 /// How tokens are drawn: as asked, else as the model's makers say.
 pub(super) fn sampling(words: &Words, sampled: &Sampled) -> Sampling {
-    drawable(Sampling {
+    Sampling {
         temperature: sampled.temperature.unwrap_or(words.temperature),
-        // The smallest part of all that holds anything holds the likeliest token alone.
+        // Devices refuse no mass at all. The smallest part of it that holds anything holds the
+        // likeliest token alone.
         top_p: sampled.top_p.unwrap_or(words.top_p).max(f32::MIN_POSITIVE),
         top_k: sampled.top_k.unwrap_or(words.top_k),
         min_p: sampled.min_p.unwrap_or(0.0),
-    })
-}
-
-/// Clients may ask for no mass at all, which devices refuse: the shortest prefix is one token.
-fn drawable(sampling: Sampling) -> Sampling {
-    if sampling.top_p > 0.0 {
-        return sampling;
-    }
-    Sampling {
-        top_p: 1.0,
-        top_k: 1,
-        ..sampling
     }
 }
 
@@ -46,7 +35,6 @@ pub(super) fn rules(
 ) -> Result<Rules, Fault> {
     let sampled = &ask.sampled;
     Ok(Rules {
-        first: Vec::new(),
         weights: Weights {
             bias: sampled.bias.clone(),
             presence: sampled.presence_penalty,
@@ -187,28 +175,5 @@ fn piece(piece: tools::Piece) -> Piece {
         tools::Piece::Control(id) => Piece::Control(id),
         tools::Piece::Text(text) => Piece::Text(text),
         tools::Piece::Json(schema) => Piece::Json(schema),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_mass_at_all_is_the_likeliest_token() {
-        let rows = [
-            ((0.0, 0), (1.0, 1)),
-            ((0.0, 9), (1.0, 1)),
-            ((0.5, 9), (0.5, 9)),
-        ];
-        for ((top_p, top_k), expected) in rows {
-            let sampling = Sampling {
-                top_p,
-                top_k,
-                ..Sampling::PLAIN
-            };
-            let drawn = drawable(sampling);
-            assert_eq!((drawn.top_p, drawn.top_k), expected);
-        }
     }
 }

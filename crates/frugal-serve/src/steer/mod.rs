@@ -4,7 +4,7 @@
 //! it runs on the engine's thread, so each of its parts does a bounded amount of work a token. Parts,
 //! in the order in which they act:
 //!
-//! 1. tokens that are forced: the beginning, the end of a thought and what follows it (`thinking`);
+//! 1. tokens that are forced: the end of a thought and what follows it (`thinking`);
 //! 2. biases and penalties (`bias`);
 //! 3. the push towards the end of a thought (`thinking`, `circles`);
 //! 4. the grammar (`grammar`): last, so that nothing violates it.
@@ -33,8 +33,6 @@ use self::thinking::{Step, Thinking};
 /// What is asked of the samples of a job.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Tokens that every sample begins with: an opening mark of thinking that the template lacks.
-    pub first: Vec<u32>,
     /// Biases and penalties.
     pub weights: Weights,
     /// How long it may think; none for models without marks of thinking.
@@ -46,7 +44,6 @@ pub struct Rules {
 impl Rules {
     /// Asks for nothing.
     pub const NONE: Self = Self {
-        first: Vec::new(),
         weights: Weights::NONE,
         thoughts: None,
         grammar: None,
@@ -57,14 +54,14 @@ impl Rules {
     pub fn steer(&self, prompt: &[u32], n: usize) -> Vec<Steering> {
         let weights = Prepared::new(&self.weights, prompt);
         let thoughts = self.thoughts.clone().map(Arc::new);
-        let is_free = self.first.is_empty() && weights.is_none() && thoughts.is_none();
+        let is_free = weights.is_none() && thoughts.is_none();
         let steering = || {
             if is_free && self.grammar.is_none() {
                 return Steering::default();
             }
             Steering {
                 parts: Some(Box::new(Parts {
-                    forced: self.first.iter().copied().collect(),
+                    forced: VecDeque::new(),
                     weights: weights.clone().map(Weighing::new),
                     thinking: thoughts.clone().map(Thinking::new),
                     grammar: self.grammar.as_deref().map(Follower::new),
@@ -117,13 +114,16 @@ impl Record {
 /// Steers one sample.
 ///
 /// ```
-/// use frugal_serve::steer::{Next, Rules};
+/// use frugal_serve::steer::{Next, Rules, Weights};
 ///
-/// let rules = Rules { first: vec![7], ..Rules::NONE };
+/// let weights = Weights { bias: vec![(0, -100.0)], ..Weights::NONE };
+/// let rules = Rules { weights, ..Rules::NONE };
 /// let mut steering = rules.steer(&[1, 2, 3], 1).remove(0);
-/// assert_eq!(steering.next(false), Next::Forced(7));
-/// steering.took(7);
-/// assert_eq!(steering.next(false), Next::Free);
+/// assert_eq!(steering.next(false), Next::Adjusted);
+/// let mut logits = [2.0, 1.0];
+/// steering.adjust(&mut logits);
+/// assert_eq!(logits, [f32::NEG_INFINITY, 1.0]);
+/// steering.took(1);
 /// ```
 #[derive(Debug, Default)]
 pub struct Steering {

@@ -218,15 +218,14 @@ fn parts_act_together() {
             "abcd!</think>!\n!\n",
         ),
         (
-            "a first token, and a thought of nothing",
+            "a thought of nothing",
             Rules {
-                first: vec![THINK],
-                thoughts: Some(thoughts(Start::Fresh, Some(0))),
+                thoughts: Some(thoughts(Start::Thinking, Some(0))),
                 ..free.clone()
             },
             999,
             "x",
-            "!<think>!</think>!\n!\nx",
+            "!</think>!\n!\nx",
         ),
         (
             "somebody asks",
@@ -375,7 +374,7 @@ fn circles_are_told() {
 #[test]
 fn penalties_see_forced_tokens_and_prompts() {
     let rules = Rules {
-        first: ids("c"),
+        thoughts: Some(thoughts(Start::Thinking, Some(0))),
         weights: Weights {
             presence: 1.0,
             repetition: 2.0,
@@ -383,10 +382,14 @@ fn penalties_see_forced_tokens_and_prompts() {
         },
         ..Rules::NONE
     };
-    let [b, c] = [ids("b")[0], ids("c")[0]];
+    let b = ids("b")[0];
     let mut steering = rules.steer(&[b], 1).remove(0);
-    assert_eq!(steering.next(false), Next::Forced(c));
-    steering.took(c);
+    let mut forced = None;
+    while let Next::Forced(id) = steering.next(false) {
+        steering.took(id);
+        forced = Some(id);
+    }
+    let c = forced.unwrap();
     assert_eq!(steering.next(false), Next::Adjusted);
     let mut logits = vec![4.0; VOCABULARY];
     steering.adjust(&mut logits);

@@ -20,9 +20,9 @@ use serde_json::Value;
 
 use super::conversation;
 use super::error::Fault;
-use super::fields::{Fields, item, text};
-use super::sampled::{self, NAME_BYTES, Streaming};
-use super::{form, thinking, tools, verify};
+use super::fields::{Fields, item};
+use super::sampled::{self, MOST_TOKENS, Streaming};
+use super::{form, thinking, tools, unused, verify};
 use crate::answer::{Ask, Limits, Verify};
 
 mod encode;
@@ -30,19 +30,19 @@ mod encode;
 pub use encode::Encoder;
 
 /// Fields of requests that change nothing here, and why.
-pub const WITHOUT_EFFECT: [(&str, &str); 7] = [
+pub const WITHOUT_EFFECT: [(&str, &str); 8] = [
     ("metadata", "names what is stored, and nothing is stored"),
     ("prediction", "only speeds up, and changes no answer"),
     (
         "prompt_cache_key",
         "what prompts share is found by their tokens",
     ),
+    unused::CACHE_RETENTION,
     ("safety_identifier", "nobody is reported to anybody"),
     ("service_tier", "there is one tier; the answer names it"),
-    (OBFUSCATION, "chunks are as long as what they hold"),
+    unused::OBFUSCATION,
     ("verbosity", "no model here has learnt it; say it in words"),
 ];
-const OBFUSCATION: &str = "stream_options.include_obfuscation";
 
 /// Fields of OpenAI that no request can have here.
 const REFUSED: [(&str, &str); 4] = [
@@ -60,7 +60,7 @@ pub struct Out {
     /// Answers.
     pub n: usize,
     /// Under which name thoughts are sent: the server's choice, not the client's.
-    pub reasoning: Reasoning,
+    pub reasoning: ReasoningField,
     /// Whose log-probabilities are sent.
     pub log_probs: LogProbs,
     /// Whether token ids are sent, as vLLM does: `prompt_token_ids` and `token_ids`.
@@ -71,9 +71,9 @@ pub struct Out {
     pub unused: Vec<&'static str>,
 }
 
-/// The name of thoughts.
+/// Where thoughts stand in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reasoning {
+pub enum ReasoningField {
     /// `reasoning_content`: DeepSeek's.
     #[default]
     Content,
@@ -103,9 +103,8 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let prompt = conversation::prompt(&mut fields, limits, thoughts.variables)?;
     let n = sampled::answers(&mut fields, limits)?;
     let (log_probs, likeliest) = log_probs(&mut fields, limits)?;
-    let (streaming, speaks_of_obfuscation) = sampled::streaming(&mut fields)?;
-    let mut unused = unused(&mut fields)?;
-    unused.extend(speaks_of_obfuscation.then_some(OBFUSCATION));
+    let streaming = sampled::streaming(&mut fields)?;
+    without_effect(&mut fields)?;
     not_offered(&mut fields)?;
     let has_ids = fields.flag("return_token_ids")?.unwrap_or(false);
     let ask = Ask {
@@ -129,11 +128,11 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let out = Out {
         streaming,
         n,
-        reasoning: Reasoning::default(),
+        reasoning: ReasoningField::default(),
         log_probs,
         has_ids,
         service_tier: fields.has("service_tier").then_some("default"),
-        unused,
+        unused: unused::sent(body, &WITHOUT_EFFECT),
     };
     fields.finish()?;
     Ok((ask, out))
@@ -141,9 +140,8 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
 
 /// `max_completion_tokens`, or `max_tokens` as it was called.
 fn max_tokens(fields: &mut Fields<'_>) -> Result<Option<usize>, Fault> {
-    let most = i32::MAX.unsigned_abs() as usize;
-    let old = fields.count("max_tokens", 1..=most)?;
-    let new = fields.count("max_completion_tokens", 1..=most)?;
+    let old = fields.count("max_tokens", 1..=MOST_TOKENS)?;
+    let new = fields.count("max_completion_tokens", 1..=MOST_TOKENS)?;
     Ok(new.or(old))
 }
 
@@ -167,10 +165,8 @@ fn log_probs(fields: &mut Fields<'_>, limits: &Limits) -> Result<(LogProbs, Opti
     Ok((log_probs, Some(top.unwrap_or(0))))
 }
 
-/// Checks the fields of [`WITHOUT_EFFECT`]; gives the names of those that were sent.
-fn unused(fields: &mut Fields<'_>) -> Result<Vec<&'static str>, Fault> {
-    let names = WITHOUT_EFFECT.iter().map(|(name, _)| *name);
-    let sent = names.filter(|name| fields.has(name)).collect();
+/// Checks the fields of [`WITHOUT_EFFECT`].
+fn without_effect(fields: &mut Fields<'_>) -> Result<(), Fault> {
     if let Some(mut prediction) = fields.object("prediction")? {
         let kind = prediction.word("type", &[("content", ())])?;
         kind.ok_or_else(|| prediction.missing("type"))?;
@@ -179,24 +175,8 @@ fn unused(fields: &mut Fields<'_>) -> Result<Vec<&'static str>, Fault> {
         conversation::joined(content, &prediction.path("content"), &["text"])?;
         prediction.finish()?;
     }
-    if let Some(pairs) = fields.object("metadata")? {
-        for (index, (name, value)) in pairs.rest().enumerate() {
-            if index == 16 || name.len() > 64 {
-                let why = "expected at most 16 names of at most 64 bytes";
-                return Err(fields.against("metadata", why));
-            }
-            text(value, &format!("metadata.{name}"), NAME_BYTES)?;
-        }
-    }
-    fields.text("prompt_cache_key", NAME_BYTES)?;
-    fields.text("safety_identifier", NAME_BYTES)?;
-    let tiers = ["auto", "default", "flex", "scale", "priority"];
-    fields.word("service_tier", &tiers.map(|tier| (tier, ())))?;
-    fields.word(
-        "verbosity",
-        &["low", "medium", "high"].map(|word| (word, ())),
-    )?;
-    Ok(sent)
+    fields.word("verbosity", &unused::VERBOSITIES)?;
+    unused::of_openai(fields)
 }
 
 fn not_offered(fields: &mut Fields<'_>) -> Result<(), Fault> {
@@ -205,11 +185,6 @@ fn not_offered(fields: &mut Fields<'_>) -> Result<(), Fault> {
     }
     if fields.flag("store")? == Some(true) {
         return Err(fields.against("store", "nothing is stored: expected false"));
-    }
-    if let Some(value) = fields.take("prompt_cache_retention")
-        && !matches!(value.as_str(), Some("in_memory" | "in-memory"))
-    {
-        return Err(fields.wrong("prompt_cache_retention", "\"in_memory\"", value));
     }
     let kinds = fields.list("modalities", 8)?;
     for (index, value) in kinds.into_iter().flatten().enumerate() {

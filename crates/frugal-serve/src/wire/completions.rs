@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::error::Fault;
 use super::fields::{Fields, item, shown, token_id};
 use super::form;
-use super::sampled::{self, Streaming};
-use crate::answer::{Ask, Form, Limits, Prompt, Sampled, Thinking, Tools};
+use super::sampled::{self, MOST_TOKENS, Streaming};
+use super::unused;
+use crate::answer::{Ask, Limits, Prompt};
 
 mod encode;
 
@@ -21,9 +22,8 @@ pub use encode::Encoder;
 
 /// Tokens of an answer where nothing is said, as OpenAI has it.
 const USUAL_TOKENS: usize = 16;
-/// The only field of completions that changes nothing here; see
-/// [`chat::WITHOUT_EFFECT`](super::chat::WITHOUT_EFFECT).
-const OBFUSCATION: &str = "stream_options.include_obfuscation";
+/// Fields of requests that change nothing here, and why.
+pub const WITHOUT_EFFECT: [(&str, &str); 1] = [unused::OBFUSCATION];
 
 /// What the answer must look like.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,7 +38,7 @@ pub struct Out {
     pub has_log_probs: bool,
     /// Whether token ids are sent.
     pub has_ids: bool,
-    /// Fields without effect that the client sent, to be told in a header.
+    /// Fields of [`WITHOUT_EFFECT`] that the client sent, to be told in a header.
     pub unused: Vec<&'static str>,
 }
 
@@ -71,12 +71,12 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Vec<Ask>, Out), Fault> {
     }
     let echoes = fields.flag("echo")?.unwrap_or(false);
     let likeliest = fields.count("logprobs", 0..=limits.likeliest)?;
-    let (streaming, speaks_of_obfuscation) = sampled::streaming(&mut fields)?;
+    let streaming = sampled::streaming(&mut fields)?;
     let has_ids = fields.flag("return_token_ids")?.unwrap_or(false);
-    let settings = Settings {
-        model,
+    // The prompt is put in below.
+    let common = Ask {
         n,
-        max_tokens: max_tokens(&mut fields, echoes)?,
+        max_tokens: Some(max_tokens(&mut fields, echoes)?),
         sampled: sampled::sampled(&mut fields, limits)?,
         stop: sampled::stops(&mut fields, limits)?,
         stop_ids: sampled::stop_ids(&mut fields, limits)?,
@@ -85,6 +85,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Vec<Ask>, Out), Fault> {
         likeliest,
         wants_ids: has_ids,
         user: sampled::user(&mut fields)?,
+        ..Ask::of(model, Prompt::Ids(Vec::new()))
     };
     let echoed = |prompt: &Prompt| match (echoes, prompt) {
         (false, _) => Echo::Nothing,
@@ -97,67 +98,29 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Vec<Ask>, Out), Fault> {
         echoes: prompts.iter().map(echoed).collect(),
         has_log_probs: likeliest.is_some(),
         has_ids,
-        unused: speaks_of_obfuscation
-            .then_some(OBFUSCATION)
-            .into_iter()
-            .collect(),
+        unused: unused::sent(body, &WITHOUT_EFFECT),
     };
     fields.finish()?;
-    let asks = prompts.into_iter().zip(&out.echoes);
-    let asks = asks.map(|(prompt, echo)| settings.ask(prompt, echo));
-    Ok((asks.collect(), out))
-}
-
-/// What all prompts of a request share.
-#[derive(Debug)]
-struct Settings {
-    model: String,
-    n: usize,
-    max_tokens: usize,
-    sampled: Sampled,
-    stop: Vec<String>,
-    stop_ids: Vec<u32>,
-    ignores_end: bool,
-    form: Form,
-    likeliest: Option<usize>,
-    wants_ids: bool,
-    user: Option<String>,
-}
-
-impl Settings {
-    fn ask(&self, prompt: Prompt, echo: &Echo) -> Ask {
+    let asks = prompts.into_iter().zip(&out.echoes).map(|(prompt, echo)| {
         // Ids are echoed as the text of the prompt's tokens, which comes with their
         // log-probabilities alone.
         let prompt_likeliest = match echo {
             Echo::Nothing => None,
-            Echo::Text(_) => self.likeliest,
-            Echo::Tokens => self.likeliest.or(Some(0)),
+            Echo::Text(_) => likeliest,
+            Echo::Tokens => likeliest.or(Some(0)),
         };
         Ask {
-            model: self.model.clone(),
             prompt,
-            n: self.n,
-            max_tokens: Some(self.max_tokens),
-            sampled: self.sampled.clone(),
-            stop: self.stop.clone(),
-            stop_ids: self.stop_ids.clone(),
-            ignores_end: self.ignores_end,
-            thinking: Thinking::Usual,
-            form: self.form.clone(),
-            tools: Tools::default(),
-            likeliest: self.likeliest,
             prompt_likeliest,
-            wants_ids: self.wants_ids,
-            verify: None,
-            user: self.user.clone(),
+            ..common.clone()
         }
-    }
+    });
+    Ok((asks.collect(), out))
 }
 
 fn max_tokens(fields: &mut Fields<'_>, echoes: bool) -> Result<usize, Fault> {
     let least = usize::from(!echoes);
-    let most = i32::MAX.unsigned_abs() as usize;
-    let max_tokens = fields.count("max_tokens", least..=most)?;
+    let max_tokens = fields.count("max_tokens", least..=MOST_TOKENS)?;
     Ok(max_tokens.unwrap_or(USUAL_TOKENS))
 }
 

@@ -17,8 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::Fault;
 use super::fields::{Fields, item, shown};
-use super::sampled::NAME_BYTES;
-use super::tools::function_name;
+use super::sampled::{NAME_BYTES, short_name};
 use crate::answer::{Limits, Prompt};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +287,7 @@ fn tool_calls<'a>(
         }
         let function = call.object("function")?;
         let mut function = function.ok_or_else(|| call.missing("function"))?;
-        let name = function_name(&mut function)?;
+        let name = short_name(&mut function)?;
         let arguments = function.text("arguments", limits.body_bytes)?;
         let arguments = arguments.ok_or_else(|| function.missing("arguments"))?;
         function.finish()?;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
-use super::samples::{calling, cut, nearly, plain, thoughtful};
-use super::{Head, chat, completions, messages, models, ollama, responses, tokens};
+use super::samples::{calling, cut, head, nearly, plain, thoughtful};
+use super::{chat, completions, messages, models, ollama, responses, tokens};
 use crate::answer::{Limits, Said};
 use crate::models::Listed;
 
@@ -362,24 +362,15 @@ fn what_is_described_is_taken_or_refused_for_another_reason() {
     structured_outputs: expected one of json, regex, grammar, choice, json_object
     thinking.budget_tokens: contradicts thinking.type
     thinking.budget_tokens: expected less than max_tokens, 9, got 2147483648
-    tool_choice.allowed_tools.tools: expected an array of at most 0 items, got an array of 1
-    tool_choice.function.name: expected the name of one of the tools
+    tool_choice.allowed_tools.tools[0].function.name: no tool has this name
+    tool_choice.function.name: no tool has this name
     tool_choice.name: no tool has this name
     tool_choice.tools[0].name: no tool has this name
-    tool_choice: expected tools beside it, got none
-    tools: expected tools, where one must be called, got none
+    tool_choice: expected tools to choose from, got none
     top_logprobs: only beside logprobs: true
     top_logprobs: only together with logprobs: true
     verify.reference: expected a value, got none
     "#);
-}
-
-fn head() -> Head {
-    Head {
-        id: "id".into(),
-        created: 1_700_000_000,
-        model: "m".into(),
-    }
 }
 
 /// What a dialect writes of what is said: chunks or events, and a whole body.
@@ -412,25 +403,25 @@ fn chat_encoder(stream: bool) -> chat::Encoder {
         "reasoning_logprobs": true, "return_token_ids": true, "service_tier": "auto",
         "stream_options": if stream { json!({"include_usage": true}) } else { Value::Null }});
     let (_, out) = chat::parse(&body(stream, &messages), &Limits::USUAL).unwrap();
-    chat::Encoder::new("id".into(), 1, "m".into(), None, out)
+    chat::Encoder::new(head("id"), None, out)
 }
 
 fn completions_encoder(stream: bool) -> completions::Encoder {
     let prompt = json!({"prompt": "p", "logprobs": 2, "return_token_ids": true, "echo": true});
     let (_, out) = completions::parse(&body(stream, &prompt), &Limits::USUAL).unwrap();
-    completions::Encoder::new("id".into(), 1, "m".into(), Some("f".into()), out)
+    completions::Encoder::new(head("id"), Some("f".into()), out)
 }
 
 fn responses_encoder(stream: bool) -> responses::Encoder {
     let input = json!({"input": "i"});
     let (_, out) = responses::parse(&body(stream, &input), &Limits::USUAL).unwrap();
-    responses::Encoder::new(head(), out)
+    responses::Encoder::new(head("id"), out)
 }
 
 fn messages_encoder(stream: bool) -> messages::Encoder {
     let messages = json!({"max_tokens": 9, "messages": [{"role": "user", "content": "u"}]});
     let (_, out) = messages::parse(&body(stream, &messages), &Limits::USUAL).unwrap();
-    messages::Encoder::new(head(), out)
+    messages::Encoder::new(head("id"), out)
 }
 
 fn ollama_encoder(stream: bool, is_chat: bool) -> ollama::Encoder {
@@ -444,7 +435,7 @@ fn ollama_encoder(stream: bool, is_chat: bool) -> ollama::Encoder {
     let ollama::Wanted::Answer(_, out) = wanted.unwrap() else {
         panic!("an answer");
     };
-    ollama::Encoder::new(head(), out, 0.5)
+    ollama::Encoder::new(head("id"), out, 0.5)
 }
 
 fn unnamed<N>(events: Vec<(N, Value)>) -> Vec<Value> {
@@ -555,7 +546,6 @@ fn what_is_said_is_described() {
     let running = ollama::Running {
         listed: &listed,
         bytes: 1,
-        vram_bytes: 0,
         positions: 4,
     };
     check("OllamaRunning", &ollama::running(&[running]));

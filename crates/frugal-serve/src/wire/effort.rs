@@ -13,9 +13,6 @@ use crate::answer::Limits;
 /// The spelling of an effort in chat completions.
 const EFFORT: &str = "reasoning_effort";
 
-/// Tokens that any field may ask for; what fits is the model's business.
-pub(super) const MOST_TOKENS: usize = i32::MAX.unsigned_abs() as usize;
-
 /// What a dialect says in words of its own.
 #[derive(Debug, Default)]
 pub(super) struct Own<'a> {

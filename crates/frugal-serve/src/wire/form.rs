@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::{Fault, Kind};
 use super::fields::{Fields, item, read, shown, text};
-use super::sampled::sized;
+use super::sampled::{short_name, sized};
 use crate::answer::{Form, Limits};
 
 /// The names of vLLM's forms: on their own, and in `structured_outputs`.
@@ -70,8 +70,10 @@ fn response_format(mut format: Fields<'_>, limits: &Limits) -> Result<Option<For
         Format::Object => Some(Form::JsonObject),
         Format::Schema => {
             let schema = format.object("json_schema")?;
-            let schema = schema.ok_or_else(|| format.missing("json_schema"))?;
-            Some(named_schema(schema, limits)?)
+            let mut schema = schema.ok_or_else(|| format.missing("json_schema"))?;
+            let form = named_schema(&mut schema, limits)?;
+            schema.finish()?;
+            Some(form)
         }
     };
     format.finish()?;
@@ -79,29 +81,23 @@ fn response_format(mut format: Fields<'_>, limits: &Limits) -> Result<Option<For
 }
 
 /// `{name, description, schema, strict}`: OpenAI wants a name and only that.
-fn named_schema(mut fields: Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
-    let name = fields
-        .text("name", 64)?
-        .ok_or_else(|| fields.missing("name"))?;
-    if !is_name(name) {
-        return Err(fields.against("name", "expected letters, digits, dashes and underscores"));
-    }
+pub(super) fn named_schema(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
+    short_name(fields)?;
     fields.text("description", limits.schema_bytes)?;
     fields.flag("strict")?;
-    let form = match fields.take("schema") {
-        None => Form::JsonObject,
-        Some(value) => schema(value, &fields.path("schema"), limits)?,
-    };
-    fields.finish()?;
-    Ok(form)
+    match fields.take("schema") {
+        None => Ok(Form::JsonObject),
+        Some(value) => schema(value, &fields.path("schema"), limits).map(Form::JsonSchema),
+    }
 }
 
-fn schema(value: &Value, path: &str, limits: &Limits) -> Result<Form, Fault> {
+/// A value that can be a schema: an object of not too many bytes.
+pub(super) fn schema(value: &Value, path: &str, limits: &Limits) -> Result<Value, Fault> {
     if !value.is_object() {
         return Err(Fault::field(path, "a schema as an object", shown(value)));
     }
     sized(value, path, limits)?;
-    Ok(Form::JsonSchema(value.clone()))
+    Ok(value.clone())
 }
 
 fn guided(
@@ -115,14 +111,14 @@ fn guided(
         let path = fields.path(json);
         sized(value, &path, limits)?;
         // vLLM takes a schema as an object or as its text.
-        let form = match value.as_str() {
+        let schema = match value.as_str() {
             None => schema(value, &path, limits)?,
             Some(text) => {
                 let value = read(text.as_bytes(), limits);
                 schema(&value.map_err(|fault| fault.at(&path))?, &path, limits)?
             }
         };
-        found.push((path, form));
+        found.push((path, Form::JsonSchema(schema)));
     }
     for name in [regex, grammar] {
         if let Some(value) = fields.take(name) {
@@ -155,12 +151,6 @@ fn choices(value: &Value, path: &str, limits: &Limits) -> Result<Vec<String>, Fa
         text(value, &path, limits.schema_bytes).map(str::to_owned)
     };
     choices.iter().zip(paths).map(one).collect()
-}
-
-/// What OpenAI takes as the name of a schema or a tool.
-pub(super) fn is_name(name: &str) -> bool {
-    let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    (1..=64).contains(&name.len()) && name.chars().all(is_fit)
 }
 
 #[cfg(test)]

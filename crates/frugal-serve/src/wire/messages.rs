@@ -9,11 +9,12 @@
 
 use serde_json::{Value, json};
 
-use super::effort::{self, MOST_TOKENS, Own};
+use super::effort::{self, Own};
 use super::error::Fault;
 use super::fields::{self, Fields};
-use super::sampled::{NAME_BYTES, model};
-use super::toolbox::{Keys, Toolbox, schema};
+use super::form::schema;
+use super::sampled::{MOST_TOKENS, NAME_BYTES, listed_stops, model};
+use super::tools::Toolbox;
 use super::{turns, unused, verify};
 use crate::answer::{Ask, Form, Limits, ToolChoice, Tools};
 
@@ -73,7 +74,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     ask.sampled.temperature = fields.number("temperature", 0.0..=1.0)?;
     ask.sampled.top_p = fields.number("top_p", 0.0..=1.0)?;
     ask.sampled.top_k = fields.count("top_k", 0..=MOST_TOKENS)?;
-    ask.stop = stops(&mut fields, limits)?;
+    ask.stop = listed_stops(&mut fields, "stop_sequences", limits)?;
     ask.user = user(&mut fields)?;
     let tiers = ["auto", "standard_only"].map(|tier| (tier, ()));
     fields.word("service_tier", &tiers)?;
@@ -125,7 +126,7 @@ fn asked(fields: &mut Fields<'_>, limits: &Limits) -> Result<(Ask, Thoughts), Fa
     let thoughts = effort::take(fields, own, limits)?;
     let messages = blocks::conversation(fields, limits)?;
     let prompt = turns::prompt_going_on(messages, thoughts.variables);
-    let mut ask = turns::ask(model, prompt);
+    let mut ask = Ask::of(model, prompt);
     ask.thinking = thoughts.thinking;
     ask.form = form;
     ask.tools = tools(fields, limits)?;
@@ -175,32 +176,9 @@ fn formed(config: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
     let Some(value) = format.take("schema") else {
         return Err(format.missing("schema"));
     };
-    schema(value, &format.path("schema"), limits)?;
+    let schema = schema(value, &format.path("schema"), limits)?;
     format.finish()?;
-    Ok(Form::JsonSchema(value.clone()))
-}
-
-fn stops(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<String>, Fault> {
-    const NAME: &str = "stop_sequences";
-    let mut stops = Vec::new();
-    for (index, value) in fields
-        .list(NAME, limits.stops)?
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
-        let at = fields::item(NAME, index);
-        let stop = fields::text(value, &at, limits.stop_bytes)?;
-        if stop.is_empty() {
-            return Err(Fault::field(
-                &at,
-                "a text that is not empty",
-                "an empty one",
-            ));
-        }
-        stops.push(stop.to_owned());
-    }
-    Ok(stops)
+    Ok(Form::JsonSchema(schema))
 }
 
 fn user(fields: &mut Fields<'_>) -> Result<Option<String>, Fault> {
@@ -221,10 +199,7 @@ fn tools(fields: &mut Fields<'_>, limits: &Limits) -> Result<Tools, Fault> {
         if !tool.has("input_schema") {
             return Err(tool.missing("input_schema"));
         }
-        let keys = Keys {
-            parameters: "input_schema",
-        };
-        toolbox.add(&mut tool, keys)?;
+        toolbox.add(&mut tool, "input_schema")?;
         tool.flag("eager_input_streaming")?;
         cache_control(&mut tool)?;
         tool.finish()?;
@@ -238,7 +213,7 @@ fn tools(fields: &mut Fields<'_>, limits: &Limits) -> Result<Tools, Fault> {
             (Some(choice), !is_single)
         }
     };
-    toolbox.close(choice, is_parallel, "tools")
+    toolbox.close(choice, is_parallel)
 }
 
 fn choice(object: &mut Fields<'_>, tools: &Toolbox<'_>) -> Result<ToolChoice, Fault> {

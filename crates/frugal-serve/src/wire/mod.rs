@@ -14,14 +14,12 @@ mod log_probs;
 pub mod messages;
 pub mod models;
 pub mod ollama;
-mod ours;
 pub mod responses;
 mod sampled;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod thinking;
 pub mod tokens;
-mod toolbox;
 mod tools;
 mod turns;
 mod unused;

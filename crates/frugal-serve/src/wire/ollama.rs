@@ -22,10 +22,10 @@ use serde_json::{Map, Value, json};
 use super::effort::{self, Own};
 use super::error::Fault;
 use super::fields::{self, Fields};
-use super::sampled::{NAME_BYTES, model};
+use super::form::schema;
+use super::sampled::{NAME_BYTES, model, short_name};
 use super::thinking::Thoughts;
-use super::toolbox::schema;
-use super::tools::{self, function_name};
+use super::tools;
 use super::turns::{self, Call, Conversation, Turns};
 use super::verify;
 use crate::answer::{Ask, Form, Limits, Prompt};
@@ -150,7 +150,7 @@ pub fn parse_chat(body: &Value, limits: &Limits) -> Result<Wanted, Fault> {
         .list("messages", limits.messages)?
         .unwrap_or_default();
     let thoughts = thoughts(&mut fields, limits)?;
-    let mut ask = turns::ask(model, Prompt::Text(String::new()));
+    let mut ask = Ask::of(model, Prompt::Text(String::new()));
     ask.tools = tools::take(&mut fields, limits)?;
     ask.thinking = thoughts.thinking;
     if !found.is_empty() {
@@ -216,7 +216,7 @@ pub fn parse_generate(body: &Value, limits: &Limits) -> Result<Wanted, Fault> {
             turns::prompt(talk.finish("prompt")?, thoughts.variables)
         }
     };
-    let mut ask = turns::ask(model, prompt_wanted);
+    let mut ask = Ask::of(model, prompt_wanted);
     ask.thinking = thoughts.thinking;
     let (out, is_kept) = common(&mut fields, &mut ask, Route::Generate, limits)?;
     fields.finish()?;
@@ -292,10 +292,7 @@ fn form(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
         None => Ok(Form::Free),
         Some(Value::String(word)) if word.is_empty() => Ok(Form::Free),
         Some(Value::String(word)) if word == "json" => Ok(Form::JsonObject),
-        Some(value @ Value::Object(_)) => {
-            schema(value, "format", limits)?;
-            Ok(Form::JsonSchema(value.clone()))
-        }
+        Some(value @ Value::Object(_)) => schema(value, "format", limits).map(Form::JsonSchema),
         Some(other) => Err(fields.wrong("format", "\"json\" or a JSON schema", other)),
     }
 }
@@ -388,7 +385,7 @@ fn call(value: &Value, at: &str) -> Result<Call, Fault> {
     let Some(mut function) = fields.object("function")? else {
         return Err(fields.missing("function"));
     };
-    let name = function_name(&mut function)?.to_owned();
+    let name = short_name(&mut function)?.to_owned();
     function.count("index", 0..=NAME_BYTES)?;
     let arguments = match function.take("arguments") {
         None => "{}".to_owned(),

@@ -9,13 +9,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::effort::{self, MOST_TOKENS, Own};
+use super::effort::{self, Own};
 use super::error::Fault;
 use super::fields::{self, Fields};
-use super::form::is_name;
-use super::sampled::{NAME_BYTES, model};
+use super::form::named_schema;
+use super::sampled::{MOST_TOKENS, NAME_BYTES, model};
 use super::thinking::Thoughts;
-use super::toolbox::{Keys, Toolbox, schema};
+use super::tools::{Toolbox, is_function};
 use super::{turns, unused, verify};
 use crate::answer::{Ask, Form, Limits, ToolChoice, Tools};
 
@@ -24,7 +24,7 @@ mod items;
 #[cfg(test)]
 mod tests;
 
-pub use super::head::Head;
+use super::head::Head;
 pub use encode::{Encoder, Event};
 
 /// Fields of requests that change nothing here, and why.
@@ -37,18 +37,12 @@ pub const WITHOUT_EFFECT: [(&str, &str); 11] = [
         "prompt_cache_key",
         "what prompts share is found by their tokens",
     ),
-    (
-        "prompt_cache_retention",
-        "a cache in memory, which may be asked for, is what there is",
-    ),
+    unused::CACHE_RETENTION,
     ("reasoning.generate_summary", "the thought itself is given"),
     ("reasoning.summary", "the thought itself is given"),
     ("safety_identifier", "nobody is reported to anybody"),
     ("service_tier", "there is one tier; the answer names it"),
-    (
-        "stream_options.include_obfuscation",
-        "events are as long as what they hold",
-    ),
+    unused::OBFUSCATION,
     (
         "text.format.description",
         "what a schema says holds without more words",
@@ -83,7 +77,7 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     has_no_memory(&mut fields)?;
     let thoughts = thoughts(&mut fields, limits)?;
     let messages = items::conversation(&mut fields, limits)?;
-    let mut ask = turns::ask(model, turns::prompt(messages, thoughts.variables));
+    let mut ask = Ask::of(model, turns::prompt(messages, thoughts.variables));
     ask.thinking = thoughts.thinking;
     ask.max_tokens = fields.count("max_output_tokens", 1..=MOST_TOKENS)?;
     ask.sampled.temperature = fields.number("temperature", 0.0..=2.0)?;
@@ -95,11 +89,14 @@ pub fn parse(body: &Value, limits: &Limits) -> Result<(Ask, Out), Fault> {
     let user = fields.text("user", NAME_BYTES)?;
     ask.user = user.filter(|user| !user.is_empty()).map(str::to_owned);
     let stream = fields.flag("stream")?.unwrap_or(false);
-    if !stream && fields.has("stream_options") {
-        return Err(fields.against("stream_options", "only together with stream: true"));
+    if let Some(mut options) = fields.object("stream_options")? {
+        if !stream {
+            return Err(fields.against("stream_options", "only together with stream: true"));
+        }
+        options.flag("include_obfuscation")?;
+        options.finish()?;
     }
-    passed_over(&mut fields)?;
-    metadata(&mut fields)?;
+    unused::of_openai(&mut fields)?;
     fields.finish()?;
     let out = Out {
         stream,
@@ -123,36 +120,6 @@ fn has_no_memory(fields: &mut Fields<'_>) -> Result<(), Fault> {
         return Err(fields.against("store", "nothing is stored here: leave it out, or false"));
     }
     fields.word("truncation", &[("disabled", ())])?;
-    Ok(())
-}
-
-/// Fields of [`WITHOUT_EFFECT`] that stand at the top.
-fn passed_over(fields: &mut Fields<'_>) -> Result<(), Fault> {
-    fields.text("prompt_cache_key", NAME_BYTES)?;
-    fields.text("safety_identifier", NAME_BYTES)?;
-    let kinds = ["in_memory", "in-memory"].map(|kind| (kind, ()));
-    fields.word("prompt_cache_retention", &kinds)?;
-    let tiers = ["auto", "default", "flex", "scale", "priority"].map(|tier| (tier, ()));
-    fields.word("service_tier", &tiers)?;
-    if let Some(mut options) = fields.object("stream_options")? {
-        options.flag("include_obfuscation")?;
-        options.finish()?;
-    }
-    Ok(())
-}
-
-fn metadata(fields: &mut Fields<'_>) -> Result<(), Fault> {
-    let Some(metadata) = fields.object("metadata")? else {
-        return Ok(());
-    };
-    for (count, (name, value)) in metadata.rest().enumerate() {
-        if count == 16 || name.len() > 64 || value.as_str().is_none_or(|text| text.len() > 512) {
-            return Err(fields.against(
-                "metadata",
-                "expected at most 16 texts of at most 512 bytes under names of at most 64",
-            ));
-        }
-    }
     Ok(())
 }
 
@@ -201,8 +168,7 @@ fn form(fields: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
     let Some(mut text) = fields.object("text")? else {
         return Ok(Form::Free);
     };
-    let verbosities = ["low", "medium", "high"].map(|word| (word, ()));
-    text.word("verbosity", &verbosities)?;
+    text.word("verbosity", &unused::VERBOSITIES)?;
     let form = match text.object("format")? {
         None => Form::Free,
         Some(mut format) => {
@@ -221,18 +187,10 @@ fn formatted(format: &mut Fields<'_>, limits: &Limits) -> Result<Form, Fault> {
         Some("text") => Ok(Form::Free),
         Some("json_object") => Ok(Form::JsonObject),
         Some("json_schema") => {
-            let name = format.text("name", NAME_BYTES)?;
-            if !is_name(name.ok_or_else(|| format.missing("name"))?) {
-                let why = "expected letters, digits, dashes and underscores";
-                return Err(format.against("name", why));
-            }
-            format.text("description", limits.schema_bytes)?;
-            format.flag("strict")?;
-            let Some(value) = format.take("schema") else {
+            if !format.has("schema") {
                 return Err(format.missing("schema"));
-            };
-            schema(value, &format.path("schema"), limits)?;
-            Ok(Form::JsonSchema(value.clone()))
+            }
+            named_schema(format, limits)
         }
         Some(other) => Err(format.wrong("type", &fields::one_of(words.into_iter()), &other.into())),
         None => Err(format.missing("type")),
@@ -245,10 +203,7 @@ fn tools(fields: &mut Fields<'_>, limits: &Limits) -> Result<Tools, Fault> {
     for (index, tool) in tools.iter().enumerate() {
         let mut tool = Fields::of(tool, &fields::item("tools", index))?;
         is_function(&mut tool)?;
-        let keys = Keys {
-            parameters: "parameters",
-        };
-        toolbox.add(&mut tool, keys)?;
+        toolbox.add(&mut tool, "parameters")?;
         tool.finish()?;
     }
     let choice = match fields.take("tool_choice") {
@@ -256,14 +211,7 @@ fn tools(fields: &mut Fields<'_>, limits: &Limits) -> Result<Tools, Fault> {
         Some(value) => Some(choice(value, &toolbox, limits)?),
     };
     let is_parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
-    toolbox.close(choice, is_parallel, "tools")
-}
-
-fn is_function(tool: &mut Fields<'_>) -> Result<(), Fault> {
-    match tool.word("type", &[("function", ())])? {
-        Some(()) => Ok(()),
-        None => Err(tool.missing("type")),
-    }
+    toolbox.close(choice, is_parallel)
 }
 
 fn choice(value: &Value, tools: &Toolbox<'_>, limits: &Limits) -> Result<ToolChoice, Fault> {

@@ -1,4 +1,4 @@
-//! Fields that chat and completions share: how tokens are drawn, where answers end, how they are sent.
+//! Fields that several dialects share: names, how tokens are drawn, where answers end, how they are sent.
 
 use serde_json::Value;
 
@@ -8,6 +8,8 @@ use crate::answer::{Limits, Sampled};
 
 /// Bytes of a name: a model's, a user's, a call's.
 pub(super) const NAME_BYTES: usize = 512;
+/// Tokens that any field may ask for; what fits is the model's business.
+pub(super) const MOST_TOKENS: usize = i32::MAX.unsigned_abs() as usize;
 
 /// Whether an answer is sent as it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,6 +21,13 @@ pub enum Streaming {
     Chunks,
     /// In chunks, and what was used in a last one.
     ChunksAndUsage,
+}
+
+impl Streaming {
+    /// Whether it is.
+    pub(crate) fn is_on(self) -> bool {
+        self != Self::No
+    }
 }
 
 /// The model's name.
@@ -85,27 +94,45 @@ fn bias(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<(u32, f32)>, Fau
     map.iter().map(one).collect()
 }
 
-/// Texts that end an answer.
+/// What OpenAI takes as the name of a tool or a schema.
+pub(super) fn short_name<'a>(fields: &mut Fields<'a>) -> Result<&'a str, Fault> {
+    let name = fields
+        .text("name", 64)?
+        .ok_or_else(|| fields.missing("name"))?;
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.is_empty() && name.chars().all(is_fit) {
+        return Ok(name);
+    }
+    Err(fields.against("name", "expected letters, digits, dashes and underscores"))
+}
+
+/// Texts that end an answer: `stop`, one or a list of them.
 pub(super) fn stops(fields: &mut Fields<'_>, limits: &Limits) -> Result<Vec<String>, Fault> {
-    let one = |value: &Value, path: &str| {
-        let stop = text(value, path, limits.stop_bytes)?;
-        if stop.is_empty() {
-            return Err(Fault::field(path, "a text that is not empty", "\"\""));
-        }
-        Ok(stop.to_owned())
-    };
+    let path = fields.path("stop");
     match fields.take("stop") {
-        None => Ok(Vec::new()),
-        Some(value @ Value::String(_)) => Ok(vec![one(value, "stop")?]),
-        Some(_) => {
-            let stops = fields.list("stop", limits.stops)?.unwrap_or_default();
-            let paths = (0..).map(|index| item("stop", index));
-            stops
-                .iter()
-                .zip(paths)
-                .map(|(stop, path)| one(stop, &path))
-                .collect()
-        }
+        Some(value @ Value::String(_)) => Ok(vec![stop(value, &path, limits)?]),
+        _ => listed_stops(fields, "stop", limits),
+    }
+}
+
+/// The same under another name, always a list.
+pub(super) fn listed_stops(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    limits: &Limits,
+) -> Result<Vec<String>, Fault> {
+    let stops = fields.list(name, limits.stops)?.unwrap_or_default();
+    let path = fields.path(name);
+    let paths = (0..).map(|index| item(&path, index));
+    (stops.iter().zip(paths))
+        .map(|(value, path)| stop(value, &path, limits))
+        .collect()
+}
+
+fn stop(value: &Value, path: &str, limits: &Limits) -> Result<String, Fault> {
+    match text(value, path, limits.stop_bytes)? {
+        "" => Err(Fault::field(path, "a text that is not empty", "\"\"")),
+        stop => Ok(stop.to_owned()),
     }
 }
 
@@ -126,29 +153,27 @@ pub(super) fn answers(fields: &mut Fields<'_>, limits: &Limits) -> Result<usize,
     Ok(fields.count("n", 1..=limits.n)?.unwrap_or(1))
 }
 
-/// How the answer is sent, and whether the client spoke of obfuscation.
-pub(super) fn streaming(fields: &mut Fields<'_>) -> Result<(Streaming, bool), Fault> {
+/// How the answer is sent.
+pub(super) fn streaming(fields: &mut Fields<'_>) -> Result<Streaming, Fault> {
     let streams = fields.flag("stream")?.unwrap_or(false);
     let Some(mut options) = fields.object("stream_options")? else {
-        let streaming = if streams {
+        return Ok(if streams {
             Streaming::Chunks
         } else {
             Streaming::No
-        };
-        return Ok((streaming, false));
+        });
     };
     if !streams {
         return Err(fields.against("stream_options", "only together with stream: true"));
     }
     let includes_usage = options.flag("include_usage")?.unwrap_or(false);
-    let speaks_of_obfuscation = options.flag("include_obfuscation")?.is_some();
+    options.flag("include_obfuscation")?;
     options.finish()?;
-    let streaming = if includes_usage {
+    Ok(if includes_usage {
         Streaming::ChunksAndUsage
     } else {
         Streaming::Chunks
-    };
-    Ok((streaming, speaks_of_obfuscation))
+    })
 }
 
 /// Whom the client serves: `user_id` is DeepSeek's word, `user` OpenAI's.

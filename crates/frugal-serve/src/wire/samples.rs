@@ -4,9 +4,18 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
+use crate::wire::Head;
 use crate::wire::error::{Fault, Kind};
 
-pub(super) fn begun() -> Said {
+pub(crate) fn head(id: &str) -> Head {
+    Head {
+        id: id.into(),
+        created: 7,
+        model: "m".into(),
+    }
+}
+
+pub(crate) fn begun() -> Said {
     Said::Begun {
         prompt_tokens: 12,
         cached_tokens: 8,
@@ -75,7 +84,7 @@ pub(super) fn ended(finish: Finish, stop: Option<&str>) -> Vec<Said> {
     ]
 }
 
-pub(super) fn plain() -> Vec<Said> {
+pub(crate) fn plain() -> Vec<Said> {
     let said = vec![begun(), answer("Hel"), answer("lo")];
     said.into_iter().chain(ended(Finish::Stop, None)).collect()
 }

@@ -1,102 +1,126 @@
-//! Tools and which of them may be called.
+//! Tools and which of them may be called: a [`Toolbox`] for every dialect, and the shape that chat
+//! completions have for them ([`take`]).
 
 use serde_json::{Map, Value, json};
 
 use super::error::Fault;
-use super::fields::{Fields, item, one_of, shown};
-use super::form::is_name;
-use super::sampled::sized;
+use super::fields::{Fields, item, one_of};
+use super::form::schema;
+use super::sampled::short_name;
 use crate::answer::{Limits, ToolChoice, Tools};
+
+/// Tools, checked and written anew as chat completions have them: templates see the same whatever
+/// dialect, order and nulls the client sends.
+#[derive(Debug)]
+pub(super) struct Toolbox<'a> {
+    tools: Vec<Value>,
+    names: Vec<&'a str>,
+    limits: &'a Limits,
+}
+
+impl<'a> Toolbox<'a> {
+    /// None yet.
+    pub(super) const fn new(limits: &'a Limits) -> Self {
+        Self {
+            tools: Vec::new(),
+            names: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Takes `name`, `description`, `strict` and the schema of the arguments, by the dialect's name
+    /// for it, out of an object that says so.
+    pub(super) fn add(
+        &mut self,
+        fields: &mut Fields<'a>,
+        parameters: &'static str,
+    ) -> Result<(), Fault> {
+        let name = short_name(fields)?;
+        if self.names.contains(&name) {
+            return Err(fields.against("name", "two tools have this name"));
+        }
+        let mut function = Map::new();
+        function.insert("name".into(), name.into());
+        if let Some(text) = fields.text("description", self.limits.schema_bytes)? {
+            function.insert("description".into(), text.into());
+        }
+        if let Some(value) = fields.take(parameters) {
+            let schema = schema(value, &fields.path(parameters), self.limits)?;
+            function.insert("parameters".into(), schema);
+        }
+        if let Some(strict) = fields.flag("strict")? {
+            function.insert("strict".into(), strict.into());
+        }
+        self.tools
+            .push(json!({ "type": "function", "function": function }));
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// Takes `name`, which must be that of a tool.
+    pub(super) fn known(&self, fields: &mut Fields<'_>) -> Result<String, Fault> {
+        let name = short_name(fields)?;
+        if self.names.contains(&name) {
+            return Ok(name.to_owned());
+        }
+        Err(fields.against("name", "no tool has this name"))
+    }
+
+    /// The tools, and which of them may be called. What must be called must be there.
+    pub(super) fn close(
+        self,
+        choice: Option<ToolChoice>,
+        is_parallel: bool,
+    ) -> Result<Tools, Fault> {
+        let choice = choice.unwrap_or_default();
+        if self.tools.is_empty() && matches!(choice, ToolChoice::Required(_)) {
+            return Err(Fault::field("tool_choice", "tools to choose from", "none"));
+        }
+        Ok(Tools {
+            tools: self.tools,
+            choice,
+            is_parallel,
+        })
+    }
+}
 
 /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
 pub(super) fn take(fields: &mut Fields<'_>, limits: &Limits) -> Result<Tools, Fault> {
+    let mut toolbox = Toolbox::new(limits);
     let values = fields.list("tools", limits.tools)?.unwrap_or_default();
-    let mut tools = Vec::with_capacity(values.len());
-    let mut names: Vec<&str> = Vec::with_capacity(values.len());
     for (index, value) in values.iter().enumerate() {
-        let path = item("tools", index);
-        let (name, tool) = tool(value, &path, limits)?;
-        if names.contains(&name) {
-            let path = format!("{path}.function.name");
-            return Err(Fault::field(
-                &path,
-                "names that differ",
-                shown(&name.into()),
-            ));
-        }
-        names.push(name);
-        tools.push(tool);
+        let mut tool = Fields::of(value, &item("tools", index))?;
+        is_function(&mut tool)?;
+        let mut function = function(&mut tool)?;
+        toolbox.add(&mut function, "parameters")?;
+        function.finish()?;
+        tool.finish()?;
     }
     let choice = match fields.take("tool_choice") {
-        None => ToolChoice::Auto,
-        Some(value) => chosen(value, fields, &names)?,
+        None => None,
+        Some(value) => Some(chosen(value, fields, &toolbox)?),
     };
-    Ok(Tools {
-        tools,
-        choice,
-        is_parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
-    })
-}
-
-/// A tool written anew: templates see the same whatever order and nulls the client sends.
-fn tool<'a>(value: &'a Value, path: &str, limits: &Limits) -> Result<(&'a str, Value), Fault> {
-    let mut fields = Fields::of(value, path)?;
-    is_function(&mut fields)?;
-    let function = fields.object("function")?;
-    let mut function = function.ok_or_else(|| fields.missing("function"))?;
-    fields.finish()?;
-    let name = function_name(&mut function)?;
-    let mut written = Map::new();
-    written.insert("name".into(), name.into());
-    if let Some(description) = function.text("description", limits.schema_bytes)? {
-        written.insert("description".into(), description.into());
-    }
-    if let Some(parameters) = function.take("parameters") {
-        if !parameters.is_object() {
-            return Err(function.wrong("parameters", "a schema as an object", parameters));
-        }
-        sized(parameters, &function.path("parameters"), limits)?;
-        written.insert("parameters".into(), parameters.clone());
-    }
-    if let Some(strict) = function.flag("strict")? {
-        written.insert("strict".into(), strict.into());
-    }
-    function.finish()?;
-    Ok((name, json!({ "type": "function", "function": written })))
+    let is_parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
+    toolbox.close(choice, is_parallel)
 }
 
 /// Takes a `type` that must be `function`.
-fn is_function(fields: &mut Fields<'_>) -> Result<(), Fault> {
+pub(super) fn is_function(fields: &mut Fields<'_>) -> Result<(), Fault> {
     let kind = fields.word("type", &[("function", ())])?;
     kind.ok_or_else(|| fields.missing("type"))
 }
 
-/// Takes the name of a function.
-pub(super) fn function_name<'a>(fields: &mut Fields<'a>) -> Result<&'a str, Fault> {
-    let name = fields
-        .text("name", 64)?
-        .ok_or_else(|| fields.missing("name"))?;
-    if is_name(name) {
-        return Ok(name);
-    }
-    Err(fields.against("name", "expected letters, digits, dashes and underscores"))
+/// Takes the `function` that a tool, or a choice of one, is.
+fn function<'a>(fields: &mut Fields<'a>) -> Result<Fields<'a>, Fault> {
+    let function = fields.object("function")?;
+    function.ok_or_else(|| fields.missing("function"))
 }
 
-/// The forms of a choice that is an object.
-#[derive(Debug, Clone, Copy)]
-enum Choice {
-    One,
-    Several,
-}
-
-fn chosen(value: &Value, fields: &Fields<'_>, names: &[&str]) -> Result<ToolChoice, Fault> {
+fn chosen(value: &Value, fields: &Fields<'_>, toolbox: &Toolbox<'_>) -> Result<ToolChoice, Fault> {
     if let Some(word) = value.as_str() {
         return match word {
             "none" => Ok(ToolChoice::None),
             "auto" => Ok(ToolChoice::Auto),
-            "required" if names.is_empty() => {
-                Err(fields.against("tool_choice", "expected tools beside it, got none"))
-            }
             "required" => Ok(ToolChoice::Required(None)),
             _ => {
                 let expected = one_of(["none", "auto", "required"].into_iter());
@@ -105,37 +129,32 @@ fn chosen(value: &Value, fields: &Fields<'_>, names: &[&str]) -> Result<ToolChoi
         };
     }
     let mut choice = Fields::of(value, "tool_choice")?;
-    let words = [
-        ("function", Choice::One),
-        ("allowed_tools", Choice::Several),
-    ];
-    let kind = choice.word("type", &words)?;
-    let chosen = match kind.ok_or_else(|| choice.missing("type"))? {
-        Choice::One => ToolChoice::Required(Some(vec![named(&mut choice, names)?])),
-        Choice::Several => allowed(&mut choice, names)?,
+    let kinds = [("function", false), ("allowed_tools", true)];
+    let is_several = choice.word("type", &kinds)?;
+    let chosen = if is_several.ok_or_else(|| choice.missing("type"))? {
+        allowed(&mut choice, toolbox)?
+    } else {
+        ToolChoice::Required(Some(vec![named(&mut choice, toolbox)?]))
     };
     choice.finish()?;
     Ok(chosen)
 }
 
 /// `function: {name}` of a tool there is.
-fn named(fields: &mut Fields<'_>, names: &[&str]) -> Result<String, Fault> {
-    let function = fields.object("function")?;
-    let mut function = function.ok_or_else(|| fields.missing("function"))?;
-    let name = function_name(&mut function)?;
-    if !names.contains(&name) {
-        return Err(function.against("name", "expected the name of one of the tools"));
-    }
+fn named(fields: &mut Fields<'_>, toolbox: &Toolbox<'_>) -> Result<String, Fault> {
+    let mut function = function(fields)?;
+    let name = toolbox.known(&mut function)?;
     function.finish()?;
-    Ok(name.to_owned())
+    Ok(name)
 }
 
-fn allowed(choice: &mut Fields<'_>, names: &[&str]) -> Result<ToolChoice, Fault> {
+fn allowed(choice: &mut Fields<'_>, toolbox: &Toolbox<'_>) -> Result<ToolChoice, Fault> {
     let allowed = choice.object("allowed_tools")?;
     let mut allowed = allowed.ok_or_else(|| choice.missing("allowed_tools"))?;
     let is_required = allowed.word("mode", &[("auto", false), ("required", true)])?;
     let is_required = is_required.ok_or_else(|| allowed.missing("mode"))?;
-    let values = allowed.list("tools", names.len())?.unwrap_or_default();
+    let most = toolbox.limits.tools;
+    let values = allowed.list("tools", most)?.unwrap_or_default();
     if values.is_empty() {
         return Err(allowed.against("tools", "expected at least one tool"));
     }
@@ -143,7 +162,7 @@ fn allowed(choice: &mut Fields<'_>, names: &[&str]) -> Result<ToolChoice, Fault>
     for (index, value) in values.iter().enumerate() {
         let mut tool = Fields::of(value, &item(&allowed.path("tools"), index))?;
         is_function(&mut tool)?;
-        some.push(named(&mut tool, names)?);
+        some.push(named(&mut tool, toolbox)?);
         tool.finish()?;
     }
     allowed.finish()?;

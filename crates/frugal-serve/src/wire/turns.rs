@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::error::Fault;
-use crate::answer::{Ask, Form, Limits, Prompt, Sampled, Thinking, Tools};
+use crate::answer::{Limits, Prompt};
 
 /// Calls of one turn. They are compared with each other.
 const CALLS: usize = 128;
@@ -210,28 +210,6 @@ impl Conversation {
         self.there_is_room(at)?;
         self.messages.push(message);
         Ok(())
-    }
-}
-
-/// A request for one answer of which only this is known.
-pub(super) fn ask(model: String, prompt: Prompt) -> Ask {
-    Ask {
-        model,
-        prompt,
-        n: 1,
-        max_tokens: None,
-        sampled: Sampled::usual(),
-        stop: Vec::new(),
-        stop_ids: Vec::new(),
-        ignores_end: false,
-        thinking: Thinking::Usual,
-        form: Form::Free,
-        tools: Tools::default(),
-        likeliest: None,
-        prompt_likeliest: None,
-        wants_ids: false,
-        verify: None,
-        user: None,
     }
 }
 

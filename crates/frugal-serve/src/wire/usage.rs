@@ -1,4 +1,4 @@
-//! What bodies of OpenAI's dialects end with: how an answer ended, and what was used.
+//! What bodies end with: how an answer ended, what was used, and what it cost.
 
 use serde_json::{Map, Value, json};
 
@@ -13,8 +13,8 @@ pub(super) const fn finish_reason(finish: Finish) -> &'static str {
     }
 }
 
-/// What the official words do not say, for the side field `finish_details`.
-pub(super) fn finish_details(detail: &Detail) -> Option<Value> {
+/// Adds `finish_details`: what the official words do not say, where there is any.
+pub(super) fn add_details(body: &mut Map<String, Value>, detail: &Detail) {
     let mut details = Map::new();
     if let Some(stop) = &detail.stop {
         details.insert("stop".into(), stop.as_str().into());
@@ -25,7 +25,9 @@ pub(super) fn finish_details(detail: &Detail) -> Option<Value> {
     if detail.ended_in_thought {
         details.insert("ended_in_thought".into(), true.into());
     }
-    (!details.is_empty()).then(|| details.into())
+    if !details.is_empty() {
+        body.insert("finish_details".into(), details.into());
+    }
 }
 
 /// OpenAI's usage with its details, DeepSeek's flat fields, and what it cost.
@@ -44,19 +46,27 @@ pub(super) fn usage(usage: &Usage) -> Value {
         },
         "prompt_cache_hit_tokens": usage.cached_tokens,
         "prompt_cache_miss_tokens": missed,
-        "cost": {
-            "flops": usage.flops,
-            "core_seconds": usage.core_seconds,
-            "joules": usage.joules,
-            "joules_are": usage.joules_are,
-            "money": usage.money,
-            "currency": usage.currency,
-        },
     });
-    if let (Some(verified), Some(body)) = (&usage.verified, body.as_object_mut()) {
-        body.insert("verified".into(), verified.clone());
+    if let Some(body) = body.as_object_mut() {
+        add_cost(body, usage);
     }
     body
+}
+
+/// Adds what is ours in every dialect: `cost`, and `verified` where there is any.
+pub(super) fn add_cost(body: &mut Map<String, Value>, usage: &Usage) {
+    let cost = json!({
+        "flops": usage.flops,
+        "core_seconds": usage.core_seconds,
+        "joules": usage.joules,
+        "joules_are": usage.joules_are,
+        "money": usage.money,
+        "currency": usage.currency,
+    });
+    body.insert("cost".into(), cost);
+    if let Some(verified) = &usage.verified {
+        body.insert("verified".into(), verified.clone());
+    }
 }
 
 /// Adds what another prompt of the same request used.

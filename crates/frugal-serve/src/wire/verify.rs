@@ -1,4 +1,4 @@
-//! `verify {samples, checker, reference}`: several answers, graded, on every route.
+//! `verify {samples, checker, reference}`: several answers, graded, on every route but completions.
 
 use super::error::Fault;
 use super::fields::Fields;

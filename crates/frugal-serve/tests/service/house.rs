@@ -20,14 +20,13 @@ use frugal_serve::server::{Admission, App, Readiness, Server, Settings, Shutdown
 use frugal_serve::service::{Grader, Parts, Service};
 use frugal_serve::shelf::{Shelf, ShelfSettings};
 use frugal_serve::web::{Aside, Chats, Forecasts, Jobs, Sessions, Web};
-use frugal_serve::wire::chat::Reasoning;
 use frugal_serve::wire::error::Fault;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::client::{self, Answer};
-use super::model::{Kind, Script, Scripted, WEIGHT_BYTES, random, words};
+use super::model::{HUGE_BYTES, Kind, Script, Scripted, WEIGHT_BYTES, random, words};
 use super::runs;
 use super::stock::Stock;
 
@@ -68,7 +67,7 @@ impl Setup {
             max_loaded: 4,
             aliases: BTreeMap::new(),
             reasoning: ReasoningSettings {
-                field: ReasoningField::ReasoningContent,
+                field: ReasoningField::Content,
                 default_budget: None,
                 guards_circles: true,
             },
@@ -157,7 +156,11 @@ impl Library for Models {
         let listed = |name: &&str| Listed {
             name: (*name).to_string(),
             created: 1,
-            bytes: WEIGHT_BYTES,
+            bytes: if *name == "huge" {
+                HUGE_BYTES
+            } else {
+                WEIGHT_BYTES
+            },
             context: None,
             sampling: None,
             about: json!({ "base": "none" }),
@@ -295,7 +298,7 @@ impl House {
             service: Arc::clone(&service),
             body: settings.body_limits(),
             keep_alive: settings.keep_alive,
-            reasoning: Reasoning::Content,
+            reasoning: ReasoningField::Content,
         };
         let web = Web {
             service: Arc::clone(&service),

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use frugal_serve::keys::KeyLimits;
+use frugal_serve::answer::{Ask, Prompt};
+use frugal_serve::keys::{Holder, KeyLimits};
+use frugal_serve::service::Caller;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use super::client::{Client, SAYS, post, with_key};
+use super::client::{Client, SAYS, SOON, post, with_key};
 use super::house::{House, Setup, question};
 use super::model::{Script, message};
 
@@ -60,6 +63,44 @@ async fn a_full_queue_is_429_in_every_dialect() {
     }
     let metrics = house.get("/metrics").await.body;
     assert!(metrics.contains("server_busy"), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_counted_as_given_up() {
+    let house = House::open(Setup::saying(Script::says("the rain")));
+    let body = question("hi", json!({ "logit_bias": { "9999999": 1 } }));
+    assert_eq!(house.chat(&body).await.param(), "logit_bias");
+    let metrics = house.get("/metrics").await.body;
+    assert!(!metrics.contains("\"abort\""), "{metrics}");
+}
+
+#[tokio::test]
+async fn who_does_not_read_keeps_an_answer_no_longer_than_it_may_take() {
+    let mut setup = Setup::saying(Script::says(&"the rain in spain ".repeat(30)));
+    setup.request_time = Duration::from_millis(400);
+    let house = House::open(setup).warm().await;
+    let parts = &house.service.parts;
+    let now = parts.clock.now();
+    let caller = Caller {
+        route: "/v1/chat/completions",
+        prefix: "chatcmpl-",
+        pass: parts.quotas.enter(&Holder::anyone(), now).unwrap(),
+    };
+    let prompt = Prompt::Chat {
+        messages: vec![json!({ "role": "user", "content": "hi" })],
+        variables: serde_json::Map::new(),
+        continues_last: false,
+        opens_turn: true,
+    };
+    let ask = Ask::of("m".into(), prompt);
+    let unread = house.service.answer(ask, caller).await.unwrap();
+    let ended = async {
+        while house.service.n_under_way() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, ended).await.unwrap();
+    drop(unread);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ const ROWS: usize = 320;
 pub(crate) const POSITIONS: usize = 1024;
 /// Bytes that a model's weights are said to be.
 pub(crate) const WEIGHT_BYTES: u64 = 1000;
+/// Those of the model `huge`, as far as it is listed.
+pub(crate) const HUGE_BYTES: u64 = 1 << 20;
 /// Bytes that a page is said to be.
 pub(crate) const PAGE_BYTES: u64 = 10;
 

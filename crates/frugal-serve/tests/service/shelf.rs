@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::client::{Answer, Client, SAYS, post, with_key};
 use super::house::{House, Setup, question};
-use super::model::{Script, message};
+use super::model::{HUGE_BYTES, Script, message};
 
 const NAMES: [&str; 3] = ["m", "b", "c"];
 
@@ -79,6 +79,17 @@ async fn models_leave_when_their_memory_is_wanted() {
 }
 
 #[tokio::test]
+async fn nobody_leaves_for_a_model_that_does_not_fit() {
+    let mut setup = three().and_saying("huge", Script::says("never"));
+    setup.memory_bytes = HUGE_BYTES;
+    let house = House::open(setup);
+    assert_eq!(opened_after(&house, "m").await, 1);
+    let answer = house.chat(&to("huge")).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(loaded(&house).await, ["m"]);
+}
+
+#[tokio::test]
 async fn what_models_that_left_have_cost_is_not_forgotten() {
     let mut setup = three();
     setup.max_loaded = 1;
@@ -121,6 +132,34 @@ async fn a_model_in_use_is_not_unloaded() {
     sleep(Duration::from_millis(20)).await;
     house.post("/api/chat", &unload).await.ok();
     assert!(loaded(&house).await.is_empty());
+}
+
+#[tokio::test]
+async fn no_model_is_loaded_to_be_unloaded() {
+    let house = House::open(three());
+    let unload = |model: &str| json!({ "model": model, "keep_alive": 0 });
+    let body = house.post("/api/generate", &unload("b")).await.ok();
+    assert_eq!(body["done_reason"], "unload");
+    assert_eq!(house.opened.load(Ordering::Relaxed), 0);
+    let answer = house.post("/api/generate", &unload("none")).await;
+    assert_eq!(answer.status, 404, "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_loads_a_model_is_a_request_of_a_key() {
+    let limits = KeyLimits {
+        requests_per_minute: Some(1),
+        ..KeyLimits::default()
+    };
+    let house = House::open(three().with_key("ann", limits));
+    let load = json!({ "model": "b" });
+    house.post_as("ann", "/api/generate", &load).await.ok();
+    let load = post("/api/generate", &load);
+    for request in [load, super::client::get("/tokenizer_info?model=c")] {
+        let answer = house.ask(&with_key(&request, &house.keys["ann"])).await;
+        assert_eq!(answer.status, 429, "{answer:?}");
+    }
+    assert_eq!(house.opened.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! `frugal serve` and `frugal keys`: their flags.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use frugal_serve::config::{Bytes, Flags, ReasoningField};
 
+use crate::models::Source;
+
 /// Serve models: OpenAI's, DeepSeek's, Anthropic's and Ollama's interfaces over HTTP.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag that is given or not"
@@ -95,6 +98,15 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// One model, at an address.
+    pub(crate) fn one(source: &Source, at: SocketAddr) -> Self {
+        Self {
+            models: vec![format!("{}={}", source.name, source.path().display())],
+            bind: vec![at.to_string()],
+            ..Self::default()
+        }
+    }
+
     /// What of it are settings, models apart.
     pub(crate) fn flags(&self, threads: Option<usize>) -> anyhow::Result<Flags> {
         let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());

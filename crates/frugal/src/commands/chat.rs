@@ -15,7 +15,8 @@ use frugal_eval::encode::{Codec, is_of_task};
 use frugal_eval::tasks;
 use frugal_text::reasoning::Markup;
 
-use crate::cli::{Chat, Common, Products};
+use crate::cli::{Chat, Common, Products, Serve};
+use crate::commands::serve;
 use crate::device::{self, Precision};
 use crate::forecast::Machine;
 use crate::models::{self, Opened, Source};
@@ -31,6 +32,9 @@ const TOP_P: f32 = 0.95;
 
 pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode> {
     let source = models::find(common, &arguments.which)?;
+    if let Some(at) = arguments.web {
+        return serve::run(common, &Serve::one(&source, at));
+    }
     let opened = source.open()?;
     let text = opened.text()?;
     let checker = checker(&source, &opened)?;

@@ -65,6 +65,7 @@ export const runs: RunsWords = {
   core: "Kernzeit",
   core_time: (time) => `${time} Kernzeit`,
   from_first: (first) => `anfangs ${first}`,
+  from_examined: (best, first, share) => `${best}; ${first} hat ${share}`,
   from_best: (first, best) => `anfangs ${first}, höchstens ${best}`,
   n_tokens: (n) => `${n} Token`,
   no_bill: "Aus einem anderen Heim: dort liegt die Rechnung",

@@ -68,6 +68,7 @@ export const runs = {
   core: "Core time",
   core_time: (time: string) => `${time} of core time`,
   from_first: (first: string) => `from ${first}`,
+  from_examined: (best: string, first: string, share: string) => `${best}; ${first} has ${share}`,
   from_best: (first: string, best: string) => `from ${first}, at best ${best}`,
   n_tokens: (n: string) => `${n} tokens`,
   no_bill: "Run with another home: the bill is there",

@@ -65,6 +65,7 @@ export const runs: RunsWords = {
   core: "核心时间",
   core_time: (time) => `核心时间 ${time}`,
   from_first: (first) => `起初 ${first}`,
+  from_examined: (best, first, share) => `${best}；${first} 为 ${share}`,
   from_best: (first, best) => `起初 ${first}，最高 ${best}`,
   n_tokens: (n) => `${n} 个词元`,
   no_bill: "来自其他目录：账单在那里",

@@ -358,7 +358,6 @@ fn who_closes_the_thought_is_known() {
                 &mut said,
             );
         }
-        assert_eq!(speaker.was_forced(), is_forced);
         speaker.end(End::Length, is_forced.then_some("budget"), &mut said);
         let Some(Said::Ended { detail, .. }) = said.last() else {
             panic!("expected an end")

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::errors::is_anthropic;
 use super::forms::schema;
 use super::parameters::stop_within;
-use crate::client::{Answer, Call};
+use crate::client::Call;
 use crate::doctor::case::{Case, one, several};
 use crate::doctor::check::{
-    Why, all_good, at, clipped, count, fails, good, has, is_good, list, same, text, that,
+    Why, all_good, at, count, fails, good, has, list, named_events, same, text, that,
 };
 use crate::doctor::subject::Subject;
 
@@ -25,22 +25,6 @@ fn said(body: &Value) -> &str {
     let blocks = list(body, "/content").iter();
     let mut texts = blocks.filter(|block| text(block, "/type") == "text");
     texts.next().map_or("", |block| text(block, "/text"))
-}
-
-fn events(answer: &Answer) -> Result<Vec<Value>, Why> {
-    is_good(answer)?;
-    let mut events = Vec::new();
-    for event in &answer.events {
-        let body: Value = serde_json::from_str(&event.data)
-            .or_else(|_| fails(format!("expected JSON, got {}", clipped(&event.data))))?;
-        same(
-            "event:",
-            &event.name.as_deref(),
-            &at(&body, "/type").as_str(),
-        )?;
-        events.push(body);
-    }
-    Ok(events)
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -80,7 +64,7 @@ fn shapes() -> Vec<Case> {
             "events come in their order",
             |s| asked(s, &json!({ "stream": true })),
             |_, answer| {
-                let events = events(answer)?;
+                let events = named_events(answer)?;
                 let mut kinds: Vec<&str> =
                     events.iter().map(|event| text(event, "/type")).collect();
                 kinds.retain(|kind| *kind != "ping");
@@ -108,7 +92,7 @@ fn shapes() -> Vec<Case> {
                     return fails("expected two answers");
                 };
                 let whole = good(whole)?;
-                let events = events(streamed)?;
+                let events = named_events(streamed)?;
                 let deltas: String = (events.iter())
                     .map(|event| text(event, "/delta/text"))
                     .collect();

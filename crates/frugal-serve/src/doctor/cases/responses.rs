@@ -6,7 +6,7 @@ use super::forms::{is_of_schema, schema};
 use crate::client::{Answer, Call};
 use crate::doctor::case::{Case, one, refused};
 use crate::doctor::check::{
-    Outcome, Why, at, clipped, count, fails, good, has, is_good, list, same, text, that,
+    Outcome, Why, at, count, fails, good, has, list, named_events, same, text, that,
 };
 use crate::doctor::subject::Subject;
 
@@ -29,24 +29,15 @@ fn said(body: &Value) -> &str {
     text(item(body, "message"), "/content/0/text")
 }
 
-/// The events of a stream, held to have rising numbers and names that are their types.
+/// The events of a stream, held to have rising numbers.
 fn events(answer: &Answer) -> Result<Vec<Value>, Why> {
-    is_good(answer)?;
-    let mut events = Vec::new();
-    for (number, event) in answer.events.iter().enumerate() {
-        let body: Value = serde_json::from_str(&event.data)
-            .or_else(|_| fails(format!("expected JSON, got {}", clipped(&event.data))))?;
-        same(
-            "event:",
-            &event.name.as_deref(),
-            &at(&body, "/type").as_str(),
-        )?;
+    let events = named_events(answer)?;
+    for (number, body) in (0_u64..).zip(&events) {
         same(
             "sequence_number",
-            &count(&body, "/sequence_number")?,
-            &(number as u64),
+            &count(body, "/sequence_number")?,
+            &number,
         )?;
-        events.push(body);
     }
     Ok(events)
 }

@@ -7,12 +7,12 @@
 //! standard knows restrict nothing and pass.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
 use crate::answer::ask::Limits;
 use crate::wire::error::{Fault, Kind};
+use crate::wire::fields::json_bytes;
 
 /// Keywords of the standard that restrict but are not followed, and the library's own, which would
 /// change how it works.
@@ -91,10 +91,7 @@ pub(super) fn check(schema: &Value, limits: &Limits) -> Result<(), Fault> {
             limits.depth
         )));
     }
-    let mut counter = Counter {
-        left: limits.schema_bytes,
-    };
-    if serde_json::to_writer(&mut counter, schema).is_err() {
+    if json_bytes(schema) > limits.schema_bytes {
         return Err(fault(format!(
             "schema: expected at most {} bytes",
             limits.schema_bytes
@@ -135,23 +132,6 @@ fn is_within(value: &Value, depth: usize) -> bool {
             depth > 0 && fields.values().all(|field| is_within(field, depth - 1))
         }
         _ => true,
-    }
-}
-
-/// Counts bytes down.
-struct Counter {
-    left: usize,
-}
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.left.checked_sub(bytes.len());
-        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

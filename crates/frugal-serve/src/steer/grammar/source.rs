@@ -12,8 +12,6 @@ use crate::wire::error::Fault;
 /// White space between the parts of a JSON text: enough for any indentation, but not without end,
 /// which is where weak models go to.
 const WHITE_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
-/// Signs that have a meaning in regular expressions.
-const SIGNS: &str = r"\.+*?()|[]{}^$#&-~/";
 /// Nesting of a [`Piece`].
 const DEPTH: usize = 16;
 
@@ -45,10 +43,6 @@ pub enum Piece {
     Json(Value),
     /// Any text, which ends where a control token or the end comes.
     AnyText,
-    /// Any text up to and with the first occurrence of this one.
-    Until(String),
-    /// Any text without this one in it.
-    Without(String),
     /// One after the other.
     All(Vec<Piece>),
     /// One of them.
@@ -219,21 +213,6 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// A text as an expression that stands between slashes.
-fn literal(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if SIGNS.contains(c) => out.extend(['\\', c]),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// Writes pieces as rules.
 struct Writer<'a> {
     rules: String,
@@ -247,30 +226,22 @@ impl Writer<'_> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(fault("tools: the grammar nests too deeply"));
         };
-        let (head, body) = match piece {
-            Piece::Text(text) => ("", quoted(text)),
-            Piece::Control(id) => ("", format!("<[{id}]>")),
+        let body = match piece {
+            Piece::Text(text) => quoted(text),
+            Piece::Control(id) => format!("<[{id}]>"),
             Piece::Json(schema) => {
                 schema::check(schema, self.limits)?;
-                ("", format!("%json {}", with_options(schema)?))
+                format!("%json {}", with_options(schema)?)
             }
-            Piece::AnyText => ("", "/(?s:.*)/".to_owned()),
-            Piece::Until(text) => ("[lazy]", format!("/(?s:.*){}/", literal(text))),
-            Piece::Without(text) => {
-                let name = format!("T{}", self.n_rules);
-                let text = literal(text);
-                let body = format!("/(?s:.*)/ & ~/(?s:.*){text}(?s:.*)/");
-                let _ = writeln!(self.rules, "{name}: {body}");
-                ("", name)
-            }
-            Piece::All(pieces) => ("", self.join(pieces, " ", depth)?),
-            Piece::OneOf(pieces) => ("", self.join(pieces, " | ", depth)?),
-            Piece::Maybe(piece) => ("", format!("{}?", self.rule(piece, depth)?)),
-            Piece::Repeated(piece) => ("", format!("{}+", self.rule(piece, depth)?)),
+            Piece::AnyText => "/(?s:.*)/".to_owned(),
+            Piece::All(pieces) => self.join(pieces, " ", depth)?,
+            Piece::OneOf(pieces) => self.join(pieces, " | ", depth)?,
+            Piece::Maybe(piece) => format!("{}?", self.rule(piece, depth)?),
+            Piece::Repeated(piece) => format!("{}+", self.rule(piece, depth)?),
         };
         let name = format!("r{}", self.n_rules);
         self.n_rules += 1;
-        let _ = writeln!(self.rules, "{name}{head}: {body}");
+        let _ = writeln!(self.rules, "{name}: {body}");
         Ok(name)
     }
 

@@ -171,27 +171,6 @@ fn calls_of_tools_are_composed() {
     assert_eq!(drive(&[Err(TOOL), Ok("{\"na")]), Ok(false));
 }
 
-#[test]
-fn texts_can_mark_calls_as_well() {
-    let mark = "<tool>";
-    let auto = Piece::OneOf(vec![
-        Piece::Without(mark.into()),
-        Piece::All(vec![
-            Piece::Until(mark.into()),
-            Piece::Json(json!({ "type": "boolean" })),
-            Piece::Text("</tool>".into()),
-        ]),
-    ]);
-    check(
-        &Source::Composed(auto),
-        &[
-            ("no < tool", Ok(())),
-            ("a<tool>true</tool>", Ok(())),
-            ("a<tool>x", Err(7)),
-        ],
-    );
-}
-
 /// Names of what a text violates in the schema of [`never_violated`].
 fn violations(value: &Value) -> Vec<&'static str> {
     let fields = value.as_object().unwrap();

@@ -128,6 +128,12 @@ impl Described {
         }
     }
 
+    /// Whether a stage is run to compare with, so that its results are not the run's.
+    pub(super) fn is_control(&self, stage: &str) -> bool {
+        let mut found = self.stages.iter().filter(|planned| planned.name == stage);
+        found.any(|planned| planned.is_control)
+    }
+
     /// Whether every stage has left what it leaves.
     fn is_done(&self, inside: &Inside) -> bool {
         !self.stages.is_empty() && self.stages.iter().all(|stage| has_left(inside, stage))

@@ -1,9 +1,12 @@
-//! Runs on the page: which there are, how far they are, what they cost, and their files as they grow.
+//! Runs on the page: which there are, how far they are, what they cost, their files as they grow.
 //!
 //! ```text
-//! describe   a folder's recipe and checkpoints as stages       progress   how far, from journal and timings
-//! tail       the growing end of one file                       watch      all three as a stream of events
-//! spent      what the ledger says, in the page's words         table      which runs there are, and their ids
+//! table      which runs there are, and their ids
+//! describe   a folder's recipe and checkpoints as stages
+//! progress   how far a run is, from its journal and timings
+//! tail       the growing end of one file
+//! watch      the ends of all three as a stream of events
+//! spent      what the ledger says, in the page's words
 //! routes     over HTTP
 //! ```
 //!
@@ -36,6 +39,7 @@ mod watch;
 
 pub use describe::RESUME_LOG;
 use describe::{Described, Exam, Stage, State};
+use progress::Best;
 pub(super) use routes::routes;
 use spent::{Other, Spent, StageBill};
 use table::{Entry, Known, Part};
@@ -120,6 +124,8 @@ struct Head {
     /// Over the whole run, thinned.
     accuracies: Vec<f32>,
     accuracy: Option<f32>,
+    /// The best of the checkpoints that were examined.
+    best: Option<Best>,
     /// Why less is known of it than should be.
     problem: Option<String>,
 }
@@ -344,6 +350,7 @@ impl Entry {
             tokens_generated: used.tokens_generated,
             accuracies: progress.curve(),
             accuracy: progress.accuracy(),
+            best: progress.best(|stage| !described.is_control(stage)),
             problem: described.problem.clone(),
         }
     }

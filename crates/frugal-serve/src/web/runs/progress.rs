@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use frugal_run::inside::Inside;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::tail::{News, Read, Tail};
 
@@ -20,6 +20,8 @@ pub(super) const SAMPLES: &str = "samples.jsonl";
 const MOST_POINTS: usize = 48;
 /// Stages that a journal may speak of; those of a recipe are fewer.
 const MOST_STAGES: usize = 256;
+/// Letters of a checkpoint's name.
+const MOST_NAME: usize = 128;
 /// Accuracies that are kept before they are thinned.
 const MOST_KEPT: usize = 4096;
 
@@ -31,6 +33,16 @@ pub(super) struct Progress {
     stages: BTreeMap<String, OfStage>,
     used: BTreeMap<String, Used>,
     accuracies: Vec<f32>,
+    /// The best checkpoint of each evaluation.
+    best: BTreeMap<String, Best>,
+}
+
+/// A checkpoint that was examined.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Best {
+    pub(super) checkpoint: String,
+    /// Share of right samples.
+    pub(super) pass_at_1: f64,
 }
 
 /// How far a stage is.
@@ -61,6 +73,20 @@ struct Line<'a> {
     step: u64,
     #[serde(default)]
     accuracy: Option<f64>,
+    #[serde(borrow, default)]
+    checkpoint: Option<Cow<'a, str>>,
+    #[serde(default)]
+    score: Option<Score>,
+}
+
+#[derive(Deserialize)]
+struct Score {
+    pass_at_1: Estimate,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    value: f64,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +108,7 @@ impl Progress {
             stages: BTreeMap::new(),
             used: BTreeMap::new(),
             accuracies: Vec::new(),
+            best: BTreeMap::new(),
         }
     }
 
@@ -96,6 +123,7 @@ impl Progress {
                 Read::Reset => {
                     self.stages.clear();
                     self.accuracies.clear();
+                    self.best.clear();
                 }
                 Read::Nothing | Read::Damaged => break,
             }
@@ -119,6 +147,9 @@ impl Progress {
         let order = self.stages.len();
         if let Some(stage) = entry(&mut self.stages, &line.stage, order) {
             stage.steps = stage.steps.max(line.step.saturating_add(1));
+            if let (Some(checkpoint), Some(score)) = (&line.checkpoint, &line.score) {
+                self.examine(&line.stage, checkpoint, score.pass_at_1.value);
+            }
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -129,6 +160,19 @@ impl Progress {
         }
         if self.accuracies.len() > MOST_KEPT {
             self.accuracies = thinned(&self.accuracies, MOST_KEPT / 2);
+        }
+    }
+
+    /// Keeps the better of two checkpoints, of stages that are known.
+    fn examine(&mut self, stage: &str, checkpoint: &str, pass_at_1: f64) {
+        let before = self.best.get(stage).map(|best| best.pass_at_1);
+        if pass_at_1.is_finite() && before.is_none_or(|before| before < pass_at_1) {
+            let checkpoint = checkpoint.chars().take(MOST_NAME).collect();
+            let best = Best {
+                checkpoint,
+                pass_at_1,
+            };
+            self.best.insert(stage.to_owned(), best);
         }
     }
 
@@ -182,6 +226,13 @@ impl Progress {
     /// The accuracies over the whole run, few enough for a small picture, the last one exact.
     pub(super) fn curve(&self) -> Vec<f32> {
         thinned(&self.accuracies, MOST_POINTS)
+    }
+
+    /// The best checkpoint of the evaluations that count.
+    pub(super) fn best(&self, counts: impl Fn(&str) -> bool) -> Option<Best> {
+        let all = self.best.iter().filter(|(stage, _)| counts(stage));
+        let best = all.max_by(|(_, a), (_, b)| a.pass_at_1.total_cmp(&b.pass_at_1));
+        best.map(|(_, best)| best.clone())
     }
 
     /// The last accuracy.
@@ -254,6 +305,18 @@ mod tests {
         assert_eq!(progress.used_in_all().tokens_trained, 6);
         assert!((progress.used("base").unwrap().seconds - 1.0).abs() < 1e-9);
         assert_eq!(progress.curve().len(), MOST_POINTS);
+        assert_eq!(progress.best(|_| true), None);
+        let examined = |checkpoint: &str, value: f64| {
+            format!(
+                "{{\"stage\":\"exam\",\"step\":0,\"checkpoint\":\"{checkpoint}\",\
+                 \"score\":{{\"problems\":9,\"pass_at_1\":{{\"value\":{value},\"low\":0}}}}}}\n"
+            )
+        };
+        let exams = [examined("a", 0.5), examined("b", 0.75), examined("c", 0.25)].concat();
+        fs::write(home.path().join(JOURNAL), format!("{text}{exams}")).unwrap();
+        progress.read_on(&inside, &mut (10 << 20));
+        assert_eq!(progress.best(|_| true).unwrap().checkpoint, "b");
+        assert_eq!(progress.best(|stage| stage != "exam"), None);
         // Cut back on resume: steps are counted anew.
         fs::write(home.path().join(JOURNAL), &text[..line(0).len() * 5]).unwrap();
         progress.read_on(&inside, &mut (10 << 20));

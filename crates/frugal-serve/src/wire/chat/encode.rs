@@ -7,18 +7,17 @@
 use serde_json::{Map, Value, json};
 
 use super::super::error::{Fault, Kind};
+use super::super::head::Head;
 use super::super::log_probs::items;
 use super::super::sampled::Streaming;
-use super::super::usage::{finish_details, finish_reason, usage};
-use super::{LogProbs, Out, Reasoning};
+use super::super::usage::{add_details, finish_reason, usage};
+use super::{LogProbs, Out, ReasoningField};
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
 
 /// Makes bodies of what is said in answer to one request.
 #[derive(Debug)]
 pub struct Encoder {
-    id: String,
-    created: i64,
-    model: String,
+    head: Head,
     fingerprint: Option<String>,
     out: Out,
     choices: Vec<Choice>,
@@ -55,20 +54,11 @@ enum Part {
 }
 
 impl Encoder {
-    /// For an answer with this id (`chatcmpl-…`), begun at these Unix seconds by this model; the
-    /// fingerprint names what the answer depends on beside the seed.
-    pub fn new(
-        id: String,
-        created: i64,
-        model: String,
-        fingerprint: Option<String>,
-        out: Out,
-    ) -> Self {
+    /// For one answer; the fingerprint names what it depends on beside the seed.
+    pub fn new(head: Head, fingerprint: Option<String>, out: Out) -> Self {
         let choices = (0..out.n).map(|_| Choice::default()).collect();
         Self {
-            id,
-            created,
-            model,
+            head,
             fingerprint,
             out,
             choices,
@@ -135,10 +125,6 @@ impl Encoder {
         Ok(body.into())
     }
 
-    fn streams(&self) -> bool {
-        self.out.streaming != Streaming::No
-    }
-
     fn begin(&mut self, prompt_ids: Vec<u32>) -> Vec<Value> {
         if self.out.has_ids {
             self.prompt_ids = Some(prompt_ids);
@@ -151,7 +137,7 @@ impl Encoder {
     /// The chunk with the role, once for each answer, before anything else of it.
     fn role(&mut self, index: usize) -> Option<Value> {
         let choice = self.choices.get_mut(index)?;
-        if !self.out.is_streamed() || std::mem::replace(&mut choice.has_begun, true) {
+        if !self.out.streaming.is_on() || std::mem::replace(&mut choice.has_begun, true) {
             return None;
         }
         let choice = chunk_choice(index, json!({ "role": "assistant", "content": "" }));
@@ -173,7 +159,7 @@ impl Encoder {
             .out
             .has_ids
             .then(|| tokens.iter().map(|token| token.id).collect::<Vec<_>>());
-        if !self.streams() {
+        if !self.out.streaming.is_on() {
             if let Some(choice) = self.choices.get_mut(index) {
                 choice.keep(part, text, log_probs, ids);
             }
@@ -206,7 +192,7 @@ impl Encoder {
     }
 
     fn call(&mut self, index: usize, call: usize, id: String, name: String) -> Vec<Value> {
-        if self.streams() {
+        if self.out.streaming.is_on() {
             let function = json!({ "name": name, "arguments": "" });
             let call = json!({ "index": call, "id": id, "type": "function", "function": function });
             let choice = chunk_choice(index, json!({ "tool_calls": [call] }));
@@ -224,7 +210,7 @@ impl Encoder {
     }
 
     fn argue(&mut self, index: usize, call: usize, text: &str) -> Vec<Value> {
-        if self.streams() {
+        if self.out.streaming.is_on() {
             let call = json!({ "index": call, "function": { "arguments": text } });
             let choice = chunk_choice(index, json!({ "tool_calls": [call] }));
             return self.chunks(index, choice);
@@ -237,7 +223,7 @@ impl Encoder {
     }
 
     fn end(&mut self, index: usize, finish: Finish, detail: Detail) -> Vec<Value> {
-        if self.streams() {
+        if self.out.streaming.is_on() {
             let mut choice = chunk_choice(index, json!({}));
             ended(&mut choice, finish, &detail);
             return self.chunks(index, choice);
@@ -264,7 +250,7 @@ impl Encoder {
     fn fail(&mut self, why: Fault) -> Vec<Value> {
         let chunk = why.openai();
         self.failed = Some(why);
-        if self.streams() {
+        if self.out.streaming.is_on() {
             vec![chunk]
         } else {
             Vec::new()
@@ -288,15 +274,7 @@ impl Encoder {
     }
 
     fn head(&self, object: &str) -> Map<String, Value> {
-        let mut head = Map::new();
-        head.insert("id".into(), self.id.as_str().into());
-        head.insert("object".into(), object.into());
-        head.insert("created".into(), self.created.into());
-        head.insert("model".into(), self.model.as_str().into());
-        head.insert(
-            "system_fingerprint".into(),
-            self.fingerprint.as_deref().into(),
-        );
+        let mut head = self.head.begin(object, self.fingerprint.as_deref());
         if let Some(tier) = self.out.service_tier {
             head.insert("service_tier".into(), tier.into());
         }
@@ -304,13 +282,7 @@ impl Encoder {
     }
 }
 
-impl Out {
-    fn is_streamed(&self) -> bool {
-        self.streaming != Streaming::No
-    }
-}
-
-impl Reasoning {
+impl ReasoningField {
     /// Writes a thought under its name or names.
     fn name(self, object: &mut Map<String, Value>, thought: &str) {
         let names: &[&str] = match self {
@@ -394,9 +366,7 @@ fn chunk_choice(index: usize, delta: Value) -> Map<String, Value> {
 
 fn ended(choice: &mut Map<String, Value>, finish: Finish, detail: &Detail) {
     choice.insert("finish_reason".into(), finish_reason(finish).into());
-    if let Some(details) = finish_details(detail) {
-        choice.insert("finish_details".into(), details);
-    }
+    add_details(choice, detail);
 }
 
 fn log_prob_object(content: Value, thought: Option<Value>) -> Value {

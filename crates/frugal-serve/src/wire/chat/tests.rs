@@ -5,10 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::answer::Check;
-use crate::answer::{
-    Detail, Finish, Form, Prompt, Said, Sampled, Thinking, TokenText, ToolChoice, Tools, Usage,
-};
+use crate::answer::{Detail, Finish, Form, Prompt, Said, Thinking, TokenText, ToolChoice, Usage};
 use crate::wire::error::Kind;
+use crate::wire::samples;
 
 const LIMITS: Limits = Limits {
     n: 4,
@@ -28,32 +27,15 @@ fn body(more: Value) -> Value {
 }
 
 fn least() -> Ask {
-    Ask {
-        model: "m".into(),
-        prompt: Prompt::Chat {
-            messages: vec![json!({"role": "user", "content": "u"})],
-            variables: serde_json::Map::new(),
-            continues_last: false,
-            opens_turn: true,
-        },
-        n: 1,
-        max_tokens: None,
-        sampled: Sampled::usual(),
-        stop: Vec::new(),
-        stop_ids: Vec::new(),
-        ignores_end: false,
-        thinking: Thinking::Usual,
-        form: Form::Free,
-        tools: Tools {
-            is_parallel: true,
-            ..Tools::default()
-        },
-        likeliest: None,
-        prompt_likeliest: None,
-        wants_ids: false,
-        verify: None,
-        user: None,
-    }
+    let prompt = Prompt::Chat {
+        messages: vec![json!({"role": "user", "content": "u"})],
+        variables: serde_json::Map::new(),
+        continues_last: false,
+        opens_turn: true,
+    };
+    let mut ask = Ask::of("m".into(), prompt);
+    ask.tools.is_parallel = true;
+    ask
 }
 
 #[test]
@@ -247,7 +229,7 @@ fn what_is_not_taken_is_refused_by_name() {
         (json!({"functions": []}), "functions"),
         (json!({"function_call": "none"}), "function_call"),
         (json!({"modalities": ["text", "audio"]}), "modalities[1]"),
-        (json!({"metadata": {"a": 1}}), "metadata.a"),
+        (json!({"metadata": {"a": 1}}), "metadata"),
         (json!({"metadata": {("k".repeat(65)): "v"}}), "metadata"),
         (
             json!({"prediction": {"type": "content"}}),
@@ -310,18 +292,24 @@ fn what_is_not_taken_is_refused_by_name() {
 fn clients_are_told_what_changes_nothing() {
     let more = json!({
         "stream": true, "stream_options": {"include_usage": true, "include_obfuscation": false},
-        "verbosity": "low", "service_tier": "flex", "metadata": {},
+        "verbosity": "low", "service_tier": "flex", "metadata": {}, "prompt_cache_retention": "in_memory",
         "logprobs": true, "reasoning_logprobs": true, "n": 2, "return_token_ids": true,
     });
     let out = parse(&body(more), &LIMITS).unwrap().1;
     let expected = Out {
         streaming: Streaming::ChunksAndUsage,
         n: 2,
-        reasoning: Reasoning::Content,
+        reasoning: ReasoningField::Content,
         log_probs: LogProbs::AnswerAndThought,
         has_ids: true,
         service_tier: Some("default"),
-        unused: vec!["metadata", "service_tier", "verbosity", OBFUSCATION],
+        unused: vec![
+            "metadata",
+            "prompt_cache_retention",
+            "service_tier",
+            unused::OBFUSCATION.0,
+            "verbosity",
+        ],
     };
     assert_eq!(out, expected);
 }
@@ -395,7 +383,7 @@ fn used() -> Said {
 }
 
 fn encoder(out: Out) -> Encoder {
-    Encoder::new("chatcmpl-1".into(), 7, "m".into(), Some("fp".into()), out)
+    Encoder::new(samples::head("chatcmpl-1"), Some("fp".into()), out)
 }
 
 pub(in crate::wire) fn lines(values: impl Iterator<Item = Value>) -> String {
@@ -522,9 +510,9 @@ fn thoughts_go_by_the_name_the_server_gives_them() {
     "#);
     insta::assert_snapshot!(whole(out(Streaming::No), said())["choices"], @r#"[{"index":0,"message":{"role":"assistant","content":"42","refusal":null,"reasoning_content":"hm","annotations":[]},"logprobs":null,"finish_reason":"stop","finish_details":{"thought_closed":"budget"}}]"#);
     for (reasoning, delta) in [
-        (Reasoning::Bare, json!({"reasoning": "hm"})),
+        (ReasoningField::Bare, json!({"reasoning": "hm"})),
         (
-            Reasoning::Both,
+            ReasoningField::Both,
             json!({"reasoning_content": "hm", "reasoning": "hm"}),
         ),
     ] {

@@ -7,18 +7,20 @@
 use serde_json::{Map, Value, json};
 
 use super::super::error::{Fault, Kind};
+use super::super::head::Head;
 use super::super::log_probs::{Legacy, Place};
 use super::super::sampled::Streaming;
-use super::super::usage::{add, finish_details, finish_reason, usage};
+use super::super::usage::{add, add_details, finish_reason, usage};
 use super::{Echo, Out};
 use crate::answer::{Detail, Finish, Said, TokenText, Usage};
+
+/// What chunks and whole bodies are.
+const OBJECT: &str = "text_completion";
 
 /// Makes bodies of what is said in answer to the prompts of one request.
 #[derive(Debug)]
 pub struct Encoder {
-    id: String,
-    created: i64,
-    model: String,
+    head: Head,
     fingerprint: Option<String>,
     out: Out,
     choices: Vec<Choice>,
@@ -40,21 +42,12 @@ struct Choice {
 }
 
 impl Encoder {
-    /// For an answer with this id (`cmpl-…`), begun at these Unix seconds by this model; the
-    /// fingerprint names what the answer depends on beside the seed.
-    pub fn new(
-        id: String,
-        created: i64,
-        model: String,
-        fingerprint: Option<String>,
-        out: Out,
-    ) -> Self {
+    /// For one answer; the fingerprint names what it depends on beside the seed.
+    pub fn new(head: Head, fingerprint: Option<String>, out: Out) -> Self {
         let open = out.echoes.len();
         let choices = (0..open.saturating_mul(out.n)).map(|_| Choice::default());
         Self {
-            id,
-            created,
-            model,
+            head,
             fingerprint,
             choices: choices.collect(),
             used: Usage::default(),
@@ -113,14 +106,10 @@ impl Encoder {
         let choices: Option<Vec<Value>> = choices
             .map(|(index, choice)| choice.whole(index, &self.out))
             .collect();
-        let mut body = self.head();
+        let mut body = self.head.begin(OBJECT, self.fingerprint.as_deref());
         body.insert("choices".into(), choices.ok_or_else(broken)?.into());
         body.insert("usage".into(), usage(&self.used));
         Ok(body.into())
-    }
-
-    fn streams(&self) -> bool {
-        self.out.streaming != Streaming::No
     }
 
     /// What stands before each answer to a prompt.
@@ -205,7 +194,7 @@ impl Encoder {
         }
         let chunk = why.openai();
         self.failed = Some(why);
-        if self.streams() {
+        if self.out.streaming.is_on() {
             vec![chunk]
         } else {
             Vec::new()
@@ -214,7 +203,7 @@ impl Encoder {
 
     /// A chunk with what an answer has said since the last one, if chunks are sent.
     fn chunk_of(&mut self, index: usize) -> Option<Value> {
-        if !self.streams() || self.failed.is_some() {
+        if !self.out.streaming.is_on() || self.failed.is_some() {
             return None;
         }
         let choice = self.choices.get_mut(index)?.take_new(index, &self.out);
@@ -222,25 +211,12 @@ impl Encoder {
     }
 
     fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
-        let mut chunk = self.head();
+        let mut chunk = self.head.begin(OBJECT, self.fingerprint.as_deref());
         chunk.insert("choices".into(), choices.into());
         if self.out.streaming == Streaming::ChunksAndUsage {
             chunk.insert("usage".into(), Value::Null);
         }
         chunk
-    }
-
-    fn head(&self) -> Map<String, Value> {
-        let mut head = Map::new();
-        head.insert("id".into(), self.id.as_str().into());
-        head.insert("object".into(), "text_completion".into());
-        head.insert("created".into(), self.created.into());
-        head.insert("model".into(), self.model.as_str().into());
-        head.insert(
-            "system_fingerprint".into(),
-            self.fingerprint.as_deref().into(),
-        );
-        head
     }
 }
 
@@ -282,8 +258,8 @@ impl Choice {
         let ended = self.ended.take();
         let reason = ended.as_ref().map(|(finish, _)| finish_reason(*finish));
         choice.insert("finish_reason".into(), reason.into());
-        if let Some(details) = ended.and_then(|(_, detail)| finish_details(&detail)) {
-            choice.insert("finish_details".into(), details);
+        if let Some((_, detail)) = &ended {
+            add_details(&mut choice, detail);
         }
         if out.has_ids {
             let ids = std::mem::take(&mut self.ids);

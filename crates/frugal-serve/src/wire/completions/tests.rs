@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::answer::{Detail, Finish, Said, TokenText, Usage};
+use crate::answer::{Detail, Finish, Form, Said, TokenText, Usage};
 use crate::wire::chat::tests::{json_like, lines};
 use crate::wire::error::Kind;
+use crate::wire::samples;
 
 const LIMITS: Limits = Limits {
     n: 4,
@@ -61,20 +62,10 @@ fn prompts_are_taken_in_all_forms() {
 #[test]
 fn settings_are_taken() {
     type Change = fn(&mut Ask);
-    let least = Settings {
-        model: "m".into(),
-        n: 1,
-        max_tokens: 16,
-        sampled: Sampled::usual(),
-        stop: Vec::new(),
-        stop_ids: Vec::new(),
-        ignores_end: false,
-        form: Form::Free,
-        likeliest: None,
-        wants_ids: false,
-        user: None,
+    let least = || Ask {
+        max_tokens: Some(16),
+        ..Ask::of("m".into(), text("p"))
     };
-    let least = || least.ask(text("p"), &Echo::Nothing);
     let rows: [(Value, Change); 14] = [
         (json!({}), |_| {}),
         (json!({"max_tokens": 5}), |ask| ask.max_tokens = Some(5)),
@@ -122,7 +113,7 @@ fn settings_are_taken() {
     let out = parse(&body(more), &LIMITS).unwrap().1;
     assert_eq!(
         (out.streaming, out.unused),
-        (Streaming::ChunksAndUsage, vec![OBFUSCATION])
+        (Streaming::ChunksAndUsage, vec![unused::OBFUSCATION.0])
     );
 }
 
@@ -176,7 +167,7 @@ fn out(more: Value) -> Out {
 }
 
 fn encoder(out: Out) -> Encoder {
-    Encoder::new("cmpl-1".into(), 7, "m".into(), None, out)
+    Encoder::new(samples::head("cmpl-1"), None, out)
 }
 
 fn begun(prompt: &[TokenText]) -> Said {

@@ -14,8 +14,7 @@ use super::cache_control;
 use crate::answer::Limits;
 use crate::wire::error::Fault;
 use crate::wire::fields::{self, Fields};
-use crate::wire::sampled::NAME_BYTES;
-use crate::wire::tools::function_name;
+use crate::wire::sampled::{NAME_BYTES, short_name};
 use crate::wire::turns::{Call, Conversation, Turns};
 
 /// Before what a tool says that has failed: the conversation has no other place for that.
@@ -156,7 +155,7 @@ fn call(talk: &mut Conversation, fields: &mut Fields<'_>, at: &str) -> Result<()
     fields.refuse("caller", "tools are called by the model alone")?;
     let id = fields.text("id", NAME_BYTES)?;
     let id = id.ok_or_else(|| fields.missing("id"))?.to_owned();
-    let name = function_name(fields)?.to_owned();
+    let name = short_name(fields)?.to_owned();
     let arguments = match fields.take("input") {
         Some(input) if input.is_object() => input.to_string(),
         Some(other) => return Err(fields.wrong("input", "an object", other)),

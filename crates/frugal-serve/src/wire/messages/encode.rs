@@ -6,7 +6,7 @@ use super::{Out, Thoughts};
 use crate::answer::{Detail, Finish, Said, Usage};
 use crate::wire::error::{Fault, Kind};
 use crate::wire::head::Head;
-use crate::wire::ours::{add_cost, add_details};
+use crate::wire::usage::{add_cost, add_details};
 
 /// An event of the stream: its name, and its data (whose `type` is that name again).
 pub type Event = (&'static str, Value);

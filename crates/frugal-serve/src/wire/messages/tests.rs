@@ -212,7 +212,7 @@ fn faults_name_their_field() {
             "tools[0].input_schema",
         ),
         (json!({ "tools": [tool, tool] }), "tools[1].name"),
-        (json!({ "tool_choice": { "type": "any" } }), "tools"),
+        (json!({ "tool_choice": { "type": "any" } }), "tool_choice"),
         (
             json!({ "tools": [tool], "tool_choice": { "type": "tool", "name": "g" } }),
             "tool_choice.name",

@@ -12,14 +12,12 @@ const INTERFACE: &str = "0.12.0";
 const NO_TIME: &str = "2999-12-31T23:59:59Z";
 
 /// What is known of a model beside its listing, once it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Known<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
     /// Tokens of a sequence.
     pub positions: Option<usize>,
-    /// The source of its chat template.
-    pub template: Option<&'a str>,
     /// What it can do beside `completion`: `thinking`, `tools`, `insert`.
-    pub can: &'a [&'a str],
+    pub can: Vec<&'static str>,
 }
 
 /// A model that is loaded.
@@ -29,8 +27,6 @@ pub struct Running<'a> {
     pub listed: &'a Listed,
     /// Bytes of memory that it takes, cache included.
     pub bytes: u64,
-    /// Of them on a graphics card.
-    pub vram_bytes: u64,
     /// Tokens of a sequence.
     pub positions: usize,
 }
@@ -61,7 +57,8 @@ pub fn running(models: &[Running<'_>]) -> Value {
         .map(|model| {
             let mut entry = named(model.listed);
             entry.insert("size".into(), model.bytes.into());
-            entry.insert("size_vram".into(), model.vram_bytes.into());
+            // Nothing is computed on a graphics card.
+            entry.insert("size_vram".into(), 0.into());
             entry.insert("context_length".into(), model.positions.into());
             entry.insert("expires_at".into(), NO_TIME.into());
             entry.into()
@@ -71,7 +68,7 @@ pub fn running(models: &[Running<'_>]) -> Value {
 }
 
 /// `POST /api/show`.
-pub fn show(model: &Listed, known: &Known<'_>) -> Value {
+pub fn show(model: &Listed, known: &Known) -> Value {
     let family = about(model, &["family", "architecture", "model_type"]);
     let family = if family.is_empty() {
         "unknown"
@@ -94,7 +91,7 @@ pub fn show(model: &Listed, known: &Known<'_>) -> Value {
         "license": about(model, &["licence", "license"]),
         "modelfile": "",
         "parameters": "",
-        "template": known.template.unwrap_or_default(),
+        "template": "",
         "details": details(model),
         "model_info": info,
         "capabilities": can,

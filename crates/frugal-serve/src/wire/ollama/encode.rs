@@ -8,7 +8,7 @@ use crate::answer::{Detail, Finish, Said, TokenText, Usage};
 use crate::wire::error::{Fault, Kind};
 use crate::wire::head::Head;
 use crate::wire::log_probs;
-use crate::wire::ours::{add_cost, add_details};
+use crate::wire::usage::{add_cost, add_details};
 
 /// Writes one answer: a line a piece, or one body.
 #[derive(Debug)]

@@ -10,12 +10,10 @@
 //! | `mirostat: 0`, `tfs_z: 1`, `typical_p: 1`, `penalize_newline: true`, `logits_all`, `vocab_only`, `embedding_only: false` | they ask for nothing |
 //! | `repeat_last_n` | where no penalty is on; penalties here look at the whole text, so -1 is what is done, and 0 is no penalty |
 
-use serde_json::Value;
-
 use crate::answer::{Ask, Limits};
-use crate::wire::effort::MOST_TOKENS;
 use crate::wire::error::Fault;
-use crate::wire::fields::{self, Fields};
+use crate::wire::fields::Fields;
+use crate::wire::sampled::{MOST_TOKENS, stops};
 
 /// Reads `options` into a request. Gives `num_ctx`, which only the model can check.
 pub(super) fn read(
@@ -73,32 +71,6 @@ fn num_predict(options: &mut Fields<'_>) -> Result<Option<usize>, Fault> {
         Some(0) => Err(options.against("num_predict", "expected -1, -2 or at least 1, got 0")),
         most => Ok(most.and_then(|most| usize::try_from(most).ok())),
     }
-}
-
-fn stops(options: &mut Fields<'_>, limits: &Limits) -> Result<Vec<String>, Fault> {
-    // Older clients send one text.
-    let one = match options.take("stop") {
-        Some(text @ Value::String(_)) => Some(std::slice::from_ref(text)),
-        _ => None,
-    };
-    let found = match one {
-        Some(one) => one,
-        None => options.list("stop", limits.stops)?.unwrap_or_default(),
-    };
-    let mut stops = Vec::new();
-    for (index, value) in found.iter().enumerate() {
-        let at = fields::item(&options.path("stop"), index);
-        let stop = fields::text(value, &at, limits.stop_bytes)?;
-        if stop.is_empty() {
-            return Err(Fault::field(
-                &at,
-                "a text that is not empty",
-                "an empty one",
-            ));
-        }
-        stops.push(stop.to_owned());
-    }
-    Ok(stops)
 }
 
 /// Options of the table above: of the right type, and asking for nothing that is not done.

@@ -139,6 +139,7 @@ fn faults_name_their_field() {
             "options.penalize_newline",
         ),
         (options(json!({ "vocab_only": true })), "options.vocab_only"),
+        (options(json!({ "stop": "" })), "options.stop"),
         (options(json!({ "stop": [""] })), "options.stop[0]"),
         (
             options(json!({ "repeat_penalty": 1.1, "repeat_last_n": 64 })),
@@ -435,7 +436,6 @@ fn models_are_told_about() {
     let one = Running {
         listed: &model,
         bytes: 2000,
-        vram_bytes: 0,
         positions: 64,
     };
     let running = running(&[one]);
@@ -443,14 +443,13 @@ fn models_are_told_about() {
     assert_eq!(running["models"][0]["size_vram"], 0);
     let known = Known {
         positions: Some(64),
-        template: Some("{{ x }}"),
-        can: &["thinking"],
+        can: vec!["thinking"],
     };
     insta::assert_snapshot!(samples::lines(&show(&model, &known)), @r#"
     license: "MIT"
     modelfile: ""
     parameters: ""
-    template: "{{ x }}"
+    template: ""
     details: {"parent_model":"","format":"","family":"deepseek","families":["deepseek"],"parameter_size":"1.5M","quantization_level":""}
     model_info: {"general.architecture":"deepseek","general.basename":"r1-tiny","general.parameter_count":1500000,"deepseek.context_length":64}
     capabilities: ["completion","thinking"]

@@ -8,8 +8,7 @@ use serde_json::Value;
 use crate::answer::Limits;
 use crate::wire::error::Fault;
 use crate::wire::fields::{self, Fields};
-use crate::wire::sampled::NAME_BYTES;
-use crate::wire::tools::function_name;
+use crate::wire::sampled::{NAME_BYTES, short_name};
 use crate::wire::turns::{Call, Conversation, Turns};
 
 /// Items of an input, for each message that a conversation may have: a message may be three items.
@@ -128,7 +127,7 @@ fn call(
     for name in ["namespace", "caller", "async"] {
         fields.refuse(name, "not offered")?;
     }
-    let name = function_name(fields)?.to_owned();
+    let name = short_name(fields)?.to_owned();
     let Some(arguments) = fields.text("arguments", limits.body_bytes)? else {
         return Err(fields.missing("arguments"));
     };

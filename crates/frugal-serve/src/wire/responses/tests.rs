@@ -30,7 +30,7 @@ fn fields_act() {
     let format = json!({ "type": "json_schema", "name": "n", "schema": schema, "strict": true });
     let rows: Vec<(Value, Check)> = vec![
         (json!({}), |ask, out| {
-            let mut usual = turns::ask("m".into(), ask.prompt.clone());
+            let mut usual = Ask::of("m".into(), ask.prompt.clone());
             usual.tools.is_parallel = true;
             *ask == usual && !out.stream
         }),
@@ -250,7 +250,7 @@ fn faults_name_their_field() {
             "tools[0].name",
         ),
         (json!({ "tools": [tool, tool] }), "tools[1].name"),
-        (json!({ "tool_choice": "required" }), "tools"),
+        (json!({ "tool_choice": "required" }), "tool_choice"),
         (json!({ "tool_choice": "any" }), "tool_choice"),
         (
             json!({ "tools": [tool], "tool_choice": { "type": "function", "name": "g" } }),

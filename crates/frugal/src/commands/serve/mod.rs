@@ -296,7 +296,6 @@ fn in_words(told: &Told<'_>) -> Vec<String> {
                 served.name, facts.max_pages, facts.positions
             )]
         }
-        Told::NotLoaded(fault) => vec![format!("the model could not be loaded: {fault}")],
         Told::Draining => vec!["ending: answers under way may finish; again to end at once".into()],
         Told::Spent(_) => Vec::new(),
     }
@@ -323,7 +322,6 @@ fn as_json(told: &Told<'_>) -> serde_json::Value {
                 "positions": facts.positions,
             })
         }
-        Told::NotLoaded(fault) => json!({ "event": "not_loaded", "error": fault.to_string() }),
         Told::Draining => json!({ "event": "draining" }),
         Told::Spent(costs) => json!({ "event": "spent", "core_seconds": costs.core_seconds }),
     }

@@ -60,7 +60,7 @@ impl Own {
                     self.url = format!("http://{address}");
                 }
                 Some("loaded") => break,
-                Some("not_loaded" | "error") => anyhow::bail!("the server is not ready: {line}"),
+                Some("error") => anyhow::bail!("the server is not ready: {line}"),
                 _ => {}
             }
         }
