@@ -21,8 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = file.strip_prefix(&root)?.to_string_lossy();
         // Paths of the page are written with `/` on every system.
         let name = name.replace('\\', "/");
-        let path = file.to_str().ok_or("expected a path in UTF-8")?;
-        writeln!(text, "    ({name:?}, include_bytes!({path:?})),")?;
+        // Not where the files lie now: a folder of builds may serve several copies of the sources.
+        let path = format!("/{FOLDER}/{name}");
+        writeln!(
+            text,
+            "    ({name:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),"
+        )?;
     }
     text.push_str("]\n");
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("page.rs"), text)?;
