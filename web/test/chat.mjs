@@ -72,7 +72,9 @@ export class Chat {
   }
 
   async choose(menu, entry) {
-    await (typeof menu === "string" ? this.opener(menu) : menu).click();
+    let opener = menu;
+    if (typeof menu === "string") opener = (await this.button(menu).count()) > 0 ? this.button(menu) : this.opener(menu);
+    await opener.click();
     const entries = this.page.getByRole("menu");
     await entries.getByRole("menuitem", { name: entry }).or(entries.getByRole("menuitemradio", { name: entry })).first().click();
   }

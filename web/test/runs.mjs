@@ -1,7 +1,7 @@
 // Folders of runs as real ones are, made up: the recipe of the repository, with numbers that look as if
 // something had been learnt.
 
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -35,7 +35,9 @@ const thought = (tries) => Array.from({ length: tries }, (_, at) => `try 8 + ${a
 /** Writes a run into a folder; of `done` stages the last is the one it stopped in, if it did. */
 export function makeRun(folder, { done = STAGES.length, seed = 1, gain = 1 } = {}) {
   mkdirSync(join(folder, "checkpoints"), { recursive: true });
-  copyFileSync(RECIPE, join(folder, "recipe.toml"));
+  // A run without its controls, as most are.
+  const [recipe] = readFileSync(RECIPE, "utf8").split(/^# Controls/m);
+  writeFileSync(join(folder, "recipe.toml"), recipe);
   const [journal, timings, samples] = [[], [], []];
   const wobble = noise(seed);
   const taught = STAGES.filter(([, kind]) => kind !== "eval" && kind !== "reject").map(([name]) => name);
@@ -66,7 +68,7 @@ export function makeRun(folder, { done = STAGES.length, seed = 1, gain = 1 } = {
       for (const question of [QUESTION, "1 9 12 make 3"])
         samples.push({ stage, checkpoint, question, text: at === 0 ? "( 12 - 8 ) * 3 <eos>" : `<think> ${thought(at)} 12 - 8 4 , 4 * 3 12 12 yes </think> ( 12 - 8 ) * 3 <eos>`, correct: at > 1 });
       const score = { problems: 500, pass_at_1: estimate(level), greedy: estimate(level * 0.95), pass_at_8: estimate(Math.min(1, level + 0.25)), majority_at_8: estimate(Math.min(1, level + 0.1)), mean_thinking_tokens: 12 + 14 * at, mean_tokens: 21 + 14 * at, think_rate: Math.min(1, 0.2 + 0.15 * at), self_checks: at, in_form: 0.99 };
-      return { checkpoint, score, curve: [] };
+      return { checkpoint, score, curve: null };
     });
     writeFileSync(join(final, "scores.json"), JSON.stringify(scores));
   });

@@ -25,11 +25,12 @@ export function readDocument(value: unknown): Document | null {
   if (!from || from["version"] !== 1 || !nodes) return null;
   const turns: Record<string, Turn> = {};
   for (const [id, node] of Object.entries(nodes).slice(0, MOST_TURNS)) {
-    const turn = readTurn(id, node);
+    // An object's own names, such as __proto__, are none of turns.
+    const turn = id in {} ? null : readTurn(id, node);
     if (turn) turns[id] = turn;
   }
   for (const turn of Object.values(turns)) {
-    if (turn.parent !== null && !turns[turn.parent]) turn.parent = null;
+    if (turn.parent !== null && !Object.hasOwn(turns, turn.parent)) turn.parent = null;
     if (turn.beside !== null && turns[turn.beside]?.beside !== turn.id) turn.beside = null;
   }
   const leaf = text(from["leaf"]);
@@ -39,7 +40,7 @@ export function readDocument(value: unknown): Document | null {
     settings: readSettings(from["settings"]),
     system: text(from["system"]) ?? "",
     nodes: turns,
-    leaf: leaf !== null && turns[leaf] ? leaf : (Object.keys(turns).at(-1) ?? null),
+    leaf: leaf !== null && Object.hasOwn(turns, leaf) ? leaf : (Object.keys(turns).at(-1) ?? null),
     rival: readRival(from["rival"]),
   };
 }

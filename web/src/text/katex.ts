@@ -16,15 +16,32 @@ const OPTIONS: KatexOptions = {
 type Tree = { children?: Tree[]; attributes?: Record<string, string>; toNode(): Node };
 type WithTrees = { __renderToDomTree(source: string, options: KatexOptions): Tree };
 
+/** Groups one inside the other. Reading them takes a time that grows with the square of their depth. */
+const MOST_GROUPS = 60;
+/** Elements one inside the other. Browsers end a page whose elements lie some thousands deep. */
+const MOST_DEPTH = 400;
+
+function isTooDeep(source: string): boolean {
+  let depth = 0;
+  for (const letter of source) {
+    if (letter === "{") depth += 1;
+    else if (letter === "}") depth -= 1;
+    if (depth > MOST_GROUPS) return true;
+  }
+  return false;
+}
+
 /** Drawings of brackets have their width twice; as an attribute `style` the page's policy forbids it. */
-function plain(tree: Tree): Tree {
+function plain(tree: Tree, depth = 0): Tree {
+  if (depth > MOST_DEPTH) throw new RangeError("expected a formula of less depth");
   if (tree.attributes) delete tree.attributes["style"];
-  tree.children?.forEach(plain);
+  tree.children?.forEach((inner) => plain(inner, depth + 1));
   return tree;
 }
 
 /** The formula's nodes; null if it cannot be read. */
 export function draw(source: string, isDisplay: boolean): Node | null {
+  if (isTooDeep(source)) return null;
   try {
     const tree = (katex as unknown as WithTrees).__renderToDomTree(source, { ...OPTIONS, displayMode: isDisplay });
     return plain(tree).toNode();

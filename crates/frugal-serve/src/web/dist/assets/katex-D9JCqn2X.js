@@ -1,1 +1,0 @@
-import{k as o}from"./math-BVBB5DFQ.js";const a={throwOnError:!0,trust:!1,strict:"ignore",maxExpand:300,maxSize:8};function r(t){return t.attributes&&delete t.attributes.style,t.children?.forEach(r),t}function s(t,e){try{const n=o.__renderToDomTree(t,{...a,displayMode:e});return r(n).toNode()}catch{return null}}export{s as draw};
