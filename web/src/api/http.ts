@@ -47,6 +47,13 @@ export type Options = {
   signal?: AbortSignal | undefined;
 };
 
+/** As JSON that any reader takes: half a character, which a paste can leave, is none. */
+function json(body: unknown): string {
+  const text = JSON.stringify(body);
+  // Whole characters are written as they are, so what is escaped is a half, unless the stroke is itself escaped.
+  return text.includes("\\ud") ? text.replace(/\\\\|\\ud[89a-f][\da-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd")) : text;
+}
+
 /** Sends a request; an answer that is no success becomes an {@link ApiError}. */
 export async function send(method: string, path: string, { body, signal }: Options = {}): Promise<Response> {
   let answer: Response;
@@ -58,7 +65,7 @@ export async function send(method: string, path: string, { body, signal }: Optio
       cache: "no-store",
       // Tells the server that its own page asks, where a browser sends nothing that says so.
       headers: { "x-frugal-page": "1", ...(body === undefined ? {} : { "content-type": "application/json" }) },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { body: json(body) }),
     });
   } catch (error) {
     if (isAborted(error)) throw error;

@@ -57,6 +57,6 @@ export const MODELS = [
   }),
   model("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", { bytes: 3.55e9, parameters: 1.78e9, quantization: "BF16", base_models: ["Qwen/Qwen2.5-Math-1.5B"], method: "distilled", origin: "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", context: 131_072, forecast: { tokens_per_second: 8.9, prompt_tokens_per_second: 96, memory_bytes: 3.9e9 } }),
   model("Qwen/Qwen2.5-0.5B-Instruct", { bytes: 0.53e9, parameters: 0.49e9, quantization: "Q8_0", licence: "apache-2.0", method: "pretrained", measured: { tokens_per_second: 61.3, at: 1_790_000_000 } }),
-  model("r1-tiny", { served: false, bytes: 2.9e6, parameters: 1.4e6, quantization: "F32", architecture: "DeepseekV3ForCausalLM", method: "self_taught", cost: { flops: 3.1e14, core_seconds: 960, joules: 6700, money: 0.011, currency: "EUR" }, context: 256 }),
+  model("r1-tiny", { served: false, bytes: 2.9e6, parameters: 1.4e6, quantization: "F32", architecture: "DeepseekV3ForCausalLM", method: "grpo", cost: { flops: 3.1e14, core_seconds: 960, joules: 6700, money: 0.011, currency: "EUR" }, context: 256 }),
   model("r1-tiny-student", { served: false, bytes: 0.9e6, parameters: 0.4e6, quantization: "F32", architecture: "Qwen3ForCausalLM", method: "distilled", context: 256 }),
 ];
