@@ -3,16 +3,16 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { calm, close, launch, open } from "./browser.mjs";
+import { SLOWNESS, calm, close, launch, open } from "./browser.mjs";
 import { Chat } from "./chat.mjs";
 import { ADDRESSES, LOADS, NAMES, TEXTS } from "./hostile.mjs";
 import { between } from "./proxy.mjs";
 import { Server } from "./server.mjs";
 
 /** Milliseconds for a long text, from its last piece until it is drawn, on two slow cores. */
-const MOST_MILLISECONDS = 8_000;
+const MOST_MILLISECONDS = 8_000 * SLOWNESS;
 /** Milliseconds in which a key shows, also while a long text stands above. */
-const MOST_KEY = 400;
+const MOST_KEY = 400 * SLOWNESS;
 
 let browser;
 let server;

@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-CnOVO_j4.js","/assets/index-BDGuc5i8.js","/assets/index-CuNbm5kQ.css","/assets/markdown-B9duS0vk.js","/assets/markdown-BPrNS6if.css","/assets/state-e1RJ9Jw2.js","/assets/view-C9cIFCwa.css","/assets/view-DwoYoozM.js"];
-const CACHE = "frugal-cee7578196a8";
+const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-CyC1ZjZ6.js","/assets/index-BBbPkGb6.js","/assets/index-CuNbm5kQ.css","/assets/markdown-BPrNS6if.css","/assets/markdown-DkgzuISb.js","/assets/state-hfdLhVEb.js","/assets/view-C9cIFCwa.css","/assets/view-cG3a-SyM.js"];
+const CACHE = "frugal-3e02165da1f4";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {
