@@ -10,7 +10,7 @@ const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/goog
 export const WIDE = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
 const LOCALES = { en: "en-GB", de: "de-DE", zh: "zh-CN" };
-const SECONDS = 15;
+const SECONDS = 30;
 const SEED = 11;
 
 export function launch(more = {}) {
