@@ -10,9 +10,7 @@ const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/goog
 export const WIDE = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
 const LOCALES = { en: "en-GB", de: "de-DE", zh: "zh-CN" };
-/** How many times as slow as two quiet cores this machine may be: limits of time are so much wider. */
-export const SLOWNESS = Number(process.env.SLOWNESS ?? 1);
-const SECONDS = 15 * SLOWNESS;
+const SECONDS = 30;
 const SEED = 11;
 
 export function launch(more = {}) {

@@ -3,16 +3,17 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { SLOWNESS, calm, close, launch, open } from "./browser.mjs";
+import { calm, close, launch, open } from "./browser.mjs";
+import { busy } from "./busy.mjs";
 import { Chat } from "./chat.mjs";
 import { ADDRESSES, LOADS, NAMES, TEXTS } from "./hostile.mjs";
 import { between } from "./proxy.mjs";
 import { Server } from "./server.mjs";
 
 /** Milliseconds for a long text, from its last piece until it is drawn, on two slow cores. */
-const MOST_MILLISECONDS = 8_000 * SLOWNESS;
+const MOST_MILLISECONDS = 8_000;
 /** Milliseconds in which a key shows, also while a long text stands above. */
-const MOST_KEY = 400 * SLOWNESS;
+const MOST_KEY = 400;
 
 let browser;
 let server;
@@ -79,7 +80,7 @@ describe("answers and thoughts", () => {
   for (const { name, text } of TEXTS)
     test(name, async () => {
       proxy.prepared = { thought: text, answer: text, pieces: 25, pace: 12 };
-      await chat.button(chat.say.new_chat).first().click();
+      await chat.anew();
       await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
       const answer = await chat.ask(text.slice(0, 2000));
       await chat.thought(answer).click();
@@ -110,7 +111,7 @@ describe("long answers", () => {
   for (const { name, text } of LOADS)
     test(name, async () => {
       proxy.prepared = { thought: "x", answer: text, pieces: 20, pace: 5 };
-      await chat.button(chat.say.new_chat).first().click();
+      await chat.anew();
       await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
       await chat.begin("go");
       const begun = performance.now();
@@ -143,7 +144,7 @@ test("titles, questions and files", async () => {
   const chat = await Chat.of(page);
   proxy.prepared = { answer: "fine" };
   for (const name of NAMES) {
-    await chat.button(chat.say.new_chat).first().click();
+    await chat.anew();
     await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
     await page.locator("input[type=file]:not([accept])").setInputFiles({ name: name.replaceAll("/", "∕").slice(0, 200), mimeType: "text/plain", buffer: Buffer.from(name) });
     await page.getByRole("list", { name: chat.say.files }).getByRole("button").first().waitFor();

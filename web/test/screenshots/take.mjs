@@ -52,7 +52,7 @@ for (const [name, how] of [
   await shown(how, async (page) => {
     const chat = await Chat.of(page);
     for (const [nth, question] of QUESTIONS.entries()) {
-      if (nth > 0) await chat.button(chat.say.new_chat).first().click();
+      if (nth > 0) await chat.anew();
       await chat.ask(question);
       if (how.size !== PHONE) await chat.kept(question);
     }

@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-CyC1ZjZ6.js","/assets/index-BBbPkGb6.js","/assets/index-CuNbm5kQ.css","/assets/markdown-BPrNS6if.css","/assets/markdown-DkgzuISb.js","/assets/state-hfdLhVEb.js","/assets/view-C9cIFCwa.css","/assets/view-cG3a-SyM.js"];
-const CACHE = "frugal-3e02165da1f4";
+const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-4d4ce30p.js","/assets/index-CuNbm5kQ.css","/assets/index-DBvj4-U2.js","/assets/markdown-BPrNS6if.css","/assets/markdown-DW_QDH9-.js","/assets/state-CKUb3pSq.js","/assets/view-C9cIFCwa.css","/assets/view-VTtCasdD.js"];
+const CACHE = "frugal-bd3edaac0720";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {
