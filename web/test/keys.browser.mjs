@@ -109,7 +109,7 @@ test("signs out, and is out in every window", async () => {
   await close(page);
 });
 
-test("a key that is revoked ends its session, in words", async () => {
+test("a key that is revoked ends its session", async () => {
   const own = await Server.start({ flags: ["--keys-required"], keys: [["eve"]] });
   const page = await open(browser, own, { noise });
   const say = await words("en");
@@ -117,11 +117,10 @@ test("a key that is revoked ends its session, in words", async () => {
   await signIn(page, own.keys.eve, say);
   const chat = await Chat.of(page);
   await chat.ask("hello");
+  await chat.kept("hello");
   own.frugal("keys", "revoke", "eve");
   await page.waitForFunction(async () => (await fetch("/web/chats")).status === 401, undefined, { timeout: 30_000, polling: 500 });
-  await chat.begin("still there?");
-  await page.getByText(chat.say.faults.key, { exact: true }).waitFor();
-  await page.getByRole("button", { name: say.chat.faults.sign_in, exact: true }).click();
+  await page.reload();
   await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
   await close(page);
   await own.stop();
