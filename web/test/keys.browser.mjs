@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { close, launch, open, PHONE } from "./browser.mjs";
+import { close, launch, open, PHONE, until } from "./browser.mjs";
 import { Chat } from "./chat.mjs";
 import { Server } from "./server.mjs";
 import { holding, LANGUAGES, words } from "./words.mjs";
@@ -54,7 +54,7 @@ test("chats are kept by the server for their key, and no other key sees them", a
   await ada.chat.ask("a secret of Ada");
   await ada.chat.kept("a secret of Ada");
   const id = /#\/chat\/([\w-]+)/.exec(ada.page.url())[1];
-  await ada.page.waitForFunction(async (id) => (await fetch(`/web/chats/${id}`)).ok, id);
+  await until(ada.page, async (id) => (await fetch(`/web/chats/${id}`)).ok, id);
   await ada.page.reload();
   await ada.chat.entry("a secret of Ada").waitFor();
   await ada.chat.answers.first().waitFor();
@@ -118,7 +118,7 @@ test("a key that is revoked ends its session, in words", async () => {
   const chat = await Chat.of(page);
   await chat.ask("hello");
   own.frugal("keys", "revoke", "eve");
-  await page.waitForFunction(async () => (await fetch("/web/chats")).status === 401, undefined, { timeout: 30_000, polling: 500 });
+  await until(page, async () => (await fetch("/web/chats")).status === 401);
   await chat.begin("still there?");
   await page.getByText(chat.say.faults.key, { exact: true }).waitFor();
   await page.getByRole("button", { name: say.chat.faults.sign_in, exact: true }).click();
