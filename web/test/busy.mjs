@@ -9,13 +9,16 @@ while (performance.now() - begun < 250);
 parentPort.postMessage(performance.now() - begun);
 `;
 
-/** Seconds on the wall for a second of work on two cores, at least 1. */
+/** How many times as slow as two good cores the machine is taken to be even at rest. */
+const SLOWNESS = Number(process.env.SLOWNESS ?? 1);
+
+/** Seconds on the wall for a second of work on two good cores, at least 1. */
 export async function busy() {
   const begun = process.cpuUsage();
   const spins = [1, 2].map(() => new Promise((resolve) => new Worker(SPIN, { eval: true }).once("message", resolve)));
   const wall = (await Promise.all(spins)).reduce((sum, one) => sum + one, 0);
   const { user, system } = process.cpuUsage(begun);
-  return Math.max(1, (wall * 1000) / (user + system));
+  return SLOWNESS * Math.max(1, (wall * 1000) / (user + system));
 }
 
 /** The factor for what was measured between two looks. */

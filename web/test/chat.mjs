@@ -54,6 +54,12 @@ export class Chat {
     return this.history.getByRole("link", { name: title });
   }
 
+  /** Begins another chat; the one before is out of sight. */
+  async anew() {
+    await this.button(this.say.new_chat).first().click();
+    await this.questions.first().waitFor({ state: "detached" });
+  }
+
   /** Asks and waits for the whole answer. */
   async ask(text) {
     const before = await this.questions.count();

@@ -80,7 +80,7 @@ describe("answers and thoughts", () => {
   for (const { name, text } of TEXTS)
     test(name, async () => {
       proxy.prepared = { thought: text, answer: text, pieces: 25, pace: 12 };
-      await chat.button(chat.say.new_chat).first().click();
+      await chat.anew();
       await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
       const answer = await chat.ask(text.slice(0, 2000));
       await chat.thought(answer).click();
@@ -111,7 +111,7 @@ describe("long answers", () => {
   for (const { name, text } of LOADS)
     test(name, async () => {
       proxy.prepared = { thought: "x", answer: text, pieces: 20, pace: 5 };
-      await chat.button(chat.say.new_chat).first().click();
+      await chat.anew();
       await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
       await chat.begin("go");
       const begun = performance.now();
@@ -144,7 +144,7 @@ test("titles, questions and files", async () => {
   const chat = await Chat.of(page);
   proxy.prepared = { answer: "fine" };
   for (const name of NAMES) {
-    await chat.button(chat.say.new_chat).first().click();
+    await chat.anew();
     await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
     await page.locator("input[type=file]:not([accept])").setInputFiles({ name: name.replaceAll("/", "∕").slice(0, 200), mimeType: "text/plain", buffer: Buffer.from(name) });
     await page.getByRole("list", { name: chat.say.files }).getByRole("button").first().waitFor();

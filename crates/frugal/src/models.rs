@@ -108,7 +108,8 @@ pub(crate) fn find(common: &Common, which: &Which) -> anyhow::Result<Source> {
         return at(path);
     }
     let store = Store::open(&home::of(common)?)?;
-    let is_path = which.model.starts_with(['/', '.', '~']) || which.model.ends_with(".gguf");
+    let is_path = which.model.starts_with(['/', '.', '~'])
+        || path.extension().is_some_and(|end| end == "gguf");
     anyhow::ensure!(!is_path, "there is no file or folder {}", path.display());
     let (stored, path) = store.locate(&which.model)?;
     let mut source = at(&path)?;

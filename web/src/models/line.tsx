@@ -86,7 +86,7 @@ function Node({ ancestor, place, width, isFirst, isLast, teaches }: { ancestor: 
   const { x, y } = place;
   const kind = methodOf(method) ?? "origin";
   const about = methodIn(method) ?? (isFirst ? say.methods.origin : isLast ? say.this_one : "");
-  const letters = Math.floor((width - 66) / 7.8);
+  const letters = Math.floor((width - 66) / 9);
   const body = (
     <g class={`node${isLast ? " own" : ""}${here && !isLast ? " link" : ""}`}>
       <title>{[name, about].filter((part) => part !== "").join(", ")}</title>

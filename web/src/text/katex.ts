@@ -20,6 +20,8 @@ type WithTrees = { __renderToDomTree(source: string, options: KatexOptions): Tre
 const MOST_GROUPS = 60;
 /** Elements one inside the other. Browsers end a page whose elements lie some thousands deep. */
 const MOST_DEPTH = 400;
+/** Elements in all. A whole page of formulas has fewer; a browser lays out so many at once. */
+const MOST_NODES = 8_000;
 
 function isTooDeep(source: string): boolean {
   let depth = 0;
@@ -32,10 +34,15 @@ function isTooDeep(source: string): boolean {
 }
 
 /** Drawings of brackets have their width twice; as an attribute `style` the page's policy forbids it. */
-function plain(tree: Tree, depth = 0): Tree {
-  if (depth > MOST_DEPTH) throw new RangeError("expected a formula of less depth");
-  if (tree.attributes) delete tree.attributes["style"];
-  tree.children?.forEach((inner) => plain(inner, depth + 1));
+function plain(tree: Tree): Tree {
+  let left = MOST_NODES;
+  const visit = (tree: Tree, depth: number): void => {
+    left -= 1;
+    if (left < 0 || depth > MOST_DEPTH) throw new RangeError("expected a smaller formula");
+    if (tree.attributes) delete tree.attributes["style"];
+    tree.children?.forEach((inner) => visit(inner, depth + 1));
+  };
+  visit(tree, 0);
   return tree;
 }
 

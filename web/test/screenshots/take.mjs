@@ -1,19 +1,21 @@
-// Small pictures of the main views for the README, into docs/images: `node test/screenshots/take.mjs`,
-// with FRUGAL as the tests have it. `RUNS` names a folder of real runs; without it made-up ones are shown.
+// Small pictures of the main views for the README, into docs/images. Nothing in them is made up: PAGE is a
+// server that serves models of a finished run of r1-tiny, as `r1` and `distilled`, and shows that run:
+//
+//   frugal serve r1=RUN/checkpoints/r1/final distilled=RUN/checkpoints/distilled/final --runs RUN
+//   PAGE=http://127.0.0.1:8080 npm run screenshots
 
-import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { launch, open, PHONE, WIDE } from "../browser.mjs";
+import { launch, open, PHONE } from "../browser.mjs";
 import { Chat } from "../chat.mjs";
-import { between } from "../proxy.mjs";
-import { makeRun } from "../runs.mjs";
-import { Server, temporary } from "../server.mjs";
 import { words } from "../words.mjs";
-import { ANSWERS, MODELS } from "./scene.mjs";
 
 const OUT = fileURLToPath(new URL("../../../docs/images/", import.meta.url));
 const MOST_BYTES = 80_000;
+const QUESTIONS = ["3 8 12 make 20", "2 7 11 make 25", "2 12 6 make 4"];
+const RUN = "r1-tiny";
 
 /** As WebP, as good as fits. */
 async function take(page, name) {
@@ -24,94 +26,70 @@ async function take(page, name) {
     const bytes = Buffer.from(data, "base64");
     if (bytes.length > MOST_BYTES && quality > 40) continue;
     writeFileSync(join(OUT, `${name}.webp`), bytes);
-    console.log(`${name}: ${(statSync(join(OUT, `${name}.webp`)).size / 1000).toFixed(0)} kB, quality ${quality}`);
+    console.log(`${name}: ${(bytes.length / 1000).toFixed(0)} kB, quality ${quality}`);
     break;
   }
   await session.detach();
 }
 
+assert(process.env.PAGE, "expected the address of a server in PAGE");
 mkdirSync(OUT, { recursive: true });
+const at = { url: process.env.PAGE.replace(/\/$/, "") };
 const say = await words("en");
-let folder = process.env.RUNS;
-if (folder === undefined) {
-  folder = temporary("runs");
-  makeRun(join(folder, "r1-tiny"));
-  makeRun(join(folder, "r1-tiny-2"), { seed: 5, gain: 0.8 });
-  makeRun(join(folder, "cups"), { done: 5, seed: 2, gain: 0.7 });
-}
-const server = await Server.start({ serves: ["tiny"], flags: ["--runs", folder] });
-const proxy = await between(server);
-proxy.given.set("/v1/models", { object: "list", data: MODELS.filter(({ served }) => served).map(({ name, licence, parameters, bytes, context }) => ({ id: name, bytes, about: { licence, parameters, max_model_len: context, thinks: true } })) });
-proxy.given.set("/web/models", { data: MODELS });
-for (const model of MODELS) proxy.given.set(`/web/models/${encodeURIComponent(model.name)}`, model);
-proxy.given.set("/tokenize", { count: 1830, max_model_len: 32_768 });
 const browser = await launch();
-const at = { url: proxy.url };
-const sharp = { deviceScaleFactor: 1.5 };
 
-async function chatting(how, work) {
-  const page = await open(browser, at, { ...sharp, ...how });
-  const chat = await Chat.of(page);
-  await work(chat, page);
+async function shown(how, work) {
+  const page = await open(browser, at, { deviceScaleFactor: 1.5, ...how });
+  await work(page);
   await page.context().close();
 }
 
-async function ask(chat, what) {
-  proxy.prepared = { ...ANSWERS[what], pieces: 24, pace: 30 };
-  await chat.ask(ANSWERS[what].question);
-}
-
-for (const [scheme, name] of [["light", "chat"], ["dark", "chat-dark"]])
-  await chatting({ scheme }, async (chat, page) => {
-    for (const earlier of ["birthdays", "rust"]) {
-      await ask(chat, earlier);
-      await chat.kept(ANSWERS[earlier].question.slice(0, 20));
-      await chat.button(chat.say.new_chat).first().click();
+for (const [name, how] of [
+  ["chat", {}],
+  ["chat-dark", { scheme: "dark" }],
+  ["phone", { size: PHONE, scheme: "dark", deviceScaleFactor: 2 }],
+])
+  await shown(how, async (page) => {
+    const chat = await Chat.of(page);
+    for (const [nth, question] of QUESTIONS.entries()) {
+      if (nth > 0) await chat.anew();
+      await chat.ask(question);
+      if (how.size !== PHONE) await chat.kept(question);
     }
-    await ask(chat, "root");
     await chat.thought().click();
-    await page.evaluate(() => document.querySelector("article").scrollIntoView());
     await take(page, name);
   });
-await chatting({ size: PHONE, scheme: "dark", deviceScaleFactor: 2 }, async (chat, page) => {
-  await ask(chat, "root");
-  await page.evaluate(() => document.querySelector("article").scrollIntoView());
-  await take(page, "phone");
-});
-await chatting({}, async (chat, page) => {
+await shown({}, async (page) => {
+  const chat = await Chat.of(page);
   await chat.button(chat.say.compare).first().click();
-  await ask(chat, "birthdays");
-  await page.evaluate(() => document.querySelector("article").scrollIntoView());
+  await chat.ask(QUESTIONS[0]);
+  for (const answer of await chat.answers.all()) await chat.thought(answer).click();
   await take(page, "compare");
 });
 for (const [name, hash, heading] of [
   ["models", "#/models", say.models.models],
-  ["model", `#/models/${encodeURIComponent(MODELS[0].name)}`, say.models.about],
-  ["runs", "#/runs", say.runs.title],
-]) {
-  const page = await open(browser, at, { ...sharp, hash });
-  // Where the pictures were taken is nobody's business.
-  await page.route("**/web/runs/*", async (route) => {
-    if (!/\/runs\/\w+$/.test(route.request().url())) return route.continue();
-    const answer = await route.fetch();
-    const run = await answer.json();
-    return route.fulfill({ response: answer, json: { ...run, folder: `runs/${run.name}` } });
+  ["model", "#/models/r1", say.models.about],
+])
+  await shown({ hash }, async (page) => {
+    await page.getByRole("heading", { name: heading, exact: true }).waitFor();
+    await take(page, name);
   });
-  await page.getByRole("heading", { name: heading, exact: true }).waitFor();
-  if (name === "runs") await page.getByRole("main").getByRole("table").waitFor();
-  await take(page, name);
-  if (name === "runs") {
-    await page.getByRole("main").getByRole("link", { name: "r1-tiny", exact: true }).filter({ visible: true }).click();
-    await page.getByRole("tab", { name: say.runs.tab_curves }).waitFor();
-    await page.waitForTimeout(1500);
-    await take(page, "run");
-    await page.getByRole("tab", { name: say.runs.tab_thinking }).click();
-    await page.getByRole("tab", { name: say.runs.tab_thinking }).evaluate((own) => own.scrollIntoView());
-    await take(page, "run-thinking");
-  }
-  await page.context().close();
-}
+await shown({ hash: "#/runs" }, async (page) => {
+  // Where the pictures were taken is nobody's business.
+  await page.route(/\/web\/runs\/\w+$/, async (route) => {
+    const response = await route.fetch();
+    const run = await response.json();
+    return route.fulfill({ response, json: { ...run, folder: `runs/${run.name}` } });
+  });
+  await page.getByRole("main").getByRole("table").waitFor();
+  await take(page, "runs");
+  await page.getByRole("main").getByRole("link", { name: RUN, exact: true }).filter({ visible: true }).click();
+  await page.getByRole("tab", { name: say.runs.tab_curves }).waitFor();
+  await page.waitForTimeout(1500);
+  await take(page, "run");
+  const thinking = page.getByRole("tab", { name: say.runs.tab_thinking });
+  await thinking.click();
+  await thinking.evaluate((own) => own.scrollIntoView());
+  await take(page, "run-thinking");
+});
 await browser.close();
-await proxy.close();
-await server.stop();
-process.exit(0);

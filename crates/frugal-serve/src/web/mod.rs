@@ -12,8 +12,8 @@
 //! These routes are the page's own: they change with it and are no interface for programs, which is
 //! why `openapi.json` does not list them. Answers come from the same routes as everyone's.
 //!
-//! What changes something must come from this server's own page, whoever asks ([`own_only`]); what
-//! manages the server wants a key that may ([`Manager`]). Where models come from and are fetched from
+//! What changes something must come from this server's own page, whoever asks (`own_only`); what
+//! manages the server wants a key that may (`Manager`). Where models come from and are fetched from
 //! is the binary's business, behind [`Catalogue`].
 
 use std::sync::Arc;

@@ -32,12 +32,17 @@ const TOP_P: f32 = 0.95;
 
 pub(crate) fn run(common: &Common, arguments: &Chat) -> anyhow::Result<ExitCode> {
     let source = models::find(common, &arguments.which)?;
-    if let Some(at) = arguments.web {
-        return serve::run(common, &Serve::one(&source, at));
+    match arguments.web {
+        Some(at) => serve::run(common, &Serve::one(&source, at)),
+        None => here(common, arguments, &source),
     }
+}
+
+/// The conversation in this terminal or pipe.
+fn here(common: &Common, arguments: &Chat, source: &Source) -> anyhow::Result<ExitCode> {
     let opened = source.open()?;
     let text = opened.text()?;
-    let checker = checker(&source, &opened)?;
+    let checker = checker(source, &opened)?;
     let prompting = if arguments.raw {
         Prompting::Raw {
             bos: text.first_token(&opened.config),
