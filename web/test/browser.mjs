@@ -73,6 +73,15 @@ export async function open(browser, server, { size = WIDE, scheme = "light", lan
   return Object.assign(page, { faults });
 }
 
+/** Waits until the page says yes to what is to be asked and answered later. */
+export async function until(page, ask, argument) {
+  const end = Date.now() + SECONDS * 1000;
+  while (!(await page.evaluate(ask, argument))) {
+    assert(Date.now() < end, `still not so: ${ask}`);
+    await page.waitForTimeout(100);
+  }
+}
+
 /** Nothing happened that must not; then the page goes. */
 export async function close(page) {
   await calm(page);

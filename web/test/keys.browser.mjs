@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { close, launch, open, PHONE } from "./browser.mjs";
+import { close, launch, open, PHONE, until } from "./browser.mjs";
 import { Chat } from "./chat.mjs";
 import { Server } from "./server.mjs";
 import { holding, LANGUAGES, words } from "./words.mjs";
@@ -54,7 +54,7 @@ test("chats are kept by the server for their key, and no other key sees them", a
   await ada.chat.ask("a secret of Ada");
   await ada.chat.kept("a secret of Ada");
   const id = /#\/chat\/([\w-]+)/.exec(ada.page.url())[1];
-  await ada.page.waitForFunction(async (id) => (await fetch(`/web/chats/${id}`)).ok, id);
+  await until(ada.page, async (id) => (await fetch(`/web/chats/${id}`)).ok, id);
   await ada.page.reload();
   await ada.chat.entry("a secret of Ada").waitFor();
   await ada.chat.answers.first().waitFor();
@@ -109,7 +109,7 @@ test("signs out, and is out in every window", async () => {
   await close(page);
 });
 
-test("a key that is revoked ends its session", async () => {
+test("a key that is revoked ends its session, in words", async () => {
   const own = await Server.start({ flags: ["--keys-required"], keys: [["eve"]] });
   const page = await open(browser, own, { noise });
   const say = await words("en");
@@ -117,10 +117,11 @@ test("a key that is revoked ends its session", async () => {
   await signIn(page, own.keys.eve, say);
   const chat = await Chat.of(page);
   await chat.ask("hello");
-  await chat.kept("hello");
   own.frugal("keys", "revoke", "eve");
-  await page.waitForFunction(async () => (await fetch("/web/chats")).status === 401, undefined, { timeout: 30_000, polling: 500 });
-  await page.reload();
+  await until(page, async () => (await fetch("/web/chats")).status === 401);
+  await chat.begin("still there?");
+  await page.getByText(chat.say.faults.key, { exact: true }).waitFor();
+  await page.getByRole("button", { name: say.chat.faults.sign_in, exact: true }).click();
   await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
   await close(page);
   await own.stop();
