@@ -32,7 +32,7 @@ pub struct Host {
     /// What the operator wants.
     pub settings: Settings,
     /// Where models come from.
-    pub library: Arc<dyn Library>,
+    pub models: Arc<dyn Library>,
     /// What is kept here beside what is served, and what may be done with it.
     pub catalogue: Arc<dyn Catalogue>,
     /// Who grades formulas and tasks.
@@ -252,7 +252,7 @@ impl Host {
             default: settings.models.default.clone(),
         };
         Parts {
-            shelf: Shelf::new(Arc::clone(&self.library), shelf),
+            shelf: Shelf::new(Arc::clone(&self.models), shelf),
             limits: settings.limits,
             quotas: Arc::clone(quotas),
             metrics: Arc::clone(metrics),

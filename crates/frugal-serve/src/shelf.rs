@@ -108,7 +108,7 @@ type Loaded = Mutex<BTreeMap<String, Arc<Served>>>;
 /// Models by name.
 #[derive(Debug)]
 pub struct Shelf {
-    library: Arc<dyn Library>,
+    models: Arc<dyn Library>,
     settings: ShelfSettings,
     loaded: Arc<Loaded>,
     uses: AtomicU64,
@@ -120,9 +120,9 @@ pub struct Shelf {
 
 impl Shelf {
     /// An empty shelf.
-    pub fn new(library: Arc<dyn Library>, settings: ShelfSettings) -> Self {
+    pub fn new(models: Arc<dyn Library>, settings: ShelfSettings) -> Self {
         Self {
-            library,
+            models,
             settings,
             loaded: Arc::default(),
             uses: AtomicU64::new(0),
@@ -133,7 +133,7 @@ impl Shelf {
 
     /// What could be served, aliases included: each under its own name.
     pub fn list(&self) -> Vec<Listed> {
-        let models = self.library.list();
+        let models = self.models.list();
         let aliased = self.settings.aliases.iter().filter_map(|(alias, name)| {
             let model = models.iter().find(|model| model.name == *name)?;
             Some(Listed {
@@ -174,7 +174,7 @@ impl Shelf {
             return Ok(served);
         }
         // Who asks for what there is not need not wait for what others load.
-        let listed = self.library.list();
+        let listed = self.models.list();
         let model = listed.iter().find(|model| model.name == name);
         let weights = model.ok_or_else(|| no_model(&name))?.bytes;
         let turn = Arc::clone(&self.loading).lock_owned().await;
@@ -305,13 +305,13 @@ impl Shelf {
         cache_bytes: u64,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Arc<Served>, Fault> {
-        let library = Arc::clone(&self.library);
+        let models = Arc::clone(&self.models);
         let loaded = Arc::clone(&self.loaded);
         let settings = self.settings.engine;
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         let opened = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let Ready { model, words } = library.open(&name, cache_bytes)?;
+            let Ready { model, words } = models.open(&name, cache_bytes)?;
             let engine = Engine::start(model, settings).map_err(|error| error.to_string())?;
             let handle = engine.handle().map_err(|error| error.to_string())?;
             let served = Arc::new(Served {

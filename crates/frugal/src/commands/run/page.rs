@@ -95,7 +95,7 @@ impl Page {
         let runs = Runs::open(&home, Scope::Only(folder), runner)?;
         let host = Host {
             settings,
-            library: Arc::new(Nothing),
+            models: Arc::new(Nothing),
             catalogue: Arc::new(Nothing),
             grader: None,
             home,

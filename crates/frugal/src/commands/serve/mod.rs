@@ -61,7 +61,7 @@ pub(crate) fn run(common: &Common, arguments: &Serve) -> anyhow::Result<ExitCode
             hub: home::hub(),
             serves_store: settings.models.whole_store,
         }),
-        library: served,
+        models: served,
         grader: Some(Arc::new(grader::Graders)),
         home,
         memory_bytes: limits::free_memory() / 5 * 4,
