@@ -208,4 +208,4 @@ fn graded(fields: &mut Fields<'_>, n: usize, limits: &Limits) -> Result<Option<V
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

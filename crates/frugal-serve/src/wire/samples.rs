@@ -169,3 +169,30 @@ pub(super) fn nearly(body: Value, words: &'static [&'static str]) -> impl Strate
         body.into()
     })
 }
+
+pub(in crate::wire) fn a_line_each(values: impl Iterator<Item = Value>) -> String {
+    let lines: Vec<String> = values.map(|value| value.to_string()).collect();
+    lines.join("\n")
+}
+
+/// Any JSON, of the names and words that requests are made of, so that checks deep inside are met.
+pub(in crate::wire) fn json_like(words: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(words);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3_i64..300).prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 48, 6, move |inner| {
+        let name = word.clone().prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}

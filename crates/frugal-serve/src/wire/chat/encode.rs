@@ -378,3 +378,6 @@ fn log_prob_object(content: Value, thought: Option<Value>) -> Value {
     }
     object.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::answer::{Detail, Finish, Form, Said, TokenText, Usage};
-use crate::wire::chat::tests::{json_like, lines};
 use crate::wire::error::Kind;
 use crate::wire::samples;
+use crate::wire::samples::{a_line_each, json_like};
 
 const LIMITS: Limits = Limits {
     n: 4,
@@ -235,7 +235,7 @@ fn chunks(out: Out, said: impl IntoIterator<Item = (usize, Said)>) -> String {
     let mut encoder = encoder(out);
     let said = said.into_iter();
     let chunks = said.flat_map(|(prompt, said)| encoder.push(prompt, said));
-    lines(chunks)
+    a_line_each(chunks)
 }
 
 #[test]
