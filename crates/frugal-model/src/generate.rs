@@ -28,7 +28,8 @@ mod ngram;
 mod run;
 
 pub(crate) use draft::Track;
-pub use draft::{Drafted, Drafting};
+pub use draft::{Drafted, Drafter, Drafting};
+pub use engine::{price_of_a_row, share_of_choice};
 pub use ngram::Lookup;
 use run::Run;
 

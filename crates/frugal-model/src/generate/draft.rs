@@ -12,7 +12,7 @@ use core::ops::Range;
 use frugal_core::backend::Backend;
 use frugal_core::rng::Rng;
 
-use super::ngram::Lookup;
+use super::ngram::{Lookup, look_up};
 use crate::cache::{Cache, CacheSettings, SequenceId};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -168,6 +168,37 @@ impl Pace {
             self.patience = (2 * self.patience + 1).min(Self::LONGEST_WAIT);
             self.wait = self.patience;
         }
+    }
+}
+
+/// Drafts by looking back, for a sequence that somebody else continues.
+#[derive(Debug)]
+pub struct Drafter {
+    rule: Lookup,
+    pace: Pace,
+}
+
+impl Drafter {
+    /// Knows nothing of its sequence yet.
+    pub const fn new(rule: Lookup) -> Self {
+        let pace = Pace::new();
+        Self { rule, pace }
+    }
+
+    /// Up to `most` tokens that may follow `ids`, as many as are worth the `price` of a row; see
+    /// [`price_of_a_row`](super::price_of_a_row).
+    pub fn draft(&mut self, ids: &[u32], most: usize, price: f32) -> Vec<u32> {
+        let mut draft = Vec::new();
+        let most = self.pace.reach(self.rule.most.min(most), price);
+        if most > 0 {
+            look_up(ids, self.rule, most, &mut draft);
+        }
+        draft
+    }
+
+    /// Hears how many of the last draft were right.
+    pub fn learn(&mut self, drafted: usize, right: usize) {
+        self.pace.learn(drafted, right);
     }
 }
 

@@ -32,7 +32,10 @@ pub(crate) struct Engine<'a, B: Backend> {
 }
 
 /// The share of a token's weights that are of experts it chose: other rows of its step choose others.
-pub(crate) fn share_of_choice(config: &ModelConfig) -> Result<f32> {
+///
+/// # Errors
+/// If the config has no such parameters.
+pub fn share_of_choice(config: &ModelConfig) -> Result<f32> {
     let count = Params::<Spec>::spec(config)?.count(config);
     Ok(count.chosen as f32 / count.active.max(1) as f32)
 }
@@ -277,9 +280,10 @@ impl<B: Backend> Engine<'_, B> {
 }
 
 /// What a drafted row must bring, in tokens, where so many sequences are continued together: its cost
-/// over what a token of theirs costs.
-fn price_of_a_row(n_tracks: usize, chosen: f32) -> f32 {
-    let (n, row) = (n_tracks as f32, 1.0 / ROWS_OF_A_STEP);
+/// over what a token of theirs costs. `chosen` is [`share_of_choice`].
+#[must_use]
+pub fn price_of_a_row(n_sequences: usize, chosen: f32) -> f32 {
+    let (n, row) = (n_sequences as f32, 1.0 / ROWS_OF_A_STEP);
     n * (row + chosen) / (1.0 + n * row + (n - 1.0) * chosen)
 }
 

@@ -1,12 +1,15 @@
 //! Blocks multiplied from where they lie: a few rows of activations with sixteen rows of the formats
 //! that most models come in, without opening them first.
 //!
+//! One row meets levels as they lie, and sums are added across lanes. For more the levels are turned,
+//! once for all of them, so that a lane is a row of the weight and nothing is left to add.
+//!
 //! The sums are those of [`super::integer`], in the same order.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mask_blend_epi32, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_slli_epi16, _mm512_slli_epi32,
-    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_xor_si512,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi16,
+    _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_xor_si512,
 };
 
 use frugal_core::quant::BlockFormat;
@@ -17,8 +20,8 @@ use crate::cpu::gemm::integer::panel::{Form, GROUP, GROUPS};
 use crate::cpu::gemm::tile::LANES;
 use crate::cpu::stored::{SixteenRows, block_bytes};
 
-use super::integer::{Scales, add_group, add_half, load, products, store};
-use super::rows::{Head, Rows, halves, rows_of_vector};
+use super::integer::{Scales, add_group, add_half, load, products, products_turned, store};
+use super::rows::{Head, Rows, halves, rows_of_vector, turned};
 
 /// The kernel for a format, if it has one.
 pub(crate) fn kernel<const R: usize>(format: BlockFormat) -> Option<DirectKernel<R>> {
@@ -55,14 +58,14 @@ fn small<const R: usize, const BYTES: usize>(
                 let sign = _mm512_set1_epi8(i8::MIN);
                 (
                     factors,
-                    eight(|rows| _mm512_xor_si512(levels.pair(rows), sign)),
+                    eight::<R>(|rows| _mm512_xor_si512(levels.pair(rows), sign)),
                 )
             } else {
                 // The lower halves of bytes in even quarters, the upper ones, times 16, in odd.
                 let mask = alternate_halves();
                 (
                     factors,
-                    eight(|rows| _mm512_and_si512(levels.twin(rows), mask)),
+                    eight::<R>(|rows| _mm512_and_si512(levels.twin(rows), mask)),
                 )
             }
         };
@@ -72,7 +75,7 @@ fn small<const R: usize, const BYTES: usize>(
         };
         for r in 0..R {
             let x = &x[r][run];
-            let [low, high] = products(&levels, &x.levels[within]);
+            let [low, high] = inner::<R>(&levels, &x.levels[within]);
             let high = if BYTES == block_bytes::Q8_0 {
                 high
             } else {
@@ -84,11 +87,27 @@ fn small<const R: usize, const BYTES: usize>(
     store(totals, sums);
 }
 
-/// Sixteen rows in eight vectors, of which `two` gives one.
+/// Sixteen rows in eight vectors, of which `two` gives one; turned for more than one row.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn eight(two: impl Fn([usize; 2]) -> __m512i) -> [__m512i; LANES / 2] {
-    std::array::from_fn(|i| two(rows_of_vector(i)))
+fn eight<const R: usize>(two: impl Fn([usize; 2]) -> __m512i) -> [__m512i; LANES / 2] {
+    let mut rows = [_mm512_setzero_si512(); LANES / 2];
+    for (i, vector) in rows.iter_mut().enumerate() {
+        *vector = two(rows_of_vector(i));
+    }
+    if R == 1 { rows } else { turned(&rows) }
+}
+
+/// For each row of the weight the sum of products of the first half of a group, and of the second;
+/// levels as [`eight`] gave them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn inner<const R: usize>(levels: &[__m512i; LANES / 2], x: &[i8; GROUP]) -> [__m512i; 2] {
+    if R == 1 {
+        products(levels, x)
+    } else {
+        products_turned(levels, x)
+    }
 }
 
 /// 16 bytes of 0x0f, 16 of 0xf0, and again.
@@ -141,12 +160,12 @@ unsafe fn with_minima<const R: usize, const BYTES: usize>(
     let lower = block.plus(if has_fifth { 16 + GROUP } else { 16 });
     // The fifth bits of all groups; without them what is read here is not looked at.
     // SAFETY: 32 bytes follow the head.
-    let mut fifth = eight(|rows| unsafe { block.plus(16).pair(rows) });
+    let mut fifth = eight::<R>(|rows| unsafe { block.plus(16).pair(rows) });
     let (low, bit) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x10));
     for pair in 0..GROUPS / 2 {
         rows.rows().ask_some_ahead(run, 4 * pair..4 * pair + 4);
         // SAFETY: the levels of two groups are 32 bytes.
-        let raw = eight(|rows| unsafe { lower.plus(pair * GROUP).pair(rows) });
+        let raw = eight::<R>(|rows| unsafe { lower.plus(pair * GROUP).pair(rows) });
         for (nth, mask) in [0x0f_u8, 0xf0].into_iter().enumerate() {
             let group = 2 * pair + nth;
             let [factors, minima] = head.next(group);
@@ -168,7 +187,7 @@ unsafe fn with_minima<const R: usize, const BYTES: usize>(
                 raw.map(|raw| _mm512_and_si512(raw, mask))
             };
             for r in 0..R {
-                let [mut low, mut high] = products(&levels, &x[r].levels[group]);
+                let [mut low, mut high] = inner::<R>(&levels, &x[r].levels[group]);
                 if nth == 1 && !has_fifth {
                     // The upper halves of bytes are 16 times their levels.
                     (low, high) = (_mm512_srai_epi32::<4>(low), _mm512_srai_epi32::<4>(high));
@@ -195,7 +214,7 @@ unsafe fn six_bits<const R: usize>(
     for half in 0..2 {
         // SAFETY: a half has 64 bytes of lower bits, 32 of upper ones.
         let [first, second, upper] = [half * 64, half * 64 + 32, 128 + half * 32]
-            .map(|at| eight(|rows| unsafe { block.plus(at).pair(rows) }));
+            .map(|at| eight::<R>(|rows| unsafe { block.plus(at).pair(rows) }));
         for nth in 0..4 {
             let group = half * 4 + nth;
             rows.rows().ask_some_ahead(run, 2 * group..2 * group + 2);
@@ -229,7 +248,7 @@ unsafe fn six_bits<const R: usize>(
                 }
             });
             for r in 0..R {
-                let inner = products(&levels, &x[r].levels[group]);
+                let inner = inner::<R>(&levels, &x[r].levels[group]);
                 for (half, scales) in scales.iter().enumerate() {
                     totals[r] = add_half(
                         form,

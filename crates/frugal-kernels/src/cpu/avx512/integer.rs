@@ -159,6 +159,21 @@ pub(super) fn products(levels: &[__m512i; LANES / 2], x: &[i8; GROUP]) -> [__m51
     ]
 }
 
+/// As [`products`], given for each four columns the levels of all rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) fn products_turned(levels: &[__m512i; LANES / 2], x: &[i8; GROUP]) -> [__m512i; 2] {
+    let (quads, _) = x.as_chunks::<QUAD>();
+    let mut sums = [_mm512_setzero_si512(); 2];
+    for (half, sum) in sums.iter_mut().enumerate() {
+        for quad in 4 * half..4 * half + 4 {
+            let four = i32::from_ne_bytes(quads[quad].map(i8::cast_unsigned));
+            *sum = _mm512_dpbusd_epi32(*sum, levels[quad], _mm512_set1_epi32(four));
+        }
+    }
+    sums
+}
+
 /// In each quarter the sums of the quarters of four vectors.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -5,7 +5,8 @@ use std::arch::x86_64::{
     _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps,
     _mm512_cvtph_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_mask_broadcast_i32x4,
     _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setr_epi32,
-    _mm512_srli_epi32,
+    _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use crate::cpu::stored::SixteenRows;
@@ -100,11 +101,40 @@ impl Rows {
 }
 
 /// Of eight vectors of two rows, those of vector i, by the order that
-/// [`products`](super::integer::products) wants.
+/// [`products`](super::integer::products) and [`turned`] want.
 #[inline]
 pub(super) fn rows_of_vector(i: usize) -> [usize; 2] {
     let row = i + i / 4 * 4;
     [row, row + 4]
+}
+
+/// Vectors of two rows each, as [`rows_of_vector`] has them, turned: vector i has word i of all rows.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn turned(rows: &[__m512i; 8]) -> [__m512i; 8] {
+    let [a, b, c, d, e, f, g, h] = *rows;
+    // Word i of four rows, then word i + 4 of them, then both of four more.
+    let (first, second) = (quads([a, b, c, d]), quads([e, f, g, h]));
+    let mut out = *rows;
+    for i in 0..4 {
+        out[i] = _mm512_shuffle_i32x4::<0b10_00_10_00>(first[i], second[i]);
+        out[i + 4] = _mm512_shuffle_i32x4::<0b11_01_11_01>(first[i], second[i]);
+    }
+    out
+}
+
+/// Turns 4 x 4 words in each quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quads([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+    let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab, cd),
+        _mm512_unpackhi_epi64(ab, cd),
+        _mm512_unpacklo_epi64(ab_high, cd_high),
+        _mm512_unpackhi_epi64(ab_high, cd_high),
+    ]
 }
 
 /// The numbers of the f16 in the lower halves of words.

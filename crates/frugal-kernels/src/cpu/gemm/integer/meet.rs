@@ -28,13 +28,14 @@ type Kernel = unsafe fn(Form, &PanelRun, &[&RowRun], &mut [[f32; LANES]]);
 pub(in crate::cpu) type DirectKernel<const R: usize> =
     unsafe fn(Form, SixteenRows<'_>, [&[RowRun]; R], &mut [[f32; LANES]; R]);
 
-/// Kernels that multiply blocks from where they lie, for one row, for two and for four.
+/// Kernels that multiply blocks from where they lie, for so many rows together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Direct {
     one: DirectKernel<1>,
     two: DirectKernel<2>,
-    /// Where that is sooner than opening what more rows would share.
-    four: Option<DirectKernel<4>>,
+    four: DirectKernel<4>,
+    /// Where there are registers for it.
+    eight: Option<DirectKernel<MOST>>,
 }
 
 impl Direct {
@@ -46,30 +47,20 @@ impl Direct {
             return Some(Self {
                 one: kernel(format)?,
                 two: kernel(format)?,
-                four: None,
+                four: kernel(format)?,
+                eight: kernel(format),
             });
         } else if features.supports(Isa::Avx2) {
             use crate::cpu::avx2::direct::kernel;
             return Some(Self {
                 one: kernel(format)?,
                 two: kernel(format)?,
-                four: kernel(format),
+                four: kernel(format)?,
+                eight: None,
             });
         }
         let _ = (features, format);
         None
-    }
-
-    /// Rows that meet sixteen stored ones together at most.
-    pub(super) const MOST: usize = 4;
-
-    /// Whether so many rows are met sooner so than opened.
-    pub(super) const fn serves(self, rows: usize) -> bool {
-        rows <= if self.four.is_some() {
-            2 * Self::MOST
-        } else {
-            2
-        }
     }
 
     /// The sums of one row.
@@ -85,25 +76,47 @@ impl Direct {
         self,
         form: Form,
         stored: SixteenRows<'_>,
-        (rows, count): (&[&[RowRun]; Self::MOST], usize),
-    ) -> Sums<{ Self::MOST }> {
-        assert!(self.serves(count), "{count} rows");
-        let [a, b, ..] = *rows;
-        let mut sums = Sums::<{ Self::MOST }>::ZERO;
-        let [first, second, ..] = &mut sums.0;
-        // SAFETY: `choose` took the kernels that the features allow.
-        unsafe {
-            match (count, self.four) {
-                (3.., Some(four)) => four(form, stored, *rows, &mut sums.0),
-                (1, _) => (self.one)(form, stored, [a], std::array::from_mut(first)),
-                _ => {
-                    let mut two = [*first, *second];
-                    (self.two)(form, stored, [a, b], &mut two);
-                    [*first, *second] = two;
-                }
+        (rows, count): (&[&[RowRun]; MOST], usize),
+    ) -> Sums<MOST> {
+        assert!((1..=MOST).contains(&count), "{count} rows");
+        let mut sums = Sums::ZERO;
+        let mut with = Meeting {
+            form,
+            stored,
+            rows,
+            sums: &mut sums,
+        };
+        match (count, self.eight) {
+            (1, _) => with.run(self.one, 0),
+            (2, _) => with.run(self.two, 0),
+            (3..=4, _) => with.run(self.four, 0),
+            (_, Some(eight)) => with.run(eight, 0),
+            (_, None) => {
+                with.run(self.four, 0);
+                with.run(self.four, MOST / 2);
             }
         }
         sums
+    }
+}
+
+/// Sixteen stored rows and those that they meet.
+struct Meeting<'a> {
+    form: Form,
+    stored: SixteenRows<'a>,
+    rows: &'a [&'a [RowRun]; MOST],
+    sums: &'a mut Sums<MOST>,
+}
+
+impl Meeting<'_> {
+    /// Lets R of the rows be met by a kernel that [`Direct::choose`] has taken.
+    fn run<const R: usize>(&mut self, kernel: DirectKernel<R>, first: usize) {
+        let rows = self.rows[first..].first_chunk();
+        let sums = self.sums.0[first..].first_chunk_mut();
+        if let (Some(rows), Some(sums)) = (rows, sums) {
+            // SAFETY: `Direct::choose` took the kernels that the features allow.
+            unsafe { kernel(self.form, self.stored, *rows, sums) };
+        }
     }
 }
 

@@ -75,50 +75,57 @@ impl IntegerProduct<'_> {
         let kind = (format, Form::of(format));
         let mut rounded = ROUNDED.take();
         self.round(kind.1, &mut rounded);
+        let direct = Direct::choose(self.features, kind.0);
         #[cfg(target_arch = "x86_64")]
-        if self.features.supports(Isa::Amx) && rows.clone().any(|rows| rows.len() >= tiles::FEWEST)
-        {
-            self.in_tiles(kind, rows, &rounded);
+        let few = tiles::few(direct);
+        #[cfg(target_arch = "x86_64")]
+        if self.features.supports(Isa::Amx) && rows.clone().any(|rows| rows.len() > few) {
+            self.in_tiles(kind, direct, rows, &rounded);
             ROUNDED.set(rounded);
             return;
         }
-        if let Some(direct) = self.alone(kind.0, rows.clone()) {
+        if let Some(direct) = direct.filter(|_| self.is_for_one_thread(rows.clone())) {
             self.by_one(direct, kind.1, rows, &rounded);
             ROUNDED.set(rounded);
             return;
         }
         let items = self.cut(rows);
-        let direct = Direct::choose(self.features, kind.0);
-        let work = |item: &Item| {
-            OPENED.with_borrow_mut(|opened| {
-                let left = direct.map_or(item.panels.start, |direct| {
-                    self.pass_directly(direct, kind.1, item, &rounded)
-                });
-                let item = &Item {
-                    group: item.group,
-                    rows: item.rows.clone(),
-                    panels: left..item.panels.end,
-                };
-                if item.rows.len() <= MOST {
-                    self.pass_once(kind, item, &rounded, opened);
-                } else {
-                    self.come_back(kind, item, &rounded, opened);
-                }
-            });
-        };
+        let work = |item: &Item| self.past_panels(kind, direct, item, &rounded);
         let panels: usize = items.iter().map(|item| item.panels.len()).sum();
         let numbers = panels * LANES * self.right.cols();
         run_all(self.pool, (numbers, ALONE_NUMBERS), &items, work);
         ROUNDED.set(rounded);
     }
 
-    /// The kernels that one thread forms the product with, panel by panel: where no group has more
-    /// than a row, and the weight is small.
-    fn alone(
+    /// The rows of an item past its panels, which are opened where the format has no kernels or the
+    /// rows are many.
+    fn past_panels(
         &self,
-        format: BlockFormat,
-        mut rows: impl Iterator<Item = Range<usize>>,
-    ) -> Option<Direct> {
+        kind: (BlockFormat, Form),
+        direct: Option<Direct>,
+        item: &Item,
+        rounded: &[RowRun],
+    ) {
+        let left = direct.map_or(item.panels.start, |direct| {
+            self.pass_directly(direct, kind.1, item, rounded)
+        });
+        let item = &Item {
+            group: item.group,
+            rows: item.rows.clone(),
+            panels: left..item.panels.end,
+        };
+        OPENED.with_borrow_mut(|opened| {
+            if item.rows.len() <= MOST {
+                self.pass_once(kind, item, rounded, opened);
+            } else {
+                self.come_back(kind, item, rounded, opened);
+            }
+        });
+    }
+
+    /// Whether one thread is enough, panel by panel: where no group has more than a row, and the
+    /// weight is small.
+    fn is_for_one_thread(&self, mut rows: impl Iterator<Item = Range<usize>>) -> bool {
         let outputs = self.right.rows();
         let most = ALONE_NUMBERS / (outputs * self.right.cols()).max(1);
         let mut count = 0;
@@ -126,8 +133,7 @@ impl IntegerProduct<'_> {
             count += rows.len();
             rows.len() <= 1 && count <= most
         });
-        let is_whole = outputs.is_multiple_of(LANES);
-        (is_small && is_whole).then(|| Direct::choose(self.features, format))?
+        is_small && outputs.is_multiple_of(LANES)
     }
 
     /// A row for each group at most.
@@ -221,21 +227,19 @@ impl IntegerProduct<'_> {
 
     /// Rows that meet panels where those lie; the first panel that remains.
     fn pass_directly(&self, direct: Direct, form: Form, item: &Item, rounded: &[RowRun]) -> usize {
-        if !direct.serves(item.rows.len()) {
+        if item.rows.len() > MOST {
             return item.panels.start;
         }
-        let row = |row: usize| &rounded[row * self.runs()..][..self.runs()];
+        let runs = self.runs();
+        let rows: [_; MOST] = std::array::from_fn(|i| {
+            &rounded[(item.rows.start + i).min(item.rows.end - 1) * runs..][..runs]
+        });
         for panel in item.panels.clone() {
             let Some(stored) = self.stored(item, panel).sixteen() else {
                 return panel;
             };
-            for first in item.rows.clone().step_by(Direct::MOST) {
-                let rows = first..(first + Direct::MOST).min(item.rows.end);
-                let whole: [_; Direct::MOST] =
-                    std::array::from_fn(|i| row((first + i).min(rows.end - 1)));
-                let sums = direct.meet(form, stored, (&whole, rows.len()));
-                self.write((item.group, panel), rows, &sums.0);
-            }
+            let sums = direct.meet(form, stored, (&rows, item.rows.len()));
+            self.write((item.group, panel), item.rows.clone(), &sums.0);
         }
         item.panels.end
     }

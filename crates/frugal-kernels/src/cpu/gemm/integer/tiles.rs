@@ -1,6 +1,6 @@
 //! More than a few rows of activations with tile registers, sixteen at a time.
 //!
-//! Groups of a few rows among them (an expert that one token chose) are left to the other kernels,
+//! Groups of a few rows among them (an expert that few tokens chose) are left to the other kernels,
 //! whose results are the same.
 
 use std::cell::RefCell;
@@ -13,12 +13,16 @@ use crate::cpu::gemm::tile::LANES;
 use crate::cpu::vector::Level;
 
 use super::left::{RowRun, TileRun};
+use super::meet::{Direct, MOST};
 use super::panel::{self, Form, PanelRun, STRETCH};
 use super::{IntegerProduct, Item, OPENED};
 use crate::cpu::gemm::stored::{self, stretches, turn};
 
-/// Rows from which on tiles are worth their laying side by side.
-pub(super) const FEWEST: usize = 3;
+/// Rows up to which tiles are not worth their laying side by side: as many as meet stored rows
+/// directly, and where those must be opened first, two.
+pub(super) const fn few(direct: Option<Direct>) -> usize {
+    if direct.is_some() { MOST } else { 2 }
+}
 
 thread_local! {
     /// Rows side by side of the call under way on this thread, kept for their memory.
@@ -30,6 +34,7 @@ impl IntegerProduct<'_> {
     pub(super) fn in_tiles(
         &self,
         kind: (BlockFormat, Form),
+        direct: Option<Direct>,
         rows: impl Iterator<Item = Range<usize>>,
         rounded: &[RowRun],
     ) {
@@ -45,7 +50,7 @@ impl IntegerProduct<'_> {
                 };
                 items.push((item, sixteens.len()));
             }
-            if rows.len() >= FEWEST {
+            if rows.len() > few(direct) {
                 sixteens.extend(stored::sixteens(rows));
             }
         }
@@ -60,25 +65,18 @@ impl IntegerProduct<'_> {
         });
         self.pool.run(items.len(), |i| {
             let (item, first) = &items[i];
-            OPENED.with_borrow_mut(|opened| {
-                if item.rows.len() < FEWEST {
-                    self.pass_once(kind, item, rounded, opened);
-                } else {
-                    self.past_tiles(kind, item, &tiles[first * runs..], opened);
-                }
-            });
+            if item.rows.len() <= few(direct) {
+                self.past_panels(kind, direct, item, rounded);
+            } else {
+                self.past_tiles(kind, item, &tiles[first * runs..]);
+            }
         });
         TILES.set(tiles);
     }
 
     /// All rows of an item past its panels, a stretch at a time.
-    fn past_tiles(
-        &self,
-        (format, form): (BlockFormat, Form),
-        item: &Item,
-        tiles: &[TileRun],
-        opened: &mut Vec<PanelRun>,
-    ) {
+    fn past_tiles(&self, (format, form): (BlockFormat, Form), item: &Item, tiles: &[TileRun]) {
+        let mut opened = OPENED.take();
         let (runs, level) = (self.runs(), Level::of(self.features));
         let mut session = ByteTiles::load(self.features, form);
         let mut totals = vec![Totals::ZERO; item.rows.len().div_ceil(LANES)];
@@ -92,15 +90,16 @@ impl IntegerProduct<'_> {
             let rest = if is_met { 0..0 } else { 0..runs };
             for first in rest.step_by(STRETCH) {
                 opened.resize(STRETCH.min(runs - first), PanelRun::EMPTY);
-                panel::open(level, format, stored, first, opened);
+                panel::open(level, format, stored, first, &mut opened);
                 for (totals, x) in totals.iter_mut().zip(tiles.chunks_exact(runs)) {
-                    session.multiply(opened, &x[first..], totals);
+                    session.multiply(&opened, &x[first..], totals);
                 }
             }
             for (nth, totals) in totals.iter().enumerate() {
                 self.write_tile(level, (item, panel), nth, totals);
             }
         }
+        OPENED.set(opened);
     }
 
     fn write_tile(&self, level: Level, (item, panel): (&Item, usize), nth: usize, totals: &Totals) {
