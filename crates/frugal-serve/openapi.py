@@ -1169,7 +1169,7 @@ ERRORS = {
     415: "The body is not application/json",
     429: "Too many requests or tokens for the key, or for the server",
     500: "The server failed",
-    503: "Loading or ending",
+    503: "Loading or ending; or a model that cannot be loaded, which is not to be tried again",
 }
 RETRY = {
     "Retry-After": {"description": "seconds", "schema": WHOLE},

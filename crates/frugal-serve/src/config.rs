@@ -97,6 +97,8 @@ pub struct Flags {
     pub threads: Option<usize>,
     /// `--keys-required`.
     pub keys_required: Option<bool>,
+    /// `--no-drafts` says false.
+    pub drafts: Option<bool>,
     /// `--no-web` says false.
     pub web: Option<bool>,
     /// `--runs`: in place of those of the file.
@@ -189,6 +191,7 @@ impl Config {
             .max_sequences
             .flag("--max-sequences", flags.max_sequences);
         engine.max_waiting.flag("--max-waiting", flags.max_waiting);
+        engine.drafts.flag("--no-drafts", flags.drafts);
         engine
             .cache_bits
             .flag("--cache-bits", flags.cache_bits.map(Some));

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::aside::Aside;
 use crate::config::{ServerSettings, Settings};
 use crate::engine::Costs;
 use crate::keys::{Entry, Holder, Keyring, KeysError, Token};
@@ -18,7 +21,7 @@ use crate::routes::Front;
 use crate::server::{self, Admission, App, ListenError, Readiness, Server, Shutdown, Stage};
 use crate::service::{Grader, Parts, Service};
 use crate::shelf::{Served, Shelf, ShelfSettings};
-use crate::web::{Aside, Chats, Forecasts, Jobs, Runs, Sessions, Web};
+use crate::web::{self, Chats, Forecasts, Jobs, Runs, Sessions, Web};
 use crate::wire::error::Fault;
 
 /// How often accounts are written and costs are told.
@@ -59,7 +62,7 @@ pub enum Told<'a> {
     },
     /// A model is loaded.
     Loaded(&'a Served),
-    /// What all answers have cost since the start.
+    /// What all answers have cost since the start. Told on a thread of its own, which may wait.
     Spent(Costs),
     /// No new answers begin.
     Draining,
@@ -118,13 +121,22 @@ impl Host {
             .enable_all()
             .build()
             .map_err(HostError::Threads)?;
-        let done = runtime.block_on(self.serve(tell));
+        // Who hears of costs writes them to a disk, for which nothing else waits.
+        let (spent, heard) = sync_channel(1);
+        let done = thread::scope(|scope| {
+            scope.spawn(move || heard.iter().for_each(|costs| tell(Told::Spent(costs))));
+            runtime.block_on(self.serve(tell, spent))
+        });
         // What waits for a grammar or a model is not waited for.
         runtime.shutdown_background();
         done
     }
 
-    async fn serve(self, tell: &(dyn Fn(Told<'_>) + Sync)) -> Result<(), HostError> {
+    async fn serve(
+        self,
+        tell: &(dyn Fn(Told<'_>) + Sync),
+        costs: SyncSender<Costs>,
+    ) -> Result<(), HostError> {
         let clock = Clock::start();
         let listening = listening(&self.settings.server, self.settings.limits.body_bytes);
         let server = Server::bind(&listening)?;
@@ -182,7 +194,7 @@ impl Host {
             tokio::try_join!(
                 load_first(&service, default, &readiness, tell),
                 async {
-                    keep_accounts(&service, &quotas, clock, tell).await;
+                    keep_accounts(&service, &quotas, clock, &costs).await;
                     Ok(())
                 },
                 async {
@@ -201,7 +213,8 @@ impl Host {
             ended = beside => done = ended.map(|_| ()),
         }
         write_accounts(Arc::clone(&quotas)).await;
-        tell(Told::Spent(spent(&service)));
+        // The last word is not left out.
+        let _ = costs.send(spent(&service));
         done
     }
 
@@ -227,7 +240,7 @@ impl Host {
             sessions: Arc::new(sessions),
             has_tls: self.settings.server.tls.is_some(),
             runs: self.runs.clone(),
-            aside: Aside::default(),
+            aside: Aside::new(web::ASIDE),
             chats,
             catalogue: Arc::clone(&self.catalogue),
             jobs: Jobs::default(),
@@ -340,7 +353,7 @@ async fn keep_accounts(
     service: &Arc<Service>,
     quotas: &Arc<Quotas>,
     clock: Clock,
-    tell: &(dyn Fn(Told<'_>) + Sync),
+    costs: &SyncSender<Costs>,
 ) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -355,7 +368,8 @@ async fn keep_accounts(
         if tokio::task::spawn_blocking(write).await.is_err() {
             tracing::error!("writing what keys have used panicked");
         }
-        tell(Told::Spent(spent(service)));
+        // Sums, so that none is missed where the one before is being written still.
+        let _ = costs.try_send(spent(service));
     }
 }
 

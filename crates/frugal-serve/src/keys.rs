@@ -1,6 +1,6 @@
 //! API keys: salted hashes in the database, what each may do.
 //!
-//! [`Keys`] adds, lists, changes, rotates and revokes them for the command line; a [`Keyring`] lets
+//! [`Keys`] adds, lists, rotates and revokes them for the command line; a [`Keyring`] lets
 //! requests in by them. Both work on tables of their own in the home's `frugal.db`, so a change by
 //! one process reaches a server within two seconds and without a restart.
 //!
@@ -199,7 +199,7 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct Keyring {
     entry: Entry,
-    watch: Option<Mutex<Watch>>,
+    watch: Mutex<Watch>,
     ring: RwLock<Ring>,
 }
 
@@ -238,28 +238,16 @@ impl Keyring {
         let (changes, known) = records.known()?;
         Ok(Self {
             entry,
-            watch: Some(Mutex::new(Watch {
+            watch: Mutex::new(Watch {
                 records,
                 looked: now.seconds,
                 changes,
-            })),
+            }),
             ring: RwLock::new(Ring {
                 known: Arc::new(known),
                 confirmed: now.seconds,
             }),
         })
-    }
-
-    /// No keys at all: anyone enters.
-    pub fn open_to_all() -> Self {
-        Self {
-            entry: Entry::Anyone,
-            watch: None,
-            ring: RwLock::new(Ring {
-                known: Arc::default(),
-                confirmed: f64::INFINITY,
-            }),
-        }
     }
 
     /// Keys that let in at this time.
@@ -327,8 +315,7 @@ impl Keyring {
     /// The keys as they are, as of a second ago. A look reads one row, so it does not matter that
     /// it blocks a thread that others wait on.
     fn fresh(&self, now: Now) -> Ring {
-        if let Some(watch) = &self.watch
-            && let Ok(mut watch) = watch.try_lock()
+        if let Ok(mut watch) = self.watch.try_lock()
             && now.seconds - watch.looked >= LOOK_SECONDS
         {
             watch.looked = now.seconds;

@@ -23,6 +23,7 @@
 //! how answers are graded.
 
 pub mod answer;
+pub mod aside;
 pub mod client;
 pub mod config;
 pub mod doctor;

@@ -96,7 +96,7 @@ impl Metrics {
 
 fn write_serving(text: &mut Text, serving: &[Serving<'_>]) {
     type Read = fn(&Serving<'_>) -> f64;
-    let gauges: [(Gauge, Read); 7] = [
+    let gauges: [(Gauge, Read); 9] = [
         (
             Gauge::now(
                 "num_requests_running",
@@ -135,6 +135,20 @@ fn write_serving(text: &mut Text, serving: &[Serving<'_>]) {
                 "Answers put back for want of pages since the model was loaded.",
             ),
             |now| now.load.preempted as f64,
+        ),
+        (
+            Gauge::ever(
+                "spec_decode_num_draft_tokens_total",
+                "Tokens of answers that were drafted since the model was loaded.",
+            ),
+            |now| now.load.drafted as f64,
+        ),
+        (
+            Gauge::ever(
+                "spec_decode_num_accepted_tokens_total",
+                "Those of them that were drawn.",
+            ),
+            |now| now.load.accepted as f64,
         ),
     ];
     for (gauge, read) in gauges {

@@ -78,7 +78,7 @@ pub struct Ready {
 
 /// Where models come from.
 pub trait Library: Send + Sync + Debug {
-    /// Those that could be served.
+    /// Those that could be served. May read files: called on threads that may wait.
     fn list(&self) -> Vec<Listed>;
     /// Opens one, within so many bytes for its cache.
     ///

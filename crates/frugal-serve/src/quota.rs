@@ -8,6 +8,12 @@
 //! the end, so a restart does not grant a new day; a kill loses at most those seconds. Servers of one
 //! home add to the same day. Requests per minute and those under way are each server's own.
 //!
+//! What is charged is what the answer says it used: the tokens of prompt and answer, and the money of
+//! the rows they took, without what the engine computed again because it had put the answer back. Who
+//! leaves, or has an answer cut off by the time it may take, pays for what was computed until then.
+//! Nothing is charged for a request that is refused, that waited for its turn in vain, or that failed
+//! by the server's own fault; it counts as a request nevertheless.
+//!
 //! An answer's tokens are reserved up to [`RESERVED_ANSWER_TOKENS`], not up to a limit of the
 //! model's length that nearly none reaches: a day may so end a little above its allowance, but
 //! nobody with half a day left is refused for asking without `max_tokens`.
@@ -276,13 +282,10 @@ impl Drop for Quotas {
     }
 }
 
-/// What the keys of a home have used of today as far as written, in order of keys.
-///
-/// # Errors
-/// A home that cannot be written, records that cannot be read.
-pub fn written_today(home: &Path, now: Now) -> Result<Vec<Today>, KeysError> {
-    let days = read_days(&Records::open(home)?)?.into_iter();
-    let days = days.filter(|(_, day, ..)| *day == day_of(now));
+/// What the keys of a home have used of a day as far as written, in order of keys.
+pub(crate) fn written_on(records: &Records, unix: i64) -> Result<Vec<Today>, KeysError> {
+    let days = read_days(records)?.into_iter();
+    let days = days.filter(|(_, day, ..)| *day == day_of(unix));
     let days = days.map(|(key, _, requests, spent)| Today {
         key,
         requests,

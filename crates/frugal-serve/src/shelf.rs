@@ -132,8 +132,11 @@ impl Shelf {
     }
 
     /// What could be served, aliases included: each under its own name.
-    pub fn list(&self) -> Vec<Listed> {
-        let models = self.models.list();
+    ///
+    /// # Errors
+    /// If looking at the models panics.
+    pub async fn list(&self) -> Result<Vec<Listed>, Fault> {
+        let models = self.listed().await?;
         let aliased = self.settings.aliases.iter().filter_map(|(alias, name)| {
             let model = models.iter().find(|model| model.name == *name)?;
             Some(Listed {
@@ -142,7 +145,17 @@ impl Shelf {
             })
         });
         let aliased: Vec<Listed> = aliased.collect();
-        models.into_iter().chain(aliased).collect()
+        Ok(models.into_iter().chain(aliased).collect())
+    }
+
+    /// Each model is looked at once, which reads its files: not on an async thread.
+    async fn listed(&self) -> Result<Vec<Listed>, Fault> {
+        let models = Arc::clone(&self.models);
+        let listed = tokio::task::spawn_blocking(move || models.list()).await;
+        listed.map_err(|_| {
+            tracing::error!("looking at the models panicked");
+            Fault::new(Kind::Internal, "the server failed")
+        })
     }
 
     /// What answers have cost since the start, also those of models that have been unloaded.
@@ -174,7 +187,7 @@ impl Shelf {
             return Ok(served);
         }
         // Who asks for what there is not need not wait for what others load.
-        let listed = self.models.list();
+        let listed = self.listed().await?;
         let model = listed.iter().find(|model| model.name == name);
         let weights = model.ok_or_else(|| no_model(&name))?.bytes;
         let turn = Arc::clone(&self.loading).lock_owned().await;
@@ -257,7 +270,7 @@ impl Shelf {
     fn make_room(&self, weights: u64, gone: &mut Vec<Arc<Served>>) -> Result<u64, Fault> {
         if self.settings.memory_bytes <= weights {
             let message = "the model does not fit the memory that the server may use";
-            return Err(Fault::new(Kind::Unavailable, message));
+            return Err(Fault::new(Kind::CannotLoad, message));
         }
         let mut loaded = self.lock();
         let in_use = loaded.values().filter(|served| !is_idle(served));
@@ -332,7 +345,7 @@ impl Shelf {
             Ok(Err(why)) => {
                 tracing::error!(why, "a model could not be loaded");
                 Err(Fault::new(
-                    Kind::Unavailable,
+                    Kind::CannotLoad,
                     "the model could not be loaded",
                 ))
             }

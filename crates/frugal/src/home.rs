@@ -31,6 +31,15 @@ pub(crate) fn of(common: &Common) -> Result<PathBuf, Usage> {
     })
 }
 
+/// As [`of`], for those who only look: a name that was mistyped must not become a home.
+pub(crate) fn to_read(common: &Common) -> Result<PathBuf, Usage> {
+    let home = of(common)?;
+    if common.home.is_some() && !home.is_dir() {
+        return Err(Usage(format!("there is no home at {}", home.display())));
+    }
+    Ok(home)
+}
+
 /// Where the hub is when nobody says otherwise.
 const HUB: &str = "https://huggingface.co";
 
@@ -85,7 +94,23 @@ fn is_without(endpoint: &str, list: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_without;
+    use clap::Parser;
+
+    use super::{is_without, of, to_read};
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_home_that_is_only_looked_at_must_be_there() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().join("mistyped");
+        let words = ["frugal", "cost", "--home", home.to_str().unwrap()];
+        let common = Cli::try_parse_from(words).unwrap().common;
+        assert_eq!(of(&common).unwrap(), home);
+        let error = to_read(&common).unwrap_err().to_string();
+        assert!(error.starts_with("there is no home at"), "{error}");
+        std::fs::create_dir(&home).unwrap();
+        assert_eq!(to_read(&common).unwrap(), home);
+    }
 
     #[test]
     fn hosts_without_proxy_are_found_by_whole_names() {

@@ -15,6 +15,7 @@ use frugal_core::backend::{Backend, KeyBits, Sampling};
 use frugal_kernels::cpu::backend::Cpu;
 use frugal_kernels::cpu::gemm::Precision;
 use frugal_model::cache::{CacheKind, CacheSettings};
+use frugal_model::generate::Lookup;
 use frugal_model::transformer::Model;
 use frugal_serve::engine::loaded::{Loaded, Memory};
 use frugal_serve::engine::{Asked, Drawn, Engine, EngineSettings, Event, Handle, Job};
@@ -42,6 +43,7 @@ fn engine(
         prefill_rows,
         max_waiting: 100,
         threads: 2,
+        drafting: Some(Lookup::USUAL),
     };
     let loaded = Loaded::new(Arc::new(b), model, memory).unwrap();
     Engine::start(Box::new(loaded), settings).unwrap()

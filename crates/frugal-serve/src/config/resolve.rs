@@ -18,6 +18,7 @@ use crate::answer::Limits;
 use crate::engine::EngineSettings;
 use crate::keys::Entry;
 use crate::server::TlsFiles;
+use frugal_model::generate::Lookup;
 
 impl Config {
     /// What follows from it.
@@ -214,6 +215,7 @@ impl Config {
             threads: check
                 .within_if(&from.threads, 1..=1024)
                 .unwrap_or_else(cores),
+            drafting: from.drafts.value.then_some(Lookup::USUAL),
         };
         (settings, bits)
     }

@@ -181,6 +181,9 @@ sections! {
         prefill_rows: usize = 128;
         /// Requests that wait at most, for each model; more are told to come again.
         max_waiting: usize = 256;
+        /// Whether what may follow is drafted where a text repeats itself, and several tokens are computed
+        /// in one step. Answers are the same.
+        drafts: bool = true;
         /// Bits of a number in the cache: 8, 16 or 32; as the device likes if not given.
         cache_bits: Option<u32> = None, such as "16";
         /// Threads that compute; one for each core if not given.

@@ -2,13 +2,15 @@
 
 use std::pin::Pin;
 
+use serde_json::Value;
+
 use super::Verdict;
 use super::check::{Outcome, Why, is_error};
 use super::subject::{CHAT, Subject};
 use crate::client::{Answer, Call};
 
 /// Something that must hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Case {
     /// What, in words.
     pub(super) name: &'static str,
@@ -19,7 +21,7 @@ pub(super) struct Case {
 pub(super) type Doing<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 /// How a case is tried.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Way {
     /// One call, and what must hold of its answer.
     One(fn(&Subject) -> Call, fn(&Subject, &Answer) -> Outcome),
@@ -28,8 +30,12 @@ enum Way {
         fn(&Subject, &[Answer]) -> Option<Call>,
         fn(&Subject, &[Answer]) -> Outcome,
     ),
+    /// The question, with other fields each time.
+    Asked(Vec<Value>, fn(&[Answer]) -> Outcome),
     /// One call that is refused with a status, naming what is wrong.
     Refused(fn(&Subject) -> Call, u16, &'static str),
+    /// The question with fields that are wrong, one of which is named.
+    Wrong(Value, &'static str),
     /// What is no matter of calls and answers.
     Own(fn(&Subject) -> Doing<'_>),
 }
@@ -54,6 +60,16 @@ pub(super) const fn several(
     Case { name, way }
 }
 
+/// The question so many times, with these fields changed each time.
+pub(super) fn asked<const N: usize>(
+    name: &'static str,
+    changes: [Value; N],
+    check: fn(&[Answer]) -> Outcome,
+) -> Case {
+    let way = Way::Asked(changes.into(), check);
+    Case { name, way }
+}
+
 /// One that is refused. What is wrong stands in the envelope's `param`, `message` or `code`; nothing
 /// is looked for where it is empty.
 pub(super) const fn refused(
@@ -63,6 +79,16 @@ pub(super) const fn refused(
 ) -> Case {
     let way = Way::Refused(call, status, named);
     Case { name, way }
+}
+
+/// Questions that are refused: their names, what is changed, and which field is named as wrong.
+pub(super) fn wrong<const N: usize>(
+    rows: [(&'static str, Value, &'static str); N],
+) -> impl Iterator<Item = Case> {
+    rows.into_iter().map(|(name, changes, named)| Case {
+        name,
+        way: Way::Wrong(changes, named),
+    })
 }
 
 /// One by itself.
@@ -82,7 +108,7 @@ impl Case {
     }
 
     async fn outcome(&self, subject: &Subject) -> Outcome {
-        match self.way {
+        match &self.way {
             Way::One(call, check) => {
                 let answer = subject.send(call(subject)).await?;
                 check(subject, &answer)
@@ -94,15 +120,26 @@ impl Case {
                 }
                 check(subject, &answers)
             }
+            Way::Asked(changes, check) => {
+                let mut answers = Vec::new();
+                for changes in changes {
+                    answers.push(subject.send(subject.chat(changes)).await?);
+                }
+                check(&answers)
+            }
             Way::Refused(call, status, named) => {
                 let call = call(subject);
                 // That the chat route is there is known.
-                let may_lack = status != 404 && call.path != CHAT;
+                let may_lack = *status != 404 && call.path != CHAT;
                 let answer = subject.send(call).await?;
                 if may_lack && matches!(answer.status, 404 | 501) {
                     return Err(Why::NotOffered);
                 }
-                is_error(&answer, status, named)
+                is_error(&answer, *status, named)
+            }
+            Way::Wrong(changes, named) => {
+                let answer = subject.send(subject.chat(changes)).await?;
+                is_error(&answer, 400, named)
             }
             Way::Own(run) => run(subject).await,
         }

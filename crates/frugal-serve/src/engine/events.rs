@@ -22,7 +22,8 @@ pub enum Event {
         sample: usize,
         /// Why.
         why: End,
-        /// What the sample cost; the first sample's costs hold the prompt's.
+        /// What the sample cost; the first sample's costs hold the prompt's. What was computed again
+        /// after it was put back is in none.
         costs: Costs,
     },
     /// All samples of the job are lost.
@@ -65,7 +66,7 @@ pub struct Costs {
     pub core_seconds: f64,
     /// Tokens computed as prompts: not those found in the cache.
     pub prompt_rows: usize,
-    /// Tokens computed as answers.
+    /// Tokens computed as answers: not those drafted in vain.
     pub answer_rows: usize,
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use frugal_core::backend::Sampling;
+use frugal_model::generate::Lookup;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::run::Run;
@@ -23,6 +24,8 @@ pub struct EngineSettings {
     pub max_waiting: usize,
     /// Threads that compute, for the cost of a step.
     pub threads: usize,
+    /// How what may follow is drafted, if it is.
+    pub drafting: Option<Lookup>,
 }
 
 /// One prompt and what is wanted after it.
@@ -151,6 +154,8 @@ pub(super) struct Gauges {
     pub(super) answering: AtomicUsize,
     pub(super) pages_in_use: AtomicUsize,
     pub(super) preempted: AtomicUsize,
+    pub(super) drafted: AtomicUsize,
+    pub(super) accepted: AtomicUsize,
     spent: Mutex<Costs>,
 }
 
@@ -159,6 +164,12 @@ impl Gauges {
     pub(super) fn spend(&self, costs: &Costs) {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.add(costs);
+    }
+
+    /// Tokens were drafted, so many of them right.
+    pub(super) fn draft(&self, drafted: usize, right: usize) {
+        self.drafted.fetch_add(drafted, Ordering::Relaxed);
+        self.accepted.fetch_add(right, Ordering::Relaxed);
     }
 }
 
@@ -175,6 +186,10 @@ pub struct Load {
     pub pages_in_use: usize,
     /// Samples that were put back for want of pages, ever.
     pub preempted: usize,
+    /// Tokens that were drafted, ever.
+    pub drafted: usize,
+    /// Those of them that were drawn.
+    pub accepted: usize,
     /// All that was ever computed, also for those who left.
     pub spent: Costs,
 }
@@ -203,6 +218,8 @@ impl Handle {
             answering: read(&self.gauges.answering),
             pages_in_use: read(&self.gauges.pages_in_use),
             preempted: read(&self.gauges.preempted),
+            drafted: read(&self.gauges.drafted),
+            accepted: read(&self.gauges.accepted),
             spent: *(self.gauges.spent.lock()).unwrap_or_else(PoisonError::into_inner),
         }
     }

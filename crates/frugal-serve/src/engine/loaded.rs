@@ -10,6 +10,7 @@ use frugal_core::meter::Meter;
 use frugal_core::shape::{Rows as StepRows, Shape};
 use frugal_model::cache::{Cache, CacheSettings, Cached, SequenceId};
 use frugal_model::config::ModelConfig;
+use frugal_model::generate::share_of_choice;
 use frugal_model::params::{Params, Spec};
 use frugal_model::transformer::{self, Model, Step};
 
@@ -68,6 +69,7 @@ impl<B: Backend> Loaded<B> {
             weight_bytes: memory.weight_bytes,
             flops_per_token,
             flops_per_key,
+            share_of_choice: share_of_choice(&model.config)?,
         };
         let answering = model.for_answers(&*b);
         Ok(Self {
@@ -83,7 +85,8 @@ impl<B: Backend> Loaded<B> {
         let (mut lengths, mut starts) = (Vec::new(), Vec::new());
         for part in parts {
             ids.extend_from_slice(part.ids);
-            lengths.push(u32::try_from(part.ids.len()).unwrap_or(u32::MAX));
+            ids.extend_from_slice(part.draft);
+            lengths.push(u32::try_from(part.n_rows()).unwrap_or(u32::MAX));
             starts.push(self.cache.length(part.sequence)?);
         }
         let sequences: Vec<SequenceId> = parts.iter().map(|part| part.sequence).collect();
@@ -125,18 +128,21 @@ impl<B: Backend> Loaded<B> {
                     }
                 }
             }
-            first = end;
+            first += part.n_rows();
         }
         Ok(())
     }
 
     fn draw(&self, hidden: &B::Tensor, parts: &mut [Part<'_>], rows: Rows) -> Result<Vec<Drawn>> {
         let (mut last_rows, mut draws) = (Vec::new(), Vec::new());
-        let mut end = 0;
+        let mut first = 0;
         for part in parts {
-            end += part.ids.len();
-            for draw in &mut part.draws {
-                last_rows.extend(numbers(end - 1..end));
+            let last = first + part.ids.len() - 1;
+            let step = usize::from(!part.draft.is_empty());
+            first += part.n_rows();
+            for (nth, draw) in part.draws.iter_mut().enumerate() {
+                let row = last + nth * step;
+                last_rows.extend(numbers(row..row + 1));
                 draws.push(draw);
             }
         }
@@ -236,6 +242,11 @@ where
                 Err(error.into())
             }
         }
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<()> {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        Ok(self.cache.truncate(sequence, length)?)
     }
 
     fn free(&mut self, sequence: SequenceId) -> Result<()> {

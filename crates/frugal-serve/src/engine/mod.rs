@@ -8,7 +8,9 @@
 //! What a sample says depends on its prompt, its settings and its seed alone, never on who else is
 //! served, on the cache or on interruptions: a row's numbers do not depend on its company, tokens are
 //! drawn by numbers derived from (seed, sample, position), and only what was computed as a prompt is
-//! shared.
+//! shared. For the same reason it does not depend on drafts: where a text repeats itself, the tokens
+//! that followed before are computed in the step that draws the first of them, and as far as they turn
+//! out to be those drawn, the step brings more tokens than one.
 
 use std::fmt::Debug;
 
@@ -50,6 +52,8 @@ pub struct Facts {
     pub flops_per_token: f64,
     /// FLOPs more for each token before it.
     pub flops_per_key: f64,
+    /// Of a token's weights, the share of experts that it chose.
+    pub share_of_choice: f32,
 }
 
 /// Which of two arithmetics rows are computed in; see `Backend::for_answers`.
@@ -73,11 +77,21 @@ pub struct Part<'a> {
     pub sequence: SequenceId,
     /// The tokens, at least one.
     pub ids: &'a [u32],
+    /// Tokens that may follow them, of which rows are computed too.
+    pub draft: &'a [u32],
     /// Sees the logits of every row, by the row's place in `ids`. Where a step is tried again it sees
     /// them again.
     pub watch: Option<Watch<'a>>,
-    /// Draw what follows the last row, each for itself.
+    /// Draw what follows the last of the tokens, each for itself. Where there is a draft, only the first
+    /// does, and each one after it draws what follows a token of it.
     pub draws: Vec<Draw<'a>>,
+}
+
+impl Part<'_> {
+    /// Rows of its tokens and of its draft.
+    pub const fn n_rows(&self) -> usize {
+        self.ids.len() + self.draft.len()
+    }
 }
 
 /// How one token is drawn.
@@ -112,6 +126,8 @@ pub trait TokenModel: Send + Debug {
     fn open(&mut self) -> Result<SequenceId>;
     /// A sequence that begins with the first `length` tokens of another, whose pages it shares.
     fn fork(&mut self, of: SequenceId, length: usize) -> Result<SequenceId>;
+    /// Forgets what a sequence has beyond `length` tokens.
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<()>;
     /// Ends a sequence and gives back its pages.
     fn free(&mut self, sequence: SequenceId) -> Result<()>;
     /// Pages that [`Self::step`] would take for `rows` more rows of a sequence.

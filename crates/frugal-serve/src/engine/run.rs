@@ -93,7 +93,7 @@ impl Run {
 
     fn take(&mut self, submitted: Submitted) {
         let owner = submitted.job.owner;
-        let samples = Request::take(submitted);
+        let samples = Request::take(submitted, self.settings.drafting);
         if samples.is_empty() {
             self.gauges.waiting.fetch_sub(1, Ordering::AcqRel);
         } else {

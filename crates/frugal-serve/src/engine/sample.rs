@@ -1,17 +1,23 @@
 //! One answer under way, and the job it belongs to.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use frugal_core::rng::{Rng, key};
 use frugal_model::cache::SequenceId;
+use frugal_model::generate::{Drafter, Lookup};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Job, State, Submitted};
 use super::likeliest::log_prob;
-use super::{Adjust, Costs, Draw, Drawn, End, Event, Facts, Part, Token, Watch};
+use super::{Costs, Draw, Drawn, End, Event, Facts, Part, Token, Watch};
 use crate::steer::{Next, Steering};
+
+/// Tokens that drafts look back over: what is farther away is seldom said again, and looking takes time
+/// from all who are answered.
+const LOOK_BACK: usize = 4096;
 
 /// A job that has been taken.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Request {
 
 impl Request {
     /// Takes a job: its samples, none of which has begun.
-    pub(super) fn take(mut submitted: Submitted) -> Vec<Sample> {
+    pub(super) fn take(mut submitted: Submitted, drafting: Option<Lookup>) -> Vec<Sample> {
         let steering = std::mem::take(&mut submitted.job.steering);
         let request = Rc::new(Self {
             left: Cell::new(steering.len()),
@@ -41,8 +47,11 @@ impl Request {
             steering,
             sequence: None,
             computed: 0,
+            paid: 0,
             costs: Costs::default(),
             planned: None,
+            drafter: drafting.map(Drafter::new),
+            draft: Vec::new(),
         };
         steering.into_iter().enumerate().map(sample).collect()
     }
@@ -70,9 +79,16 @@ pub(super) struct Sample {
     pub(super) sequence: Option<SequenceId>,
     /// Tokens that the sequence holds.
     pub(super) computed: usize,
+    /// Tokens that its costs hold, or another's. What is computed again after the sample was put back
+    /// for want of room is the engine's own expense.
+    pub(super) paid: usize,
+    /// What its client pays for.
     pub(super) costs: Costs,
     /// How its next token comes about, once that is decided.
     planned: Option<Next>,
+    drafter: Option<Drafter>,
+    /// Tokens that may follow, computed in the step that is being made.
+    draft: Vec<u32>,
 }
 
 /// What names the random number of a sample's next token.
@@ -84,23 +100,29 @@ struct Own<'a> {
 
 impl Own<'_> {
     fn draw<'a>(&self, next: Next, steering: &'a mut Steering) -> Option<Draw<'a>> {
-        let job = &self.request.job;
-        let adjust = match next {
-            Next::Free => None,
+        match next {
+            Next::Free => Some(self.draw_free()),
             Next::Adjusted => {
                 let adjust = |logits: &mut [f32]| steering.adjust(logits);
-                Some(Box::new(adjust) as Adjust<'_>)
+                Some(Draw {
+                    adjust: Some(Box::new(adjust)),
+                    ..self.draw_free()
+                })
             }
-            Next::Forced(_) | Next::Nothing => return None,
-        };
+            Next::Forced(_) | Next::Nothing => None,
+        }
+    }
+
+    fn draw_free<'a>(&self) -> Draw<'a> {
+        let job = &self.request.job;
         let (index, position) = (self.index as u64, self.position as u64);
         let words = [key("sample"), job.seed, index, position];
-        Some(Draw {
+        Draw {
             sampling: job.sampling,
             uniform: Rng::derive(&words).uniform(),
-            adjust,
+            adjust: None,
             likeliest: job.likeliest,
-        })
+        }
     }
 }
 
@@ -133,25 +155,74 @@ impl Sample {
         self.planned
     }
 
-    /// Its rows up to `end`, after the prompt's, and the draw of its next token where that is all of it.
+    /// Drafts what may follow, if a row is worth `price` tokens, where the model's own choice is not
+    /// interfered with: what does depends on the tokens before.
+    pub(super) fn look_back(&mut self, price: f32) {
+        let (Some(drafter), Some(Next::Free)) = (&mut self.drafter, self.planned) else {
+            return;
+        };
+        let prompt = &self.request.job.prompt;
+        let skipped = (prompt.len() + self.answer.len()).saturating_sub(LOOK_BACK);
+        let text = prompt.iter().chain(&self.answer).skip(skipped);
+        let text: Vec<u32> = text.copied().collect();
+        // A step brings a token more than was drafted.
+        let left = self.request.job.max_tokens;
+        let left = left.saturating_sub(self.answer.len() + 1);
+        self.draft = drafter.draft(&text, left, price);
+    }
+
+    pub(super) fn n_drafted(&self) -> usize {
+        self.draft.len()
+    }
+
+    pub(super) fn forget_draft(&mut self) {
+        self.draft.clear();
+    }
+
+    /// Its rows up to `end`, after the prompt's, and where that is all of it the rows of its draft and
+    /// the draws of what comes next.
     pub(super) fn part(&mut self, end: usize) -> Option<Part<'_>> {
         let (position, n_prompt) = (self.length(), self.n_prompt());
         let is_all = end == position;
-        let own = Own {
+        let own = |drafted: usize| Own {
             request: &self.request,
             index: self.index,
-            position,
+            position: position + drafted,
         };
-        let draw = self
-            .planned
-            .filter(|_| is_all)
-            .and_then(|next| own.draw(next, &mut self.steering));
+        let next = self.planned.filter(|_| is_all);
+        let first = next.and_then(|next| own(0).draw(next, &mut self.steering));
+        let further = (1..=self.draft.len()).map(|n| own(n).draw_free());
+        let draws = first.into_iter().chain(further).collect();
         Some(Part {
             sequence: self.sequence?,
             ids: (self.answer).get(self.computed.checked_sub(n_prompt)?..end - n_prompt)?,
+            draft: &self.draft,
             watch: None,
-            draws: draw.into_iter().collect(),
+            draws,
         })
+    }
+
+    /// Takes what was drawn in a step, as far as it followed from what was drawn before it; the end of
+    /// the sample if it is that. What the sequence then holds beyond [`Self::computed`] is wrong.
+    pub(super) fn take_all(&mut self, drawn: Vec<Drawn>) -> Option<End> {
+        let draft = std::mem::take(&mut self.draft);
+        let mut right = 0;
+        let mut end = None;
+        for (nth, drawn) in drawn.into_iter().enumerate() {
+            let id = drawn.id;
+            end = self.take(drawn, false);
+            let is_right = end.is_none() && draft.get(nth) == Some(&id);
+            // What follows was drawn from the model's own choice.
+            if !is_right || self.plan() != Next::Free {
+                break;
+            }
+            right += 1;
+        }
+        self.computed += right;
+        if let Some(drafter) = &mut self.drafter {
+            drafter.learn(draft.len(), right);
+        }
+        end
     }
 
     /// Takes a token; the end of the sample if it is that.
@@ -207,13 +278,13 @@ impl Sample {
         self.request.left.set(left);
         left == 0
     }
+}
 
-    /// FLOPs of its rows up to `end`.
-    pub(super) fn flops(&self, facts: &Facts, end: usize) -> f64 {
-        let n = (end - self.computed) as f64;
-        let before = self.computed as f64 + (n - 1.0) / 2.0;
-        n * (facts.flops_per_token + before * facts.flops_per_key)
-    }
+/// FLOPs of the rows of a sequence from one token up to another.
+pub(super) fn flops(facts: &Facts, rows: Range<usize>) -> f64 {
+    let n = rows.len() as f64;
+    let before = rows.start as f64 + (n - 1.0) / 2.0;
+    n * (facts.flops_per_token + before * facts.flops_per_key)
 }
 
 /// A job whose prompt is being read, by the first of its samples for all of them. One that was put
@@ -281,6 +352,7 @@ impl Reading {
         Some(Part {
             sequence,
             ids: prompt.get(begin..end)?,
+            draft: &[],
             watch,
             draws,
         })

@@ -8,11 +8,13 @@ use frugal_core::backend::{KeyBits, Sampling};
 use frugal_core::reference::Reference;
 use frugal_model::cache::{CacheKind, CacheSettings, SequenceId};
 use frugal_model::config::ModelConfig;
+use frugal_model::generate::Lookup;
+use frugal_text::reasoning::{Markup, Start};
 use proptest::prelude::*;
 
 use super::loaded::{Loaded, Memory};
 use super::*;
-use crate::steer::Steering;
+use crate::steer::{Rules, Steering, Thoughts, Watch, Weights};
 
 fn folder(name: &str) -> PathBuf {
     let goldens = "../frugal-model/tests/golden";
@@ -54,6 +56,7 @@ const SETTINGS: EngineSettings = EngineSettings {
     prefill_rows: 7,
     max_waiting: 100,
     threads: 1,
+    drafting: Some(Lookup::USUAL),
 };
 
 fn engine(name: &str, max_pages: usize, settings: EngineSettings) -> Engine {
@@ -110,8 +113,13 @@ fn wait(mut asked: Asked) -> Outcome {
     outcome
 }
 
+/// Alone, and token by token.
 fn alone(name: &str, job: Job) -> Outcome {
-    let engine = engine(name, 100, SETTINGS);
+    let settings = EngineSettings {
+        drafting: None,
+        ..SETTINGS
+    };
+    let engine = engine(name, 100, settings);
     wait(engine.handle().unwrap().ask(job).unwrap())
 }
 
@@ -127,8 +135,8 @@ fn settle(handle: &Handle, is_settled: impl Fn(Load) -> bool) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// Company, prompts kept from before, the size of parts and being put back for want of pages: none
-    /// of it changes a token or a log-probability.
+    /// Company, prompts kept from before, the size of parts, being put back for want of pages and drafts:
+    /// none of it changes a token or a log-probability.
     #[test]
     fn an_answer_depends_on_its_own_request_alone(
         jobs in proptest::collection::vec(
@@ -150,6 +158,104 @@ proptest! {
     }
 }
 
+/// What a job comes to with drafts, having been compared with what it comes to without; and how many
+/// were right of how many.
+fn with_drafts(make: impl Fn() -> Job) -> (Outcome, [usize; 2]) {
+    let engine = engine("qwen2", 100, SETTINGS);
+    let handle = engine.handle().unwrap();
+    let outcome = wait(handle.ask(make()).unwrap());
+    let plain = alone("qwen2", make());
+    assert_eq!(outcome.samples, plain.samples);
+    let load = handle.load();
+    assert_eq!(outcome.costs.answer_rows, plain.costs.answer_rows);
+    // Drafts in vain were spent on the answer all the same.
+    assert!((outcome.costs.flops / load.spent.flops - 1.0).abs() < 1e-9);
+    let is_dearer = outcome.costs.flops > plain.costs.flops * (1.0 + 1e-9);
+    assert_eq!(is_dearer, load.drafted > load.accepted);
+    (outcome, [load.accepted, load.drafted])
+}
+
+/// A prompt that the greedy model goes on repeating.
+fn repeating() -> Job {
+    Job {
+        max_tokens: 40,
+        sampling: Sampling::GREEDY,
+        stop: Arc::from([]),
+        ..job(&[1, 2, 3, 4, 1, 2, 3, 4, 1, 2], 2, 0)
+    }
+}
+
+#[test]
+fn what_repeats_itself_is_drafted_and_the_same() {
+    let (outcome, [right, all]) = with_drafts(repeating);
+    assert!(right > 20 && right < all, "{right} of {all}");
+    assert_eq!(outcome.samples[0].0.len(), 40);
+    // A drafted token may be the end.
+    let last = outcome.samples[0].0[30].id;
+    let stopped = || Job {
+        stop: Arc::from([last]),
+        ..repeating()
+    };
+    let (outcome, _) = with_drafts(stopped);
+    assert_eq!(outcome.samples[0].1, Some(End::Stop(last)));
+}
+
+#[test]
+fn a_thought_that_is_cut_off_is_cut_off_at_the_same_token() {
+    let thoughts = |budget| Thoughts {
+        markup: Markup {
+            think: 60,
+            end_think: 61,
+            eos: 62,
+        },
+        start: Start::Thinking,
+        budget: Some(budget),
+        after: vec![1, 2],
+        ends: vec![62],
+        watch: Watch::Nothing,
+    };
+    for budget in 30..36 {
+        let rules = Rules {
+            thoughts: Some(thoughts(budget)),
+            ..Rules::NONE
+        };
+        let thinking = || Job {
+            steering: rules.steer(&[], 2),
+            ..repeating()
+        };
+        let (outcome, [right, _]) = with_drafts(thinking);
+        let mut ids = outcome.samples[0].0.iter().map(|drawn| drawn.id);
+        let end = ids.position(|id| id == 61);
+        assert!(
+            end.is_some_and(|end| (14..=budget).contains(&end)),
+            "{end:?}"
+        );
+        assert!(right > 0);
+    }
+}
+
+#[test]
+fn what_is_steered_is_not_drafted() {
+    let (outcome, [right, _]) = with_drafts(repeating);
+    assert!(right > 0);
+    let often = outcome.samples[0].0[39].id;
+    // From its first token on the penalty has something to act on.
+    let weights = Weights {
+        frequency: 0.1,
+        ..Weights::NONE
+    };
+    let rules = Rules {
+        weights,
+        ..Rules::NONE
+    };
+    let steered = || Job {
+        steering: rules.steer(&[often], 2),
+        ..repeating()
+    };
+    let (_, [_, all]) = with_drafts(steered);
+    assert_eq!(all, 0);
+}
+
 #[test]
 fn being_put_back_happens_and_changes_nothing() {
     let engine = engine("qwen2", 17, SETTINGS);
@@ -164,9 +270,17 @@ fn being_put_back_happens_and_changes_nothing() {
     let asked: Vec<_> = jobs().map(|job| handle.ask(job).unwrap()).collect();
     let outcomes: Vec<_> = asked.into_iter().map(wait).collect();
     assert!(handle.load().preempted > 0);
+    let mut billed = Costs::default();
     for (outcome, job) in outcomes.into_iter().zip(jobs()) {
-        assert_eq!(outcome.samples, alone("qwen2", job).samples);
+        let alone = alone("qwen2", job);
+        assert_eq!(outcome.samples, alone.samples);
+        // Nobody pays for what was computed again.
+        assert_eq!(outcome.costs.answer_rows, alone.costs.answer_rows);
+        assert!(outcome.costs.prompt_rows <= alone.costs.prompt_rows);
+        billed.add(&outcome.costs);
     }
+    let spent = handle.load().spent;
+    assert!(spent.answer_rows > billed.answer_rows && spent.flops > billed.flops);
 }
 
 #[test]
@@ -347,6 +461,9 @@ impl TokenModel for Faulty {
     fn fork(&mut self, of: SequenceId, length: usize) -> super::Result<SequenceId> {
         self.inner.fork(of, length)
     }
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> super::Result<()> {
+        self.inner.truncate(sequence, length)
+    }
     fn free(&mut self, sequence: SequenceId) -> super::Result<()> {
         self.inner.free(sequence)
     }
@@ -453,6 +570,7 @@ fn a_step_that_panics_leaves_the_sequences_as_they_were() {
     let part = |adjust: Adjust<'static>| Part {
         sequence,
         ids: &[1, 2, 3],
+        draft: &[],
         watch: None,
         draws: vec![Draw {
             sampling: Sampling::PLAIN,

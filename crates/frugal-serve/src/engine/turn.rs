@@ -1,13 +1,15 @@
 //! One step: rows gathered from samples, computed together, and what came of them given back.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use std::sync::Arc;
 
+use frugal_model::generate::price_of_a_row;
 use frugal_run::consumption::Stopwatch;
 
 use super::run::Run;
-use super::sample::{Reading, Sample};
+use super::sample::{Reading, Sample, flops};
 use super::{Costs, Drawn, End, Error, Event, Part, Result, Rows, TokenModel};
 use crate::steer::Next;
 
@@ -33,6 +35,7 @@ impl Run {
         if self.answering.is_empty() {
             return;
         }
+        self.look_back();
         let mut samples = std::mem::take(&mut self.answering);
         let ends: Vec<usize> = samples.iter().map(|sample| self.end_of(sample)).collect();
         let seconds = Stopwatch::start();
@@ -52,10 +55,9 @@ impl Run {
         for ((mut sample, end), result) in samples.into_iter().zip(ends).zip(results) {
             match result {
                 Err(error) => self.lose(sample, &error.to_string()),
-                Ok(mut drawn) => {
+                Ok(drawn) => {
                     sample.computed = end;
-                    let end = drawn.pop().and_then(|drawn| sample.take(drawn, false));
-                    self.go_on(sample, end);
+                    self.settle(sample, drawn);
                 }
             }
         }
@@ -78,6 +80,51 @@ impl Run {
             };
             self.go_on(sample, end);
         }
+    }
+
+    /// Drafts what may follow, as far as there are pages for it without anybody's loss.
+    fn look_back(&mut self) {
+        let price = price_of_a_row(self.answering.len(), self.facts.share_of_choice);
+        let mut answering = std::mem::take(&mut self.answering);
+        for sample in &mut answering {
+            if self.end_of(sample) == sample.length() {
+                sample.look_back(price);
+            }
+        }
+        let pages = |sample: &Sample| {
+            let rows = self.end_of(sample) - sample.computed + sample.n_drafted();
+            self.model.pages_for(sample.sequence?, rows).ok()
+        };
+        let pages: usize = answering.iter().filter_map(pages).sum();
+        if pages > self.model.vacant_pages() {
+            answering.iter_mut().for_each(Sample::forget_draft);
+        }
+        self.answering = answering;
+    }
+
+    /// Gives a sample what was drawn for it, and forgets what was computed on a wrong draft.
+    fn settle(&mut self, mut sample: Sample, drawn: Vec<Drawn>) {
+        let (computed, drafted) = (sample.computed, sample.n_drafted());
+        let end = sample.take_all(drawn);
+        let right = sample.computed - computed;
+        // Their FLOPs are billed.
+        let rows = Costs {
+            answer_rows: right,
+            ..Costs::default()
+        };
+        sample.costs.add(&rows);
+        sample.paid = sample.paid.max(sample.computed);
+        self.gauges.spend(&rows);
+        self.gauges.draft(drafted, right);
+        if end.is_none()
+            && right < drafted
+            && let Some(sequence) = sample.sequence
+            && let Err(error) = self.model.truncate(sequence, sample.computed)
+        {
+            self.lose(sample, &error.to_string());
+            return;
+        }
+        self.go_on(sample, end);
     }
 
     fn go_on(&mut self, sample: Sample, end: Option<End>) {
@@ -232,6 +279,8 @@ impl Run {
         }
         for sample in samples.iter_mut().skip(1) {
             sample.computed = sample.n_prompt();
+            // The first one paid for all.
+            sample.paid = sample.computed;
             sample.sequence = self.model.fork(sequence, sample.computed).ok();
         }
         if is_again {
@@ -256,27 +305,40 @@ impl Run {
         }
     }
 
-    /// Shares out what a step cost, by FLOPs; each sample was computed up to its end.
+    /// Shares out what a step cost, by FLOPs; each sample was computed up to its end, and its draft, right
+    /// or wrong. All of it was spent, and a sample pays for the rows that it had not before.
     fn bill(&mut self, samples: Vec<&mut Sample>, ends: &[usize], rows: Rows, seconds: f64) {
         let facts = self.facts;
-        let flops = |(sample, end): (&&mut Sample, &usize)| sample.flops(&facts, *end);
-        let each: Vec<f64> = samples.iter().zip(ends).map(flops).collect();
-        let all: f64 = each.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-        let core_seconds = seconds * self.settings.threads as f64;
-        for ((sample, end), flops) in samples.into_iter().zip(ends).zip(each) {
-            let n = end - sample.computed;
-            let mut costs = Costs {
-                flops,
-                core_seconds: core_seconds * flops / all,
-                ..Costs::default()
+        let computed = |(sample, end): (&&mut Sample, &usize)| sample.computed..*end;
+        let each: Vec<Range<usize>> = samples.iter().zip(ends).map(computed).collect();
+        let drafted = |sample: &Sample, end| flops(&facts, end..end + sample.n_drafted());
+        let all: f64 = (samples.iter().zip(&each))
+            .map(|(sample, each)| flops(&facts, each.clone()) + drafted(sample, each.end))
+            .sum();
+        let pace = seconds * self.settings.threads as f64 / all.max(f64::MIN_POSITIVE);
+        let costs = |of: Range<usize>, more: f64| {
+            let n = of.len();
+            let flops = flops(&facts, of) + more;
+            let (prompt_rows, answer_rows) = match rows {
+                Rows::OfPrompts => (n, 0),
+                Rows::OfAnswers => (0, n),
             };
-            match rows {
-                Rows::OfPrompts => costs.prompt_rows = n,
-                Rows::OfAnswers => costs.answer_rows = n,
+            Costs {
+                flops,
+                core_seconds: flops * pace,
+                prompt_rows,
+                answer_rows,
             }
-            sample.costs.add(&costs);
-            self.gauges.spend(&costs);
-            self.queue.charge(sample.request.job.owner, n);
+        };
+        for (sample, computed) in samples.into_iter().zip(each) {
+            let (n, end) = (computed.len(), computed.end);
+            let new = sample.paid.clamp(computed.start, end)..end;
+            sample.paid = sample.paid.max(end);
+            let drafted = drafted(sample, end);
+            sample.costs.add(&costs(new, drafted));
+            self.gauges.spend(&costs(computed, drafted));
+            let owner = sample.request.job.owner;
+            self.queue.charge(owner, n + sample.n_drafted());
         }
     }
 }

@@ -12,6 +12,8 @@ use frugal_run::ledger::Ledger;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::secret::PREFIX;
+use crate::quota::{Today, written_on};
+
 use super::{Grant, Key, KeyLimits, KeysError, Known, Sealed, Secret};
 
 /// What each version adds to the one before.
@@ -275,16 +277,11 @@ impl Keys {
     /// A grant that makes no sense, a name in use, a database that refuses.
     pub fn add(&mut self, grant: &Grant, unix: i64) -> Result<(Key, Secret), KeysError> {
         check(grant, unix)?;
-        self.refuse_taken(&grant.name, None)?;
+        self.refuse_taken(&grant.name)?;
         let (part, secret) = Secret::draw()?;
         let sealed = Sealed::of(&secret)?;
         let id = self.write(|change| {
-            change.execute(
-                "INSERT INTO keys (name, created) VALUES (?1, ?2)",
-                params![grant.name, unix],
-            )?;
-            let id = change.last_insert_rowid();
-            write_grant(change, id, grant)?;
+            let id = write_grant(change, grant, unix)?;
             write_secret(change, id, &part, &sealed)?;
             Ok(id)
         })?;
@@ -297,6 +294,14 @@ impl Keys {
     /// A database that refuses.
     pub fn list(&self) -> Result<Vec<Key>, KeysError> {
         self.records.read(list)
+    }
+
+    /// What they have used of the day of a time, in order of keys; servers write it every few seconds.
+    ///
+    /// # Errors
+    /// A database that refuses.
+    pub fn used_today(&self, unix: i64) -> Result<Vec<Today>, KeysError> {
+        written_on(&self.records, unix)
     }
 
     /// Ends a key, by its name or how it begins. Servers notice within two seconds.
@@ -337,18 +342,6 @@ impl Keys {
             write_secret(change, key.id, &part, &sealed)
         })?;
         Ok((self.by_id(key.id)?, secret))
-    }
-
-    /// Replaces name, end, models and limits of a key.
-    ///
-    /// # Errors
-    /// No such key in use, a grant that makes no sense, a name in use, a database that refuses.
-    pub fn amend(&mut self, which: &str, grant: &Grant, unix: i64) -> Result<Key, KeysError> {
-        let key = self.in_use(which)?;
-        check(grant, unix)?;
-        self.refuse_taken(&grant.name, Some(key.id))?;
-        self.write(|change| write_grant(change, key.id, grant))?;
-        self.by_id(key.id)
     }
 
     /// Changes keys and says so to those who watch.
@@ -397,24 +390,24 @@ impl Keys {
         }
     }
 
-    fn refuse_taken(&self, name: &str, except: Option<i64>) -> Result<(), KeysError> {
+    fn refuse_taken(&self, name: &str) -> Result<(), KeysError> {
         match self.one("name = ?1 AND revoked IS NULL", &name)? {
-            Some(key) if Some(key.id) != except => Err(KeysError::Taken(key.name)),
-            _ => Ok(()),
+            Some(key) => Err(KeysError::Taken(key.name)),
+            None => Ok(()),
         }
     }
 }
 
-fn write_grant(change: &Transaction<'_>, id: i64, grant: &Grant) -> rusqlite::Result<usize> {
+fn write_grant(change: &Transaction<'_>, grant: &Grant, unix: i64) -> rusqlite::Result<i64> {
     let models = grant.models.as_ref();
     let limits = &grant.limits;
     change.execute(
-        "UPDATE keys SET name = ?2, expires = ?3, models = ?4, requests_per_minute = ?5,
-             tokens_per_day = ?6, concurrent = ?7, money_per_day = ?8, may_manage = ?9
-         WHERE id = ?1",
+        "INSERT INTO keys (name, created, expires, models, requests_per_minute, tokens_per_day,
+             concurrent, money_per_day, may_manage)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
-            id,
             grant.name,
+            unix,
             grant.expires,
             models.map(|models| serde_json::Value::from(models.as_slice()).to_string()),
             limits.requests_per_minute,
@@ -423,7 +416,8 @@ fn write_grant(change: &Transaction<'_>, id: i64, grant: &Grant) -> rusqlite::Re
             limits.money_per_day,
             grant.may_manage,
         ],
-    )
+    )?;
+    Ok(change.last_insert_rowid())
 }
 
 fn write_secret(

@@ -126,6 +126,8 @@ fn the_text_has_the_form_that_prometheus_reads() {
         answering: 3,
         pages_in_use: 25,
         preempted: 4,
+        drafted: 8,
+        accepted: 5,
         spent: crate::engine::Costs::default(),
     };
     let facts = Facts {
@@ -137,6 +139,7 @@ fn the_text_has_the_form_that_prometheus_reads() {
         weight_bytes: 7,
         flops_per_token: 0.0,
         flops_per_key: 0.0,
+        share_of_choice: 0.0,
     };
     metrics.families.queue.observe(&["m"], 0.0025);
     metrics.families.queue.observe(&["m"], 5000.0);

@@ -27,7 +27,7 @@ pub(super) struct Account {
 impl Account {
     /// Begins a new day. A clock that goes back does not.
     pub(super) fn roll(&mut self, now: Now) {
-        let day = day_of(now);
+        let day = day_of(now.unix);
         if day > self.day {
             self.day = day;
             self.requests = 0;
@@ -44,7 +44,7 @@ impl Account {
 
     /// Whether nothing of it matters any more.
     pub(super) fn is_over(&mut self, now: Now) -> bool {
-        self.running == 0 && self.day < day_of(now) && {
+        self.running == 0 && self.day < day_of(now.unix) && {
             self.roll(now);
             self.recent.is_empty()
         }
@@ -95,8 +95,9 @@ impl Account {
     }
 }
 
-pub(super) fn day_of(now: Now) -> i64 {
-    now.unix.div_euclid(DAY)
+/// The day of a time in seconds since 1970.
+pub(super) fn day_of(unix: i64) -> i64 {
+    unix.div_euclid(DAY)
 }
 
 pub(super) fn seconds_to_reset(now: Now) -> u32 {

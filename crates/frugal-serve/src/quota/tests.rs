@@ -1,5 +1,5 @@
 use super::*;
-use crate::keys::KeyLimits;
+use crate::keys::{KeyLimits, Keys};
 
 const DAY: i64 = 86_400;
 
@@ -35,6 +35,13 @@ fn wanted(prompt_tokens: usize, max_tokens: usize) -> Wanted {
 fn spend(quotas: &Arc<Quotas>, holder: &Holder, tokens: u64, now: Now) {
     let mut pass = quotas.enter(holder, now).unwrap();
     pass.spent(Spent { tokens, money: 0.5 });
+}
+
+fn written(home: &tempfile::TempDir, now: Now) -> Vec<Today> {
+    Keys::open(home.path())
+        .unwrap()
+        .used_today(now.unix)
+        .unwrap()
 }
 
 #[test]
@@ -150,12 +157,9 @@ fn a_restart_does_not_grant_a_new_day() {
     spend(&quotas, &holder, 60, at(0.0));
     // Not yet time, then it is.
     quotas.write_some(at(1.0)).unwrap();
-    assert_eq!(written_today(home.path(), at(1.0)).unwrap(), []);
+    assert_eq!(written(&home, at(1.0)), []);
     quotas.write_some(at(4.0)).unwrap();
-    assert_eq!(
-        written_today(home.path(), at(4.0)).unwrap()[0].spent.tokens,
-        60
-    );
+    assert_eq!(written(&home, at(4.0))[0].spent.tokens, 60);
     spend(&quotas, &holder, 60, at(4.5));
     // The end writes the rest.
     drop(quotas);
@@ -171,7 +175,7 @@ fn a_restart_does_not_grant_a_new_day() {
     );
     assert!(again.enter(&holder, at(101.0)).is_ok());
     drop(again);
-    let day = &written_today(home.path(), at(101.0)).unwrap()[0];
+    let day = &written(&home, at(101.0))[0];
     assert_eq!((day.requests, day.spent.tokens), (1, 0));
 }
 
@@ -208,10 +212,7 @@ fn what_could_not_be_written_is_written_later() {
     assert!(quotas.write_all().is_err());
     change("ALTER TABLE elsewhere RENAME TO key_days");
     quotas.write_all().unwrap();
-    assert_eq!(
-        written_today(home.path(), at(1.0)).unwrap()[0].spent.tokens,
-        60
-    );
+    assert_eq!(written(&home, at(1.0))[0].spent.tokens, 60);
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn accounts_of_days_that_are_over_are_forgotten_and_nobody_is_not_written() {
         spend(&quotas, &holder, 1, at(0.0));
     }
     quotas.write_some(at(10.0)).unwrap();
-    assert_eq!(written_today(home.path(), at(10.0)).unwrap().len(), 49);
+    assert_eq!(written(&home, at(10.0)).len(), 49);
     let _stays = quotas
         .enter(&holder(KeyLimits::default()), at(50.0))
         .unwrap();

@@ -12,13 +12,13 @@ use crate::wire::error::{Fault, Kind};
 use crate::wire::models;
 
 /// The models that a key may use.
-pub(super) fn usable(front: &Front, holder: &Holder) -> Vec<Listed> {
+pub(super) async fn usable(front: &Front, holder: &Holder) -> Result<Vec<Listed>, Fault> {
     let shelf = &front.service.parts.shelf;
     let may = |model: &Listed| {
         let own = shelf.resolve(&model.name);
         holder.may_use(&model.name, own).is_ok()
     };
-    shelf.list().into_iter().filter(may).collect()
+    Ok(shelf.list().await?.into_iter().filter(may).collect())
 }
 
 /// One of them by its name.
@@ -28,7 +28,7 @@ pub(super) fn named<'a>(usable: &'a [Listed], name: &str) -> Result<&'a Listed, 
 }
 
 pub(super) async fn list(State(front): State<Front>, visit: Visit) -> Result<Json<Value>, Fault> {
-    let usable = usable(&front, visit.who()?);
+    let usable = usable(&front, visit.who()?).await?;
     Ok(Json(models::list(&usable)))
 }
 
@@ -37,6 +37,6 @@ pub(super) async fn one(
     Path(id): Path<String>,
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
-    let usable = usable(&front, visit.who()?);
+    let usable = usable(&front, visit.who()?).await?;
     Ok(Json(models::object(named(&usable, &id)?)))
 }

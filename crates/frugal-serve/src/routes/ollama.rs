@@ -25,14 +25,15 @@ pub(super) async fn version() -> Json<Value> {
 }
 
 pub(super) async fn tags(State(front): State<Front>, visit: Visit) -> Result<Json<Value>, Fault> {
-    Ok(Json(ollama::tags(&usable(&front, visit.who()?))))
+    let usable = usable(&front, visit.who()?).await?;
+    Ok(Json(ollama::tags(&usable)))
 }
 
 pub(super) async fn running(
     State(front): State<Front>,
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
-    let usable = usable(&front, visit.who()?);
+    let usable = usable(&front, visit.who()?).await?;
     let loaded = front.service.parts.shelf.loaded();
     let running = loaded.iter().filter_map(|served| {
         let listed = usable.iter().find(|model| model.name == served.name)?;
@@ -52,7 +53,7 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, Fault> {
     let body = front.read(request).await?;
     let name = ollama::parse_show(&body)?;
-    let usable = usable(&front, visit.who()?);
+    let usable = usable(&front, visit.who()?).await?;
     let model = named(&usable, &name)?;
     let own = front.service.parts.shelf.resolve(&name).to_owned();
     let loaded = front.service.parts.shelf.loaded();
@@ -113,7 +114,7 @@ async fn answer(
         Wanted::Unload { model, out } => {
             let holder = visit.who()?;
             holder.may_use(&model, parts.shelf.resolve(&model))?;
-            named(&usable(front, holder), &model)?;
+            named(&usable(front, holder).await?, &model)?;
             // One that is in use stays, and leaves when memory is wanted.
             parts.shelf.unload(&model);
             Ok(Json(out.unloaded(&head(model))).into_response())

@@ -94,6 +94,10 @@ fn advise(fault: &Fault, headers: &mut HeaderMap) {
         let answer = if is_soon { "true" } else { "false" };
         headers.insert(SHOULD_RETRY, HeaderValue::from_static(answer));
     }
+    // Libraries try every 503 again unless told.
+    if fault.kind == Kind::CannotLoad {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
     // The rest of the body is not waited for.
     if matches!(fault.kind, Kind::Timeout | Kind::TooLarge) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -218,6 +222,7 @@ mod tests {
                 Some("false"),
             ),
             (Fault::new(Kind::Unavailable, ""), Some("5"), Some("true")),
+            (Fault::new(Kind::CannotLoad, ""), None, Some("false")),
             (Fault::new(Kind::Invalid, ""), None, None),
             (Fault::new(Kind::Internal, ""), None, None),
         ] {

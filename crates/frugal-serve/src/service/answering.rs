@@ -49,11 +49,25 @@ struct State<'a> {
     has_started: bool,
 }
 
+/// How following an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Followed {
+    /// All of it was said, or kept to be graded.
+    Whole,
+    /// It was broken off, by its client or by a limit.
+    Cut,
+    /// It failed by no fault of its client, who owes nothing for it.
+    Failed,
+}
+
 /// What woke the task.
 enum Woken {
     Event(Option<Event>),
     Left,
-    Late(&'static str),
+    /// Its turn has not come in time.
+    NotBegun,
+    /// It has taken all the time that there is.
+    Late,
 }
 
 impl Task {
@@ -80,15 +94,18 @@ impl Task {
         };
         // Answers that are graded first are kept until the best is known.
         let mut kept = self.ready.ask.verify.is_some().then(Vec::new);
-        let is_whole = self.follow(&mut state, words, &mut kept).await;
+        let mut followed = self.follow(&mut state, words, &mut kept).await;
         self.settle(&mut state);
-        if !is_whole {
-            self.watch.took(&state.usage);
-            return;
-        }
-        if let Some(kept) = kept
+        if followed == Followed::Whole
+            && let Some(kept) = kept
             && !self.give_best(kept, &mut state).await
         {
+            followed = Followed::Failed;
+        }
+        if followed != Followed::Failed && state.has_started {
+            self.charge(&state.usage);
+        }
+        if followed != Followed::Whole {
             self.watch.took(&state.usage);
             return;
         }
@@ -97,27 +114,24 @@ impl Task {
         drop(self.listing);
     }
 
-    /// Follows the engine's events to the last. Whether the client still wants to hear the end.
+    /// Follows the engine's events to the last.
     async fn follow(
         &mut self,
         state: &mut State<'_>,
         words: &Words,
         kept: &mut Option<Vec<Said>>,
-    ) -> bool {
+    ) -> Followed {
         let parts = &self.service.parts;
         let mut queue = pin!(sleep(parts.queue_time));
         let mut whole = pin!(sleep_until(self.ends));
         let mut has_left = false;
+        let mut cut = Followed::Cut;
         loop {
             let woken = tokio::select! {
                 event = self.asked.events.recv() => Woken::Event(event),
                 () = self.sender.closed(), if !has_left => Woken::Left,
-                () = &mut queue, if !has_left && !state.has_started => {
-                    Woken::Late("the server is too busy: the request waited too long for its turn")
-                }
-                () = &mut whole, if !has_left => {
-                    Woken::Late("the answer took longer than the server allows")
-                }
+                () = &mut queue, if !has_left && !state.has_started => Woken::NotBegun,
+                () = &mut whole, if !has_left => Woken::Late,
             };
             let mut said = Vec::new();
             match woken {
@@ -125,11 +139,18 @@ impl Task {
                     has_left = true;
                     self.asked.state().leave();
                 }
-                Woken::Late(message) => {
+                Woken::NotBegun => {
                     has_left = true;
-                    let fault = Fault::new(Kind::Unavailable, message).again_after(AGAIN_SECONDS);
-                    self.asked.state().leave();
-                    self.say(Said::Failed(fault)).await;
+                    cut = Followed::Failed;
+                    self.give_up(
+                        "the server is too busy: the request waited too long for its turn",
+                    )
+                    .await;
+                }
+                Woken::Late => {
+                    has_left = true;
+                    self.give_up("the answer took longer than the server allows")
+                        .await;
                 }
                 // The engine ends when its model is unloaded or the server stops.
                 Woken::Event(None) => {
@@ -138,7 +159,7 @@ impl Task {
                         let fault = Fault::new(Kind::Unavailable, message).again_after(1);
                         self.say(Said::Failed(fault)).await;
                     }
-                    return false;
+                    return Followed::Failed;
                 }
                 Woken::Event(Some(event)) => {
                     if matches!(event, Event::Failed { .. }) {
@@ -146,7 +167,7 @@ impl Task {
                             let fault = Fault::new(Kind::Internal, "the answer failed");
                             self.say(Said::Failed(fault)).await;
                         }
-                        return false;
+                        return Followed::Failed;
                     }
                     if let Some(fault) = self.stuck(&event, state).filter(|_| kept.is_none()) {
                         if !has_left {
@@ -171,9 +192,16 @@ impl Task {
                 }
             }
             if state.left == 0 {
-                return !has_left;
+                return if has_left { cut } else { Followed::Whole };
             }
         }
+    }
+
+    /// Ends an answer for want of time.
+    async fn give_up(&mut self, message: &str) {
+        self.asked.state().leave();
+        let fault = Fault::new(Kind::Unavailable, message).again_after(AGAIN_SECONDS);
+        self.say(Said::Failed(fault)).await;
     }
 
     /// Takes an event; gives what it lets be said.
@@ -291,7 +319,7 @@ impl Task {
         record.closed().map(Closed::name)
     }
 
-    /// What was used, told to the key's account.
+    /// What was used.
     fn settle(&mut self, state: &mut State<'_>) {
         let parts = &self.service.parts;
         let usage = &mut state.usage;
@@ -307,6 +335,10 @@ impl Task {
         usage.money = usage.core_seconds / 3600.0 * parts.price.per_core_hour;
         usage.currency.clone_from(&parts.price.currency);
         usage.seconds = parts.clock.now().seconds - self.began;
+    }
+
+    /// Tells it to the key's account: not where nothing was computed, nor where the fault is ours.
+    fn charge(&mut self, usage: &Usage) {
         self.pass.spent(Spent {
             tokens: (usage.prompt_tokens + usage.completion_tokens) as u64,
             money: usage.money,

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use frugal_text::chat::Moment;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::answer::prompt::{Place, Prepared, prepare};
 use crate::answer::{Ask, Limits, Said};
+use crate::aside::Aside;
 use crate::config::{PriceSettings, ReasoningSettings};
 use crate::engine::{Job, Refusal, State};
 use crate::keys::Holder;
@@ -70,7 +71,7 @@ pub struct Service {
     /// What it is made of.
     pub parts: Parts,
     under_way: Mutex<BTreeMap<String, (i64, Arc<State>)>>,
-    text: Arc<Semaphore>,
+    text: Aside,
     names: Names,
 }
 
@@ -128,7 +129,7 @@ impl Service {
     /// A service.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            text: Arc::new(Semaphore::new(parts.text_threads.max(1))),
+            text: Aside::new(parts.text_threads),
             parts,
             under_way: Mutex::default(),
             names: Names::default(),
@@ -212,8 +213,7 @@ impl Service {
         self.parts.shelf.get(name).await
     }
 
-    /// Does work on texts off the async threads, a bounded number at a time. Work that has begun is
-    /// done, and has its place until then, also where nobody waits for it any more.
+    /// Does work on texts off the async threads, a bounded number at a time.
     ///
     /// # Errors
     /// Of the work, and if it panics.
@@ -221,18 +221,7 @@ impl Service {
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let failed = || Fault::new(Kind::Internal, "the server failed");
-        let turn = Arc::clone(&self.text).acquire_owned().await;
-        let turn = turn.map_err(|_| failed())?;
-        let work = move || {
-            let _turn = turn;
-            work()
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| {
-            tracing::error!(%error, "work on a text panicked");
-            Err(failed())
-        })
+        self.text.run(work).await
     }
 
     /// The prompt of a request, as ids: for counting, also where there is no room for it.

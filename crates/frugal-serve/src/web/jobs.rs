@@ -5,6 +5,7 @@
 //! was cut goes on with the next pull of the same name.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ struct Job {
     name: String,
     began: i64,
     stop: Stop,
+    /// Whether a thread works on it: also for a while after it was called off.
+    is_at_work: AtomicBool,
     seen: watch::Sender<Seen>,
 }
 
@@ -100,6 +103,13 @@ impl Job {
         value
     }
 
+    /// Whether it touches a model of this name, or will. A pull says more than the name: which revision
+    /// and which file.
+    fn touches(&self, name: &str) -> bool {
+        let is_open = !self.phase().is_over() || self.is_at_work.load(Ordering::Acquire);
+        is_open && repository_of(&self.name) == repository_of(name)
+    }
+
     /// Ends it in the eyes of those who watch, unless it has ended.
     fn end(&self, state: Phase, message: Option<String>) {
         self.seen.send_if_modified(|seen| {
@@ -115,14 +125,28 @@ impl Job {
 
     /// Whether it has not been called off meanwhile.
     fn begin(&self) -> bool {
-        self.seen.send_if_modified(|seen| {
+        self.is_at_work.store(true, Ordering::Release);
+        let is_wanted = self.seen.send_if_modified(|seen| {
             let is_waiting = seen.state == Phase::Waiting;
             if is_waiting {
                 seen.state = Phase::Running;
             }
             is_waiting
-        })
+        });
+        self.is_at_work.store(is_wanted, Ordering::Release);
+        is_wanted
     }
+
+    /// Waits until it is called off.
+    async fn is_called_off(&self) {
+        let mut seen = self.seen.subscribe();
+        // The sender is its own.
+        let _ = seen.wait_for(|seen| seen.state.is_over()).await;
+    }
+}
+
+fn repository_of(name: &str) -> &str {
+    name.split(['@', ':']).next().unwrap_or_default()
 }
 
 /// All jobs of a server.
@@ -179,13 +203,18 @@ impl Jobs {
             name: name.to_owned(),
             began: unix_seconds(),
             stop: Stop::default(),
+            is_at_work: AtomicBool::new(false),
             seen: watch::Sender::new(seen),
         });
         board.all.insert(id, Arc::clone(&job));
         drop(board);
         let turn = Arc::clone(&self.turn);
         tokio::spawn(async move {
-            let turn = turn.lock_owned().await;
+            let turn = tokio::select! {
+                biased;
+                () = job.is_called_off() => return,
+                turn = turn.lock_owned() => turn,
+            };
             if !job.begin() {
                 return;
             }
@@ -196,7 +225,9 @@ impl Jobs {
                 let mut tally = Tally::default();
                 run(&job.stop, &mut |progress| tally.hear(progress, &job.seen))
             });
-            match done.await {
+            let done = done.await;
+            job.is_at_work.store(false, Ordering::Release);
+            match done {
                 Ok(Ok(message)) => job.end(Phase::Done, Some(message)),
                 Ok(Err(message)) if !job.stop.is_asked() => {
                     job.end(Phase::Failed, Some(message));
@@ -213,9 +244,7 @@ impl Jobs {
 
     /// Whether some job works with a model of this name, or waits to.
     pub(super) fn works_with(&self, name: &str) -> bool {
-        let board = self.board();
-        let mut jobs = board.all.values();
-        jobs.any(|job| job.name == name && !job.phase().is_over())
+        self.board().all.values().any(|job| job.touches(name))
     }
 
     fn find(&self, id: &str) -> Result<Arc<Job>, Fault> {
@@ -228,7 +257,8 @@ impl Jobs {
 impl Board {
     /// Forgets the oldest of those that have ended, beyond so many.
     fn forget(&mut self) {
-        let ended = self.all.iter().filter(|(_, job)| job.phase().is_over());
+        let is_over = |job: &Job| job.phase().is_over() && !job.is_at_work.load(Ordering::Acquire);
+        let ended = self.all.iter().filter(|(_, job)| is_over(job));
         let ended: Vec<u64> = ended.map(|(id, _)| *id).collect();
         let too_many = ended.len().saturating_sub(MOST_ENDED);
         for id in ended.iter().take(too_many) {
@@ -432,6 +462,43 @@ mod tests {
         until(&jobs, third.unwrap(), Phase::Done).await;
         until(&jobs, first, Phase::Cancelled).await;
         until(&jobs, second, Phase::Cancelled).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_called_off_is_worked_with_until_its_thread_has_ended() {
+        let jobs = Jobs::default();
+        let (go, wait) = mpsc::channel::<()>();
+        let first = jobs.begin((Work::Pull, "o/a@main"), None, move |_, _| {
+            wait.recv().unwrap();
+            Err("stopped".into())
+        });
+        let first = first.unwrap();
+        until(&jobs, first, Phase::Running).await;
+        let cancel = |id: u64| {
+            let job = jobs.find(&id.to_string()).unwrap();
+            job.stop.ask();
+            job.end(Phase::Cancelled, None);
+        };
+        // What waits and is called off leaves nothing behind that waits on.
+        let kept = Arc::new(());
+        for n in 0..100 {
+            let own = Arc::clone(&kept);
+            let next = jobs.begin((Work::Pull, &format!("o/{n}")), None, move |_, _| {
+                drop(own);
+                Ok(String::new())
+            });
+            cancel(next.unwrap());
+        }
+        while Arc::strong_count(&kept) > 1 {
+            tokio::task::yield_now().await;
+        }
+        cancel(first);
+        assert!(jobs.works_with("o/a") && jobs.works_with("o/a:Q4"));
+        assert!(!jobs.works_with("o/b"));
+        go.send(()).unwrap();
+        while jobs.works_with("o/a") {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -27,8 +27,8 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
+use crate::aside::Aside;
 use crate::models::Catalogue;
 use crate::server::{BodyLimits, Shutdown, Visit, read_body};
 use crate::service::Service;
@@ -49,7 +49,7 @@ pub use runs::Runs;
 pub use session::Sessions;
 
 /// Threads that read and write files for the page at a time.
-const ASIDE: usize = 4;
+pub(crate) const ASIDE: usize = 4;
 
 /// What all routes of the page work with.
 #[derive(Debug, Clone)]
@@ -132,40 +132,6 @@ impl Web {
             ..self.service.parts.limits
         };
         self.aside.run(move || fields::read(&read, &limits)).await
-    }
-}
-
-/// Runs what waits for a disk beside the threads that serve, a bounded number at a time.
-#[derive(Debug, Clone)]
-pub struct Aside(Arc<Semaphore>);
-
-impl Default for Aside {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ASIDE)))
-    }
-}
-
-impl Aside {
-    /// Does the work. Once begun it is done, and has its place until then, also where nobody waits for
-    /// it any more.
-    ///
-    /// # Errors
-    /// Of the work, and if it panics.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        let turn = turn.map_err(|_| failed())?;
-        let work = move || {
-            let _turn = turn;
-            work()
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| {
-            tracing::error!(%error, "work for the page panicked");
-            Err(failed())
-        })
     }
 }
 

@@ -61,22 +61,17 @@ struct Sight<'a> {
 }
 
 impl<'a> Sight<'a> {
-    fn of(web: &'a Web, holder: &'a Holder) -> Self {
+    async fn of(web: &'a Web, holder: &'a Holder) -> Result<Self, Fault> {
         let parts = &web.service.parts;
-        let served = parts.shelf.list().into_iter().map(|model| model.name);
+        let served = parts.shelf.list().await?.into_iter();
         let loaded = parts.shelf.loaded();
-        Self {
+        Ok(Self {
             web,
             holder,
-            served: served.collect(),
+            served: served.map(|model| model.name).collect(),
             loaded: loaded.iter().map(|served| served.name.clone()).collect(),
             now: parts.clock.now().unix,
-        }
-    }
-
-    /// Whether somebody may know of a model.
-    fn may_see(&self, entry: &Entry) -> bool {
-        self.holder.may_manage || self.holder.may_use(&entry.name, &entry.name).is_ok()
+        })
     }
 
     fn shown(&self, entry: &Entry, all: &[Entry]) -> Value {
@@ -142,6 +137,11 @@ fn forecast_shown(forecast: &Forecast) -> Value {
     })
 }
 
+/// Whether somebody may know of a model.
+fn may_see(holder: &Holder, entry: &Entry) -> bool {
+    holder.may_manage || holder.may_use(&entry.name, &entry.name).is_ok()
+}
+
 /// The model that is meant by a name, in full or, as cards of files on this machine have it, by its
 /// whole last part.
 fn find<'a>(all: &'a [Entry], name: &str) -> Option<&'a Entry> {
@@ -195,9 +195,8 @@ impl Web {
     /// One that somebody may know of, and all there are.
     async fn entry(&self, name: &str, holder: &Holder) -> Result<(Entry, Vec<Entry>), Fault> {
         let all = self.entries().await?;
-        let state = Sight::of(self, holder);
         let entry = all.iter().find(|entry| entry.name == name);
-        let entry = entry.filter(|entry| state.may_see(entry)).cloned();
+        let entry = entry.filter(|entry| may_see(holder, entry)).cloned();
         let none = || Fault::new(Kind::NoModel, "there is no model of this name").at("name");
         Ok((entry.ok_or_else(none)?, all))
     }
@@ -215,9 +214,10 @@ impl Web {
 
 pub(super) async fn list(State(web): State<Web>, visit: Visit) -> Result<Json<Value>, Fault> {
     let all = web.entries().await?;
-    let state = Sight::of(&web, visit.who()?);
-    let visible = all.iter().filter(|entry| state.may_see(entry));
-    let data: Vec<Value> = visible.map(|entry| state.shown(entry, &all)).collect();
+    let holder = visit.who()?;
+    let sight = Sight::of(&web, holder).await?;
+    let visible = all.iter().filter(|entry| may_see(holder, entry));
+    let data: Vec<Value> = visible.map(|entry| sight.shown(entry, &all)).collect();
     Ok(Json(json!({ "data": data })))
 }
 
@@ -228,7 +228,7 @@ pub(super) async fn one(
 ) -> Result<Json<Value>, Fault> {
     let holder = visit.who()?;
     let (entry, all) = web.entry(&name, holder).await?;
-    let mut value = Sight::of(&web, holder).shown(&entry, &all);
+    let mut value = Sight::of(&web, holder).await?.shown(&entry, &all);
     let catalogue = Arc::clone(&web.catalogue);
     let card = web.aside.run(move || Ok(catalogue.card(&name))).await?;
     if let (Some(fields), Some(card)) = (value.as_object_mut(), card) {
@@ -244,7 +244,11 @@ pub(super) async fn forecast(
     visit: Visit,
 ) -> Result<Json<Value>, Fault> {
     let (entry, _) = web.entry(&name, visit.who()?).await?;
+    if let Some(known) = web.forecasts.get(&entry.name) {
+        return Ok(Json(forecast_shown(&known)));
+    }
     let turn = Arc::clone(&web.forecasts.turn).lock_owned().await;
+    // Who waited may have waited for this very one.
     if let Some(known) = web.forecasts.get(&entry.name) {
         return Ok(Json(forecast_shown(&known)));
     }
@@ -279,7 +283,8 @@ pub(super) async fn unload(
     if shelf.unload(&name) {
         return Ok(Json(json!({ "name": name, "loaded": false })));
     }
-    let is_loaded = shelf.loaded().iter().any(|served| served.name == name);
+    let own = shelf.resolve(&name);
+    let is_loaded = shelf.loaded().iter().any(|served| served.name == own);
     let message = if is_loaded {
         "answers are under way with this model; try again when they are done"
     } else {

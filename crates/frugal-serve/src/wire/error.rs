@@ -56,8 +56,10 @@ pub enum Kind {
     RateLimit,
     /// Too many requests for the server.
     Busy,
-    /// Ending or loading.
+    /// Ending or loading: later it can be answered.
     Unavailable,
+    /// A model that cannot be loaded: trying again does not help, whoever runs the server can.
+    CannotLoad,
     /// Our own fault.
     Internal,
 }
@@ -78,7 +80,7 @@ impl Kind {
             Self::MediaType => 415,
             Self::RateLimit | Self::Busy => 429,
             Self::Internal => 500,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::CannotLoad => 503,
         }
     }
 
@@ -92,7 +94,7 @@ impl Kind {
             Self::TooLarge => ["invalid_request_error", "request_too_large"],
             Self::RateLimit => ["rate_limit_error"; 2],
             Self::Busy => ["overloaded_error"; 2],
-            Self::Unavailable => ["unavailable_error", "overloaded_error"],
+            Self::Unavailable | Self::CannotLoad => ["unavailable_error", "overloaded_error"],
             Self::Internal => ["server_error", "api_error"],
             _ => ["invalid_request_error"; 2],
         }
@@ -119,6 +121,7 @@ impl Kind {
             Self::RateLimit => "rate_limit_exceeded",
             Self::Busy => "server_busy",
             Self::Unavailable => "unavailable",
+            Self::CannotLoad => "model_cannot_be_loaded",
             Self::Internal => "internal_error",
         })
     }

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::toy::{ask, connect, post_of, start};
+use crate::bytes::{Client, ask, post_text};
+use crate::toy::start;
 
 #[tokio::test]
 async fn whole_bodies_are_read_however_they_are_framed() {
     let toy = start(|settings| settings.body_bytes = 100);
-    let answer = ask(toy.address, &post_of("/v1/echo", "{}")).await;
+    let answer = ask(toy.address, &post_text("/v1/echo", "{}")).await;
     assert_eq!((answer.status, answer.json()), (200, json!({"bytes": 2})));
     let chunked = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                    transfer-encoding: chunked\r\n\r\n3\r\n{  \r\n1\r\n}\r\n0\r\n\r\n";
@@ -21,8 +22,8 @@ async fn whole_bodies_are_read_however_they_are_framed() {
 async fn half_a_body_is_not_waited_for() {
     let toy = start(|settings| settings.body_pause = Duration::from_millis(100));
     for path in ["/v1/echo", "/v1/messages/echo", "/api/echo"] {
-        let mut client = connect(toy.address).await;
-        let whole = post_of(path, "{\"messages\": 1}");
+        let mut client = Client::connect(toy.address).await;
+        let whole = post_text(path, "{\"messages\": 1}");
         client.send(&whole[..whole.len() - 5]).await;
         let answer = client.answer().await;
         assert_eq!(answer.status, 408, "{answer:?}");
@@ -38,8 +39,8 @@ async fn a_body_that_trickles_ends_some_time() {
         settings.body_pause = Duration::from_millis(100);
         settings.body_time = Duration::from_millis(300);
     });
-    let mut client = connect(toy.address).await;
-    let whole = post_of("/v1/echo", &" ".repeat(1000));
+    let mut client = Client::connect(toy.address).await;
+    let whole = post_text("/v1/echo", &" ".repeat(1000));
     client.send(&whole[..whole.len() - 1000]).await;
     let began = Instant::now();
     let trickle = async {
@@ -80,7 +81,7 @@ async fn a_client_that_sends_all_before_it_reads_gets_its_refusal() {
     let toy = start(|settings| settings.body_bytes = 100);
     let body = " ".repeat(8 << 20);
     for path in ["/v1/echo", "/v1/messages/echo", "/api/echo"] {
-        let answer = ask(toy.address, &post_of(path, &body)).await;
+        let answer = ask(toy.address, &post_text(path, &body)).await;
         assert_eq!(answer.status, 413, "{path}");
     }
 }

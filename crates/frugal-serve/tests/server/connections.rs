@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use crate::toy::{SOON, ask, connect, get_of, start};
+use crate::bytes::{Client, ask, get};
+use crate::toy::{SOON, start};
 
 #[tokio::test]
 async fn a_head_that_trickles_is_cut_and_holds_nobody_up() {
     let toy = start(|settings| settings.head_time = Duration::from_millis(200));
-    let mut slow = connect(toy.address).await;
+    let mut slow = Client::connect(toy.address).await;
     slow.send("GET /livez HT").await;
     let began = Instant::now();
     let trickle = async {
@@ -19,7 +20,7 @@ async fn a_head_that_trickles_is_cut_and_holds_nobody_up() {
         }
         slow.rest().await
     };
-    let request = get_of("/livez");
+    let request = get("/livez");
     let (text, other) = tokio::join!(trickle, ask(toy.address, &request));
     assert_eq!((text.as_str(), other.status), ("", 200));
     let seconds = began.elapsed().as_secs_f64();
@@ -29,27 +30,25 @@ async fn a_head_that_trickles_is_cut_and_holds_nobody_up() {
 #[tokio::test]
 async fn a_connection_is_kept_while_it_is_used_and_closed_when_it_idles() {
     let toy = start(|settings| settings.idle_time = Duration::from_millis(250));
-    let mut client = connect(toy.address).await;
+    let mut client = Client::connect(toy.address).await;
     // Longer in all than a connection may idle.
     for _ in 0..4 {
-        client.send(&get_of("/livez")).await;
+        client.send(&get("/livez")).await;
         assert_eq!(client.answer().await.status, 200);
         sleep(Duration::from_millis(100)).await;
     }
     let began = Instant::now();
     assert_eq!(client.rest().await, "");
-    assert!(began.elapsed() < Duration::from_secs(1));
-    let mut mute = connect(toy.address).await;
+    assert!(began.elapsed() < SOON);
+    let mut mute = Client::connect(toy.address).await;
     assert_eq!(mute.rest().await, "");
 }
 
 #[tokio::test]
 async fn requests_in_a_row_are_answered_in_order() {
     let toy = start(|_| {});
-    let mut client = connect(toy.address).await;
-    let three = [1, 2, 3]
-        .map(|n| get_of(&format!("/v1/number/{n}")))
-        .concat();
+    let mut client = Client::connect(toy.address).await;
+    let three = [1, 2, 3].map(|n| get(&format!("/v1/number/{n}"))).concat();
     client.send(&three).await;
     let text = client.until("\r\n\r\n3").await;
     let order: Vec<_> = ["\r\n\r\n1", "\r\n\r\n2", "\r\n\r\n3"]
@@ -63,13 +62,13 @@ async fn five_hundred_idle_connections_hold_nobody_up() {
     let toy = start(|_| {});
     let mut idle = Vec::new();
     for _ in 0..500 {
-        idle.push(connect(toy.address).await);
+        idle.push(Client::connect(toy.address).await);
     }
     let began = Instant::now();
-    assert_eq!(ask(toy.address, &get_of("/livez")).await.status, 200);
-    assert!(began.elapsed() < Duration::from_millis(500));
+    assert_eq!(ask(toy.address, &get("/livez")).await.status, 200);
+    assert!(began.elapsed() < SOON);
     for client in idle.iter_mut().step_by(50) {
-        client.send(&get_of("/v1/number/1")).await;
+        client.send(&get("/v1/number/1")).await;
         assert_eq!(client.answer().await.status, 200);
     }
 }
@@ -77,12 +76,15 @@ async fn five_hundred_idle_connections_hold_nobody_up() {
 #[tokio::test]
 async fn more_connections_than_allowed_are_told_so() {
     let toy = start(|settings| settings.connections = 2);
-    let mut held = vec![connect(toy.address).await, connect(toy.address).await];
+    let mut held = vec![
+        Client::connect(toy.address).await,
+        Client::connect(toy.address).await,
+    ];
     for client in &mut held {
-        client.send(&get_of("/livez")).await;
+        client.send(&get("/livez")).await;
         client.answer().await;
     }
-    let answer = ask(toy.address, &get_of("/livez")).await;
+    let answer = ask(toy.address, &get("/livez")).await;
     assert_eq!(
         (answer.status, answer.code().as_str()),
         (503, "unavailable")
@@ -90,7 +92,7 @@ async fn more_connections_than_allowed_are_told_so() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     held.clear();
     let freed = async {
-        while ask(toy.address, &get_of("/livez")).await.status != 200 {
+        while ask(toy.address, &get("/livez")).await.status != 200 {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -100,14 +102,14 @@ async fn more_connections_than_allowed_are_told_so() {
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_dropped_while_others_go_on() {
     let mut toy = start(|settings| settings.write_time = Duration::from_millis(200));
-    let mut slow = connect(toy.address).await;
-    slow.send(&get_of("/v1/flood")).await;
-    let mut other = connect(toy.address).await;
-    other.send(&get_of("/v1/count/50")).await;
+    let mut slow = Client::connect(toy.address).await;
+    slow.send(&get("/v1/flood")).await;
+    let mut other = Client::connect(toy.address).await;
+    other.send(&get("/v1/count/50")).await;
     let began = Instant::now();
     let text = other.until("[DONE]").await;
     assert!(text.contains("data: 49"), "{text}");
-    assert!(began.elapsed() < Duration::from_millis(1500));
+    assert!(began.elapsed() < SOON);
     timeout(SOON, toy.dropped.recv()).await.unwrap().unwrap();
 }
 
@@ -118,8 +120,8 @@ async fn a_reader_that_takes_its_time_is_not_dropped() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
     let stream = socket.connect(toy.address).await.unwrap();
-    let mut slow = crate::toy::Client { stream };
-    slow.send(&get_of("/v1/flood")).await;
+    let mut slow = Client::over(stream);
+    slow.send(&get("/v1/flood")).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1200) {
         assert!(!slow.more().await.is_empty());
@@ -156,8 +158,8 @@ async fn addresses_of_both_families_are_listened_on() {
 #[tokio::test]
 async fn streams_wait_with_comments_and_say_what_they_are() {
     let toy = start(|settings| settings.keep_alive = Duration::from_millis(50));
-    let mut client = connect(toy.address).await;
-    client.send(&get_of("/v1/silent")).await;
+    let mut client = Client::connect(toy.address).await;
+    client.send(&get("/v1/silent")).await;
     let text = client.until(": keep-alive\n\n").await + &client.until(": keep-alive\n\n").await;
     for header in [
         "HTTP/1.1 200 OK",
@@ -167,8 +169,8 @@ async fn streams_wait_with_comments_and_say_what_they_are() {
     ] {
         assert!(text.contains(header), "{header}: {text}");
     }
-    let mut client = connect(toy.address).await;
-    client.send(&get_of("/v1/lines/3")).await;
+    let mut client = Client::connect(toy.address).await;
+    client.send(&get("/v1/lines/3")).await;
     let text = client.until("\r\n0\r\n").await;
     assert!(
         text.contains("content-type: application/x-ndjson"),

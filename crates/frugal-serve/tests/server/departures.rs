@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
-use crate::toy::{Client, SOON, Toy, connect, get_of, start};
+use crate::bytes::{Client, get};
+use crate::toy::{SOON, Toy, start};
 
 /// How a client leaves.
 #[derive(Debug, Clone, Copy)]
@@ -17,11 +18,11 @@ enum Way {
 
 /// Seconds from leaving to the end of the work.
 async fn seconds_to_leave(toy: &mut Toy, request: &str, way: Way) -> f64 {
-    let mut client = connect(toy.address).await;
+    let mut client = Client::connect(toy.address).await;
     client.send(request).await;
     sleep(Duration::from_millis(20)).await;
     assert!(toy.dropped.try_recv().is_err(), "{request}: ended too soon");
-    let Client { mut stream } = client;
+    let Client { mut stream, .. } = client;
     let left = Instant::now();
     // Held to the end where only a half is closed.
     let _held = match way {
@@ -48,11 +49,11 @@ async fn seconds_to_leave(toy: &mut Toy, request: &str, way: Way) -> f64 {
 async fn work_ends_within_a_tenth_of_a_second_of_its_client_leaving() {
     let mut toy = start(|_| {});
     // Bytes of a next request keep hyper from reading on.
-    let with_more = get_of("/v1/silent") + "GET /";
-    let waits_with_more = get_of("/v1/wait") + "\r\n";
+    let with_more = get("/v1/silent") + "GET /";
+    let waits_with_more = get("/v1/wait") + "\r\n";
     for request in [
-        &get_of("/v1/silent"),
-        &get_of("/v1/wait"),
+        &get("/v1/silent"),
+        &get("/v1/wait"),
         &with_more,
         &waits_with_more,
     ] {
@@ -77,8 +78,8 @@ async fn work_ends_within_a_tenth_of_a_second_of_its_client_leaving() {
 async fn a_client_that_closes_its_half_still_gets_what_is_ready() {
     let toy = start(|_| {});
     for _ in 0..20 {
-        let mut client = connect(toy.address).await;
-        client.send(&get_of("/v1/number/1")).await;
+        let mut client = Client::connect(toy.address).await;
+        client.send(&get("/v1/number/1")).await;
         client.stream.shutdown().await.unwrap();
         assert_eq!(client.answer().await.status, 200);
     }

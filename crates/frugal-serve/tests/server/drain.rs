@@ -5,26 +5,27 @@ use std::time::{Duration, Instant};
 use frugal_serve::server::{Stage, State};
 use tokio::time::{sleep, timeout};
 
-use crate::toy::{SOON, ask, connect, get_of, post_of, start};
+use crate::bytes::{Client, ask, get, post_text};
+use crate::toy::{SOON, start};
 
 #[tokio::test]
 async fn draining_finishes_what_runs_and_begins_nothing() {
     let toy = start(|_| {});
-    let mut runs = connect(toy.address).await;
-    runs.send(&get_of("/v1/count/40")).await;
+    let mut runs = Client::connect(toy.address).await;
+    runs.send(&get("/v1/count/40")).await;
     runs.until("data: 0\n").await;
-    let mut idle = connect(toy.address).await;
-    idle.send(&get_of("/readyz")).await;
+    let mut idle = Client::connect(toy.address).await;
+    idle.send(&get("/readyz")).await;
     assert_eq!(idle.answer().await.status, 200);
 
     toy.shutdown.drain();
     assert_eq!(toy.readiness.state(), State::Draining);
     assert_eq!(idle.rest().await, "");
-    let ready = ask(toy.address, &get_of("/readyz")).await;
+    let ready = ask(toy.address, &get("/readyz")).await;
     assert_eq!((ready.status, ready.code().as_str()), (503, "unavailable"));
     assert_eq!(ready.header("connection"), Some("close"));
-    assert_eq!(ask(toy.address, &get_of("/livez")).await.status, 200);
-    let refused = ask(toy.address, &post_of("/v1/echo", "{}")).await;
+    assert_eq!(ask(toy.address, &get("/livez")).await.status, 200);
+    let refused = ask(toy.address, &post_text("/v1/echo", "{}")).await;
     assert_eq!(refused.status, 503);
     assert_eq!(refused.header("retry-after"), Some("5"));
     assert_eq!(refused.header("x-should-retry"), Some("true"));
@@ -39,8 +40,8 @@ async fn draining_finishes_what_runs_and_begins_nothing() {
 #[tokio::test]
 async fn what_does_not_finish_is_cut_at_the_deadline() {
     let mut toy = start(|settings| settings.drain_time = Duration::from_millis(200));
-    let mut runs = connect(toy.address).await;
-    runs.send(&get_of("/v1/silent")).await;
+    let mut runs = Client::connect(toy.address).await;
+    runs.send(&get("/v1/silent")).await;
     runs.until("\r\n\r\n").await;
     let began = Instant::now();
     toy.shutdown.drain();
@@ -54,15 +55,13 @@ async fn what_does_not_finish_is_cut_at_the_deadline() {
 #[tokio::test]
 async fn nothing_running_ends_at_once() {
     let toy = start(|_| {});
-    let mut idle = connect(toy.address).await;
-    idle.send(&get_of("/livez")).await;
+    let mut idle = Client::connect(toy.address).await;
+    idle.send(&get("/livez")).await;
     idle.answer().await;
-    let began = Instant::now();
     toy.shutdown.drain();
     // Clients close when they are told to.
     drop(idle);
     timeout(SOON, toy.server).await.unwrap().unwrap();
-    assert!(began.elapsed() < Duration::from_millis(500));
 }
 
 #[cfg(unix)]
@@ -79,8 +78,8 @@ async fn the_first_signal_drains_and_the_second_cuts() {
         shutdown.obey_signals(reload).await
     });
     sleep(Duration::from_millis(50)).await;
-    let mut runs = connect(toy.address).await;
-    runs.send(&get_of("/v1/silent")).await;
+    let mut runs = Client::connect(toy.address).await;
+    runs.send(&get("/v1/silent")).await;
     runs.until("\r\n\r\n").await;
     let signal = |name: &str| {
         let line = format!("kill {name} {}", std::process::id());

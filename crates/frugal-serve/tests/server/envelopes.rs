@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::toy::{Answer, OneKey, ask, connect, get_of, post_of, start, start_for};
+use crate::bytes::{Answer, Client, ask, get, post_text};
+use crate::toy::{OneKey, start, start_for};
 
 const ROOTS: [&str; 4] = ["/v1", "/v1/messages", "/anthropic", "/api"];
 
@@ -43,17 +44,17 @@ async fn failures_have_the_envelope_of_their_dialect() {
     let toy = start(|settings| settings.body_bytes = 10);
     for root in ROOTS {
         let at = |rest: &str| format!("{root}{rest}");
-        let answer = ask(toy.address, &get_of(&at("/nowhere/secret"))).await;
+        let answer = ask(toy.address, &get(&at("/nowhere/secret"))).await;
         assert_eq!(check(root, &answer, 404), "there is no such route");
-        let answer = ask(toy.address, &get_of(&at("/echo"))).await;
+        let answer = ask(toy.address, &get(&at("/echo"))).await;
         check(root, &answer, 405);
         assert_eq!(answer.header("allow"), Some("POST"));
-        let long = post_of(&at("/echo"), "01234567890");
+        let long = post_text(&at("/echo"), "01234567890");
         check(root, &ask(toy.address, &long).await, 413);
-        let text = post_of(&at("/echo"), "1").replace("application/json", "text/plain");
+        let text = post_text(&at("/echo"), "1").replace("application/json", "text/plain");
         check(root, &ask(toy.address, &text).await, 415);
         // An extractor of axum's own, which answers in plain text.
-        let answer = ask(toy.address, &get_of(&at("/number/secret"))).await;
+        let answer = ask(toy.address, &get(&at("/number/secret"))).await;
         let message = check(root, &answer, 400);
         assert!(!message.contains("secret") && !message.contains("u32"));
     }
@@ -62,21 +63,21 @@ async fn failures_have_the_envelope_of_their_dialect() {
 #[tokio::test]
 async fn a_panic_is_its_request_s_own() {
     let toy = start(|_| {});
-    let mut other = connect(toy.address).await;
-    other.send(&get_of("/v1/count/20")).await;
+    let mut other = Client::connect(toy.address).await;
+    other.send(&get("/v1/count/20")).await;
     for root in ROOTS {
-        let mut client = connect(toy.address).await;
-        client.send(&get_of(&format!("{root}/panic"))).await;
+        let mut client = Client::connect(toy.address).await;
+        client.send(&get(&format!("{root}/panic"))).await;
         let answer = client.answer().await;
         let message = check(root, &answer, 500);
         let id = answer.header("x-request-id").unwrap();
         assert_eq!(message, format!("the server failed (request {id})"));
         // Even the connection goes on.
-        client.send(&get_of("/v1/number/1")).await;
+        client.send(&get("/v1/number/1")).await;
         assert_eq!(client.answer().await.status, 200);
     }
-    let mut broken = connect(toy.address).await;
-    broken.send(&get_of("/v1/breaks")).await;
+    let mut broken = Client::connect(toy.address).await;
+    broken.send(&get("/v1/breaks")).await;
     let text = broken.rest().await;
     assert!(text.contains("data: 0") && !text.contains("DONE"), "{text}");
     assert!(!text.ends_with("0\r\n\r\n"), "looks whole: {text}");
@@ -103,7 +104,7 @@ async fn malformed_heads_have_an_envelope_too() {
         (format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
     ] {
-        let mut client = connect(toy.address).await;
+        let mut client = Client::connect(toy.address).await;
         client.send(&request).await;
         let answer = client.answer().await;
         assert_eq!(answer.status, status, "{answer:?}");
@@ -118,13 +119,13 @@ async fn malformed_heads_have_an_envelope_too() {
 #[tokio::test]
 async fn heads_of_answers_only() {
     let toy = start(|_| {});
-    let mut client = connect(toy.address).await;
+    let mut client = Client::connect(toy.address).await;
     client
-        .send(&get_of("/v1/number/1").replace("GET", "HEAD"))
+        .send(&get("/v1/number/1").replace("GET", "HEAD"))
         .await;
     let text = client.until("\r\n\r\n").await;
     assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"));
-    client.send(&get_of("/v1/number/1")).await;
+    client.send(&get("/v1/number/1")).await;
     assert_eq!(client.answer().await.json(), json!(1));
     let lines = toy.lines.lock().unwrap();
     let statuses: Vec<_> = lines.iter().map(|line| line.status).collect();
@@ -135,7 +136,7 @@ async fn heads_of_answers_only() {
 async fn keys_are_asked_for_except_to_see_whether_it_lives() {
     let toy = start_for(Arc::new(OneKey), |_| {});
     for path in ["/livez", "/readyz", "/health"] {
-        let answer = ask(toy.address, &get_of(path)).await;
+        let answer = ask(toy.address, &get(path)).await;
         assert_eq!(
             (answer.status, answer.json()),
             (200, json!({"status": "ok"}))
@@ -143,10 +144,10 @@ async fn keys_are_asked_for_except_to_see_whether_it_lives() {
     }
     toy.readiness.set_loading();
     for (path, status) in [("/livez", 200), ("/readyz", 503), ("/health", 503)] {
-        assert_eq!(ask(toy.address, &get_of(path)).await.status, status);
+        assert_eq!(ask(toy.address, &get(path)).await.status, status);
     }
     for root in ROOTS {
-        let answer = ask(toy.address, &post_of(&format!("{root}/echo"), "{}")).await;
+        let answer = ask(toy.address, &post_text(&format!("{root}/echo"), "{}")).await;
         check(root, &answer, 401);
     }
     for (header, status) in [
@@ -155,7 +156,7 @@ async fn keys_are_asked_for_except_to_see_whether_it_lives() {
         ("authorization: Bearer wrong", 401),
         ("authorization: Basic good", 401),
     ] {
-        let request = get_of("/v1/who").replace("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"));
+        let request = get("/v1/who").replace("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"));
         let answer = ask(toy.address, &request).await;
         assert_eq!(answer.status, status, "{header}");
         assert!(!answer.body.contains("wrong"));

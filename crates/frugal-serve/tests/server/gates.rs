@@ -1,6 +1,7 @@
 //! Hosts, pages, ids, headers.
 
-use crate::toy::{ask, get_of, post_of, start};
+use crate::bytes::{ask, get, post_text};
+use crate::toy::start;
 
 fn with(request: &str, header: &str) -> String {
     request.replacen("\r\n", &format!("\r\n{header}\r\n"), 1)
@@ -20,7 +21,7 @@ async fn names_that_are_not_loopback_s_are_refused_on_loopback() {
         ("10.0.0.1", 403),
     ] {
         for path in ["/livez", "/v1/number/1", "/nowhere"] {
-            let request = get_of(path).replace("localhost", host);
+            let request = get(path).replace("localhost", host);
             let answer = ask(toy.address, &request).await;
             let expected = if path == "/nowhere" && status == 200 {
                 404
@@ -60,8 +61,8 @@ async fn only_listed_pages_may_read_and_change() {
     }
     assert_eq!(answer.header("access-control-allow-credentials"), None);
 
-    let posted = post_of("/v1/echo", "{}");
-    let missing = get_of("/nowhere");
+    let posted = post_text("/v1/echo", "{}");
+    let missing = get("/nowhere");
     for (request, origin, status, is_readable) in [
         (&posted, listed, 200, true),
         (&missing, listed, 404, true),
@@ -70,7 +71,7 @@ async fn only_listed_pages_may_read_and_change() {
         (&posted, "origin: https://evil.example", 403, false),
         (&posted, "origin: null", 403, false),
         (
-            &get_of("/v1/number/1"),
+            &get("/v1/number/1"),
             "origin: https://evil.example",
             200,
             false,
@@ -92,7 +93,7 @@ async fn only_listed_pages_may_read_and_change() {
 #[tokio::test]
 async fn pages_of_none_or_of_all() {
     let toy = start(|_| {});
-    let posted = with(&post_of("/v1/echo", "{}"), "origin: https://chat.example");
+    let posted = with(&post_text("/v1/echo", "{}"), "origin: https://chat.example");
     assert_eq!(ask(toy.address, &posted).await.status, 403);
     let toy = start(|settings| settings.cors = vec!["*".into()]);
     let answer = ask(toy.address, &posted).await;
@@ -103,7 +104,7 @@ async fn pages_of_none_or_of_all() {
 #[tokio::test]
 async fn every_answer_has_an_id_and_safe_headers() {
     let toy = start(|_| {});
-    for request in [get_of("/livez"), get_of("/nowhere"), get_of("/v1/panic")] {
+    for request in [get("/livez"), get("/nowhere"), get("/v1/panic")] {
         let own = ask(toy.address, &with(&request, "x-request-id: trace-1.2")).await;
         assert_eq!(own.header("x-request-id"), Some("trace-1.2"));
         let bad = ask(toy.address, &with(&request, "x-request-id: a b")).await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use frugal_serve::server::Line;
 use tokio::time::sleep;
 
-use crate::toy::{OneKey, Toy, ask, connect, get_of, post_of, start_for};
+use crate::bytes::{Client, ask, get, post_text};
+use crate::toy::{OneKey, Toy, start_for};
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
@@ -54,10 +55,8 @@ async fn a_line_a_request_and_nothing_secret() {
         )
     };
 
-    let mut client = connect(toy.address).await;
-    client
-        .send(&keyed(get_of("/v1/count/3?token=hidden")))
-        .await;
+    let mut client = Client::connect(toy.address).await;
+    client.send(&keyed(get("/v1/count/3?token=hidden"))).await;
     client.until("[DONE]\n\n").await;
     let line = last(&toy, 1).await;
     let expected = Line {
@@ -75,15 +74,15 @@ async fn a_line_a_request_and_nothing_secret() {
     assert_eq!(line, expected);
     assert!((0.03..1.0).contains(&line.seconds), "{line:?}");
 
-    ask(toy.address, &keyed(post_of("/v1/echo", "\"my prompt\""))).await;
+    ask(toy.address, &keyed(post_text("/v1/echo", "\"my prompt\""))).await;
     assert_eq!(last(&toy, 2).await.route, "/v1/echo");
-    ask(toy.address, &keyed(get_of("/v1/%0a%1bhidden"))).await;
+    ask(toy.address, &keyed(get("/v1/%0a%1bhidden"))).await;
     assert_eq!(last(&toy, 3).await.route, "-");
-    let keyless = keyed(get_of("/v1/who")).replace("Bearer", "Basic");
+    let keyless = keyed(get("/v1/who")).replace("Bearer", "Basic");
     ask(toy.address, &keyless).await;
     let refused = last(&toy, 4).await;
     assert_eq!((refused.status, refused.key), (401, None));
-    ask(toy.address, &keyed(get_of("/v1/panic"))).await;
+    ask(toy.address, &keyed(get("/v1/panic"))).await;
     assert_eq!(last(&toy, 5).await.status, 500);
 
     let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();

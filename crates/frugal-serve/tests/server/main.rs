@@ -7,6 +7,8 @@
 )]
 
 mod bodies;
+#[path = "../client/mod.rs"]
+mod bytes;
 mod connections;
 mod departures;
 mod drain;

@@ -14,7 +14,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::toy::{Client, SOON, Toy, get_of, post_of, start};
+use crate::bytes::{Client, get, post_text};
+use crate::toy::{SOON, Toy, start};
 
 fn file(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/tls");
@@ -43,7 +44,7 @@ async fn connect(toy: &Toy, trusted: &str) -> std::io::Result<Client<TlsStream<T
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await?;
-    Ok(Client { stream })
+    Ok(Client::over(stream))
 }
 
 #[tokio::test]
@@ -51,10 +52,10 @@ async fn requests_and_streams_go_through_tls() {
     let toy = start(|settings| settings.tls = Some(files("one.pem", "one.key.pem")));
     let mut client = connect(&toy, "one.pem").await.unwrap();
     client
-        .send(&post_of("/v1/echo", &" ".repeat(100_000)))
+        .send(&post_text("/v1/echo", &" ".repeat(100_000)))
         .await;
     assert_eq!(client.answer().await.json()["bytes"], 100_000);
-    client.send(&get_of("/v1/count/5")).await;
+    client.send(&get("/v1/count/5")).await;
     assert!(client.until("[DONE]").await.contains("data: 4\n"));
     assert!(connect(&toy, "two.pem").await.is_err());
 }
@@ -65,7 +66,7 @@ async fn a_client_that_leaves_is_noticed_under_tls() {
     let mut best = Duration::MAX;
     for _ in 0..3 {
         let mut client = connect(&toy, "one.pem").await.unwrap();
-        client.send(&get_of("/v1/silent")).await;
+        client.send(&get("/v1/silent")).await;
         client.until("\r\n\r\n").await;
         let left = Instant::now();
         drop(client);
@@ -81,10 +82,10 @@ async fn handshakes_that_never_come_are_closed() {
         settings.tls = Some(files("one.pem", "one.key.pem"));
         settings.head_time = Duration::from_millis(100);
     });
-    let mut mute = crate::toy::connect(toy.address).await;
+    let mut mute = Client::connect(toy.address).await;
     assert_eq!(mute.rest().await, "");
-    let mut plain = crate::toy::connect(toy.address).await;
-    plain.send(&get_of("/livez")).await;
+    let mut plain = Client::connect(toy.address).await;
+    plain.send(&get("/livez")).await;
     assert!(
         timeout(SOON, async {
             let mut bytes = Vec::new();
@@ -116,7 +117,7 @@ async fn a_certificate_is_read_again_when_asked() {
     toy.reload.reload().unwrap();
     assert!(connect(&toy, "one.pem").await.is_err());
     assert!(connect(&toy, "two.pem").await.is_ok());
-    old.send(&get_of("/livez")).await;
+    old.send(&get("/livez")).await;
     assert_eq!(old.answer().await.status, 200);
     // One that cannot be used leaves the last one in place.
     std::fs::remove_file(at("key")).unwrap();

@@ -174,7 +174,8 @@ async fn a_model_whose_engine_has_ended_is_missed_and_loaded_again() {
         .await;
     house.until(|load| load.answering == 2).await;
     breaks.dies.store(true, Ordering::Release);
-    let told = stream.until("\"error\"").await;
+    stream.until("\"error\"").await;
+    let told = stream.until("\n\n").await;
     assert!(told.contains("unavailable"), "{told}");
     let answer = whole.answer().await;
     assert_eq!(answer.status, 503, "{answer:?}");

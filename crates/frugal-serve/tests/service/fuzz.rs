@@ -7,7 +7,7 @@ use frugal_core::rng::Rng;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::client::{Answer, leaks_nothing, post_bytes};
+use super::client::{Answer, leaks_nothing, post_text};
 use super::house::{House, Setup, question};
 use super::model::{Script, message};
 
@@ -265,7 +265,7 @@ async fn changed_bodies_are_answered_as_the_interface_says() {
                     chars[at] = ['"', '{', '}', ',', '\u{7f}', '9'][below(&mut rng, 6)];
                     text = chars.into_iter().collect();
                 }
-                post_bytes(path, &text, "")
+                post_text(path, &text)
             })
             .collect();
         let answers = join_all(requests.iter().map(|request| house.ask(request))).await;

@@ -8,7 +8,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use frugal_model::generate::Lookup;
 use frugal_serve::answer::Limits;
+use frugal_serve::aside::Aside;
 use frugal_serve::config::{PriceSettings, ReasoningField, ReasoningSettings};
 use frugal_serve::engine::{EngineSettings, Load, TokenModel};
 use frugal_serve::keys::{Entry, Grant, Holder, KeyLimits, Keyring, Keys, Token};
@@ -19,7 +21,7 @@ use frugal_serve::routes::Front;
 use frugal_serve::server::{Admission, App, Readiness, Server, Settings, Shutdown};
 use frugal_serve::service::{Grader, Parts, Service};
 use frugal_serve::shelf::{Shelf, ShelfSettings};
-use frugal_serve::web::{Aside, Chats, Forecasts, Jobs, Sessions, Web};
+use frugal_serve::web::{Chats, Forecasts, Jobs, Sessions, Web};
 use frugal_serve::wire::error::Fault;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -48,6 +50,7 @@ pub(crate) struct Setup {
     grants: Vec<Grant>,
     pub(crate) server: Settings,
     pub(crate) load_time: Duration,
+    pub(crate) list_time: Duration,
     pub(crate) stock: Stock,
 }
 
@@ -62,6 +65,7 @@ impl Setup {
                 prefill_rows: 64,
                 max_waiting: 64,
                 threads: 1,
+                drafting: Some(Lookup::USUAL),
             },
             memory_bytes: 1 << 30,
             max_loaded: 4,
@@ -77,6 +81,7 @@ impl Setup {
             grants: Vec::new(),
             server: Settings::usual(vec![([127, 0, 0, 1], 0).into()]),
             load_time: Duration::ZERO,
+            list_time: Duration::ZERO,
             stock: Stock::default(),
         }
     }
@@ -139,10 +144,12 @@ impl Setup {
 }
 
 /// Models by name.
-struct Models {
+#[derive(Default)]
+pub(crate) struct Models {
     make: BTreeMap<&'static str, Make>,
     opened: Arc<AtomicUsize>,
     load_time: Duration,
+    list_time: Duration,
 }
 
 impl std::fmt::Debug for Models {
@@ -153,6 +160,7 @@ impl std::fmt::Debug for Models {
 
 impl Library for Models {
     fn list(&self) -> Vec<Listed> {
+        std::thread::sleep(self.list_time);
         let listed = |name: &&str| Listed {
             name: (*name).to_string(),
             created: 1,
@@ -263,6 +271,7 @@ impl House {
             make: setup.models,
             opened: Arc::clone(&opened),
             load_time: setup.load_time,
+            list_time: setup.list_time,
         };
         let shelf = ShelfSettings {
             memory_bytes: setup.memory_bytes,
@@ -306,7 +315,7 @@ impl House {
             keep_alive: front.keep_alive,
             sessions: Arc::clone(&sessions),
             has_tls: settings.tls.is_some(),
-            aside: Aside::default(),
+            aside: Aside::new(4),
             chats: (entry == Entry::WithKey).then(|| Arc::new(chats)),
             catalogue: Arc::new(setup.stock),
             jobs: Jobs::default(),

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Client, SAYS, SOON, post, with_key};
 use super::house::{House, Setup, question};
-use super::model::{Script, message};
+use super::model::{POISON, Script, message};
 
 /// Each dialect's question.
 fn dialects() -> [(&'static str, Value); 6] {
@@ -134,6 +134,11 @@ async fn keys_are_needed_where_there_are_keys() {
         let answer = house.ask(&with_key(&post(path, &body), &wrong)).await;
         assert_eq!(answer.status, 401, "{path}");
         assert!(!answer.tells_nothing().contains(&wrong));
+        // Not as if there had been none.
+        let long = "fr-".repeat(300);
+        let answer = house.ask(&with_key(&post(path, &body), &long)).await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(answer.tells_nothing(), "this API key is not known here");
         assert_eq!(
             house.post_as("team", path, &body).await.status,
             200,
@@ -222,6 +227,53 @@ async fn tokens_of_a_day_are_counted_and_then_it_is_over() {
     assert!(used > 60, "{used}");
     let large = question("hi", json!({ "max_tokens": 2000 }));
     assert!([400, 402].contains(&house.post_as("small", path, &large).await.status));
+}
+
+/// Tokens that were charged, to anyone.
+fn charged(house: &House) -> u64 {
+    let parts = &house.service.parts;
+    let today = parts.quotas.today(parts.clock.now());
+    today.iter().map(|day| day.spent.tokens).sum()
+}
+
+#[tokio::test]
+async fn what_fails_by_the_servers_own_fault_costs_nothing() {
+    let mut setup = Setup::saying(Script::says(&"the rain ".repeat(12)).slowly(5));
+    setup.engine.max_sequences = 1;
+    setup.queue_time = Duration::from_millis(30);
+    let house = House::open(setup).warm().await;
+    let poisoned = question(&format!("hi{POISON}"), json!({}));
+    assert_eq!(house.chat(&poisoned).await.status, 500);
+    assert_eq!(charged(&house), 0);
+    // Who waits in vain pays nothing; who is answered pays what the answer says.
+    let body = question("hi", json!({}));
+    let waits = async {
+        house.until(|load| load.answering == 1).await;
+        house.chat(&body).await
+    };
+    let (first, second) = tokio::join!(house.chat(&body), waits);
+    assert_eq!(second.status, 503);
+    let used = first.ok()["usage"]["total_tokens"].as_u64().unwrap();
+    house.until(|load| load.waiting == 0).await;
+    assert_eq!(charged(&house), used);
+}
+
+#[tokio::test]
+async fn who_leaves_pays_for_what_was_computed() {
+    let script = Script::says(&"the rain ".repeat(30)).slowly(5);
+    let house = House::open(Setup::saying(script)).warm().await;
+    let body = question("hi", json!({ "stream": true }));
+    let mut client = Client::connect(house.address).await;
+    client.send(post("/v1/chat/completions", &body)).await;
+    client.until(SAYS).await;
+    drop(client);
+    let ended = async {
+        while house.service.n_under_way() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, ended).await.unwrap();
+    assert!(charged(&house) > 0);
 }
 
 #[tokio::test]

@@ -8,11 +8,14 @@
 )]
 
 mod answers;
+#[path = "../client/mod.rs"]
+mod bytes;
 mod client;
 mod ends;
 mod forms;
 mod fuzz;
 mod holes;
+mod host;
 mod house;
 mod limits;
 mod model;

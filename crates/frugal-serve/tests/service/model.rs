@@ -307,6 +307,11 @@ impl TokenModel for Scripted {
         Ok(id)
     }
 
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> engine::Result<()> {
+        self.ids.get_mut(&sequence).unwrap().truncate(length);
+        self.inner.truncate(sequence, length)
+    }
+
     fn free(&mut self, sequence: SequenceId) -> engine::Result<()> {
         self.ids.remove(&sequence);
         self.inner.free(sequence)
@@ -335,8 +340,11 @@ impl TokenModel for Scripted {
                 assert!(!poisoned, "a secret of the model");
                 continue;
             }
-            let (next, poison) = (self.script.next(&all) as usize, self.poison as usize);
+            let poison = self.poison as usize;
+            let mut draft = part.draft.iter();
             for draw in &mut part.draws {
+                let next = self.script.next(&all) as usize;
+                all.extend(draft.next());
                 let mut old = draw.adjust.take();
                 draw.adjust = Some(Box::new(move |logits| {
                     // After the sequences have grown.
@@ -354,6 +362,7 @@ impl TokenModel for Scripted {
         for part in parts {
             let ids = self.ids.get_mut(&part.sequence).unwrap();
             ids.extend_from_slice(part.ids);
+            ids.extend_from_slice(part.draft);
         }
         Ok(drawn)
     }

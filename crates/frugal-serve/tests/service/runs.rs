@@ -136,5 +136,26 @@ async fn files_are_followed_from_offsets_until_the_server_ends() {
     let wrong = house.ask(&follow("?journal=-1")).await;
     assert_eq!(wrong.status, 400);
     house.shutdown.drain();
-    while !client.more().await.is_empty() {}
+    client.rest().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_does_not_first_tell_all_there_is() {
+    let house = keyed();
+    let busy = run(&house);
+    let list = house.ask(&as_page(&house, "ada", &get("/web/runs"))).await;
+    let id = list.ok()["data"][0]["id"].as_str().unwrap().to_owned();
+    let long = format!(
+        "{{\"stage\":\"base\",\"text\":\"{}\"}}\n",
+        "a".repeat(60_000)
+    );
+    let all = long.repeat(256);
+    fs::write(busy.path().join("journal.jsonl"), &all).unwrap();
+    let mut client = Client::connect(house.address).await;
+    let path = format!("/web/runs/{id}/events");
+    client.send(as_page(&house, "ada", &get(&path))).await;
+    client.until("\"lines\":[").await;
+    house.shutdown.drain();
+    let told = client.rest().await;
+    assert!(told.len() < all.len() / 2, "{}", told.len());
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frugal_serve::keys::KeyLimits;
 use futures_util::future::join_all;
@@ -86,6 +86,8 @@ async fn nobody_leaves_for_a_model_that_does_not_fit() {
     assert_eq!(opened_after(&house, "m").await, 1);
     let answer = house.chat(&to("huge")).await;
     assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.code(), "model_cannot_be_loaded");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
     assert_eq!(loaded(&house).await, ["m"]);
 }
 
@@ -196,6 +198,7 @@ async fn a_model_that_cannot_be_loaded_is_503_and_why_is_not_told() {
     let house = House::open(setup);
     let answer = house.chat(&to("broken")).await;
     assert_eq!(answer.status, 503);
+    assert_eq!(answer.code(), "model_cannot_be_loaded");
     answer.tells_nothing();
     assert!(!answer.body.contains("secret"));
     house.chat(&to("m")).await.ok();
@@ -276,4 +279,30 @@ async fn keys_see_and_use_the_models_that_they_name() {
     );
     let running = ask("narrow", &super::client::get("/api/ps")).await.ok();
     assert_eq!(running["models"].as_array().unwrap().len(), 1);
+}
+
+/// As models are looked at the first time, which reads their files.
+#[tokio::test]
+async fn nobody_waits_while_models_are_looked_at() {
+    let mut setup = Setup::saying(Script::says("hi"));
+    setup.list_time = Duration::from_millis(1500);
+    let house = House::open(setup);
+    let question = question("hi", json!({}));
+    let lists = async {
+        let (listed, answer, tags) = tokio::join!(
+            house.get("/v1/models"),
+            house.chat(&question),
+            house.get("/web/models"),
+        );
+        for answer in [listed, answer, tags] {
+            answer.ok();
+        }
+    };
+    let lives = async {
+        sleep(Duration::from_millis(100)).await;
+        let began = Instant::now();
+        assert_eq!(house.get("/livez").await.status, 200);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    };
+    tokio::join!(lists, lives);
 }

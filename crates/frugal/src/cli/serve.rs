@@ -61,6 +61,9 @@ pub(crate) struct Serve {
     /// Requests that wait at most; more are refused with 429
     #[arg(long, value_name = "N")]
     max_waiting: Option<usize>,
+    /// Compute one token of an answer at a time, also where its text repeats itself
+    #[arg(long)]
+    no_drafts: bool,
     /// Bits of a number in the cache: 8 takes half the memory [default: what attention reads]
     #[arg(long, value_name = "BITS")]
     cache_bits: Option<u32>,
@@ -136,6 +139,7 @@ impl Serve {
             cache_bits: self.cache_bits,
             threads,
             keys_required: self.keys_required.then_some(true),
+            drafts: self.no_drafts.then_some(false),
             web: self.no_web.then_some(false),
             runs: (!self.runs.is_empty()).then(|| self.runs.clone()),
             price_per_core_hour: self.price_per_core_hour,

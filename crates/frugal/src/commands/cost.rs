@@ -25,7 +25,7 @@ const HEAD: [&str; 10] = [
 ];
 
 pub(crate) fn run(common: &Common, arguments: &Cost) -> anyhow::Result<ExitCode> {
-    let ledger = Ledger::open(&home::of(common)?)?;
+    let ledger = Ledger::open(&home::to_read(common)?)?;
     let Some(folder) = &arguments.run else {
         return everything(common, &ledger);
     };

@@ -1,8 +1,8 @@
 //! Bodies of chat completions.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::doctor::case::{Case, one, several};
+use crate::doctor::case::{Case, asked, one};
 use crate::doctor::check::{
     all_good, answered, at, content, count, fails, finish, good, has, list, same, text, that,
 };
@@ -71,10 +71,10 @@ fn shapes() -> Vec<Case> {
                 that(!content(&body).is_empty(), || "content is empty".into())
             },
         ),
-        several(
+        asked(
             "ids of two answers differ",
-            |s, answers| (answers.len() < 2).then(|| s.chat(&json!({ "max_tokens": 1 }))),
-            |_, answers| {
+            [(); 2].map(|()| json!({ "max_tokens": 1 })),
+            |answers| {
                 let bodies = all_good(answers)?;
                 let ids: Vec<&str> = bodies.iter().map(|body| text(body, "/id")).collect();
                 that(ids.first() != ids.last(), || format!("two are {ids:?}"))
@@ -84,23 +84,21 @@ fn shapes() -> Vec<Case> {
 }
 
 fn conversations() -> Vec<Case> {
+    let said = |content: Value| json!({ "messages": [{ "role": "user", "content": content }] });
+    let greeted = |by: &[Value]| {
+        let hi = json!({ "role": "user", "content": "Hi" });
+        let messages: Vec<Value> = by.iter().cloned().chain([hi]).collect();
+        json!({ "messages": messages, "max_tokens": 1 })
+    };
+    let told = |role| json!({ "role": role, "content": "You are a lighthouse keeper." });
     vec![
-        several(
+        asked(
             "content in parts of text is content",
-            |s, answers| {
-                let words = "Say a word.";
-                let parts = json!([{ "type": "text", "text": words }]);
-                let asked = |content| {
-                    let message = json!({ "role": "user", "content": content });
-                    s.chat(&json!({ "messages": [message] }))
-                };
-                match answers.len() {
-                    0 => Some(asked(words.into())),
-                    1 => Some(asked(parts)),
-                    _ => None,
-                }
-            },
-            |_, answers| {
+            [
+                said(json!("Say a word.")),
+                said(json!([{ "type": "text", "text": "Say a word." }])),
+            ],
+            |answers| {
                 let bodies = all_good(answers)?;
                 let tokens: Result<Vec<u64>, _> = (bodies.iter())
                     .map(|body| count(body, "/usage/prompt_tokens"))
@@ -109,21 +107,14 @@ fn conversations() -> Vec<Case> {
                 same("prompt_tokens of both", &tokens.first(), &tokens.last())
             },
         ),
-        several(
+        asked(
             "a message of the system or the developer is read",
-            |s, answers| {
-                let user = json!({ "role": "user", "content": "Hi" });
-                let told =
-                    |role| json!({ "role": role, "content": "You are a lighthouse keeper." });
-                let messages = match answers.len() {
-                    0 => json!([user]),
-                    1 => json!([told("system"), user]),
-                    2 => json!([told("developer"), user]),
-                    _ => return None,
-                };
-                Some(s.chat(&json!({ "messages": messages, "max_tokens": 1 })))
-            },
-            |_, answers| {
+            [
+                greeted(&[]),
+                greeted(&[told("system")]),
+                greeted(&[told("developer")]),
+            ],
+            |answers| {
                 let bodies = all_good(answers)?;
                 let [plain, system, developer] = bodies.as_slice() else {
                     return fails("expected three answers");

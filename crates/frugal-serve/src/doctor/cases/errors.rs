@@ -4,173 +4,140 @@ use axum::body::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::client::Call;
-use crate::doctor::case::{Case, Doing, one, own, refused};
-use crate::doctor::check::{Why, clipped, fails, good, has, is_error, that, words};
+use crate::client::{Answer, Call};
+use crate::doctor::case::{Case, Doing, one, own, refused, wrong};
+use crate::doctor::check::{
+    Outcome, Why, clipped, fails, good, has, is_error, same, text, that, words,
+};
 use crate::doctor::subject::{Subject, positions, read_until, write};
 
-/// A question of which one message is this.
-fn told(s: &Subject, message: &Value) -> Call {
-    s.chat(&json!({ "messages": [message] }))
+/// A conversation of which one message is this.
+fn of_one(message: &Value) -> Value {
+    json!({ "messages": [message] })
 }
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = malformed();
     all.extend(out_of_range());
+    all.push(own("a prompt that is too long for the model", too_long));
     all.extend(statuses());
     all
 }
 
 fn malformed() -> Vec<Case> {
     const JSON: &str = "application/json";
-    let bad = |named| (400, named);
-    vec![
+    let mut all = vec![
         refused(
             "a body that is no JSON",
             |_| Subject::raw(b"{\"model\":", JSON),
-            bad(""),
+            (400, ""),
         ),
         refused(
             "a body that is empty",
             |_| Subject::raw(b" ", JSON),
-            bad(""),
+            (400, ""),
         ),
         refused(
             "a body that is no object",
             |_| Subject::raw(b"[1]", JSON),
-            bad(""),
+            (400, ""),
         ),
-        refused(
-            "a body without a model",
-            |s| s.chat(&json!({ "model": null })),
-            bad("model"),
-        ),
-        refused(
+    ];
+    let image = json!({ "type": "image_url", "image_url": { "url": "nowhere" } });
+    let coloured = json!({ "role": "user", "content": "Hi", "colour": "red" });
+    let misspelt = json!({ "stream": true, "stream_options": { "include_use": true } });
+    all.extend(wrong([
+        ("a body without a model", json!({ "model": null }), "model"),
+        (
             "a body without messages",
-            |s| s.chat(&json!({ "messages": null })),
-            bad("messages"),
+            json!({ "messages": null }),
+            "messages",
         ),
-        refused(
+        (
             "a conversation of no messages",
-            |s| s.chat(&json!({ "messages": [] })),
-            bad("messages"),
+            json!({ "messages": [] }),
+            "messages",
         ),
-        refused(
+        (
             "a message of nobody known",
-            |s| told(s, &json!({ "role": "ghost", "content": "Boo" })),
-            bad("role"),
+            of_one(&json!({ "role": "ghost", "content": "Boo" })),
+            "role",
         ),
-        refused(
+        (
             "a message without content",
-            |s| told(s, &json!({ "role": "user" })),
-            bad("content"),
+            of_one(&json!({ "role": "user" })),
+            "content",
         ),
-        refused(
+        (
             "an image that is none",
-            |s| {
-                let image = json!({ "type": "image_url", "image_url": { "url": "nowhere" } });
-                told(s, &json!({ "role": "user", "content": [image] }))
-            },
-            bad(""),
+            of_one(&json!({ "role": "user", "content": [image] })),
+            "",
         ),
-        refused(
-            "an unknown field",
-            |s| s.chat(&json!({ "temprature": 1 })),
-            bad("temprature"),
-        ),
-        refused(
-            "an unknown field of a message",
-            |s| {
-                told(
-                    s,
-                    &json!({ "role": "user", "content": "Hi", "colour": "red" }),
-                )
-            },
-            bad("colour"),
-        ),
-        refused(
-            "an unknown field of an option",
-            |s| s.chat(&json!({ "stream": true, "stream_options": { "include_use": true } })),
-            bad("include_use"),
-        ),
-    ]
+        ("an unknown field", json!({ "temprature": 1 }), "temprature"),
+        ("an unknown field of a message", of_one(&coloured), "colour"),
+        ("an unknown field of an option", misspelt, "include_use"),
+    ]));
+    all
 }
 
-fn out_of_range() -> Vec<Case> {
-    let bad = |named| (400, named);
-    vec![
-        refused(
+fn out_of_range() -> impl Iterator<Item = Case> {
+    let unknown_token = json!({ "logit_bias": { "4000000000": 1 } });
+    wrong([
+        (
             "a temperature that is a word",
-            |s| s.chat(&json!({ "temperature": "hot" })),
-            bad("temperature"),
+            json!({ "temperature": "hot" }),
+            "temperature",
         ),
-        refused(
+        (
             "a temperature of 3",
-            |s| s.chat(&json!({ "temperature": 3 })),
-            bad("temperature"),
+            json!({ "temperature": 3 }),
+            "temperature",
         ),
-        refused(
-            "a top_p of 2",
-            |s| s.chat(&json!({ "top_p": 2 })),
-            bad("top_p"),
-        ),
-        refused(
+        ("a top_p of 2", json!({ "top_p": 2 }), "top_p"),
+        (
             "a presence_penalty of 5",
-            |s| s.chat(&json!({ "presence_penalty": 5 })),
-            bad("presence_penalty"),
+            json!({ "presence_penalty": 5 }),
+            "presence_penalty",
         ),
-        refused(
-            "no answers at all",
-            |s| s.chat(&json!({ "n": 0 })),
-            bad("n"),
-        ),
-        refused(
-            "answers of no tokens",
-            |s| s.chat(&json!({ "max_tokens": 0 })),
-            bad("max_"),
-        ),
-        refused(
+        ("no answers at all", json!({ "n": 0 }), "n"),
+        ("answers of no tokens", json!({ "max_tokens": 0 }), "max_"),
+        (
             "answers of less than none",
-            |s| s.chat(&json!({ "max_tokens": -1 })),
-            bad("max_"),
+            json!({ "max_tokens": -1 }),
+            "max_",
         ),
-        refused(
+        (
             "a hundred stop texts",
-            |s| s.chat(&json!({ "stop": vec!["x"; 100] })),
-            bad("stop"),
+            json!({ "stop": vec!["x"; 100] }),
+            "stop",
         ),
-        refused(
-            "a seed that is a word",
-            |s| s.chat(&json!({ "seed": "x" })),
-            bad("seed"),
-        ),
-        refused(
+        ("a seed that is a word", json!({ "seed": "x" }), "seed"),
+        (
             "a stream that is a word",
-            |s| s.chat(&json!({ "stream": "yes" })),
-            bad("stream"),
+            json!({ "stream": "yes" }),
+            "stream",
         ),
-        refused(
+        (
             "99 likeliest tokens",
-            |s| s.chat(&json!({ "logprobs": true, "top_logprobs": 99 })),
-            bad("top_logprobs"),
+            json!({ "logprobs": true, "top_logprobs": 99 }),
+            "top_logprobs",
         ),
-        refused(
+        (
             "likeliest tokens without log-probabilities",
-            |s| s.chat(&json!({ "top_logprobs": 2 })),
-            bad("logprobs"),
+            json!({ "top_logprobs": 2 }),
+            "logprobs",
         ),
-        refused(
+        (
             "a bias of 500",
-            |s| s.chat(&json!({ "logit_bias": { "5": 500 } })),
-            bad("logit_bias"),
+            json!({ "logit_bias": { "5": 500 } }),
+            "logit_bias",
         ),
-        refused(
+        (
             "a bias of a token that there is not",
-            |s| s.chat(&json!({ "logit_bias": { "4000000000": 1 } })),
-            bad("logit_bias"),
+            unknown_token,
+            "logit_bias",
         ),
-        own("a prompt that is too long for the model", too_long),
-    ]
+    ])
 }
 
 fn statuses() -> Vec<Case> {
@@ -220,7 +187,7 @@ fn too_long(s: &Subject) -> Doing<'_> {
                 .unwrap_or(usize::MAX)
                 .min(4 << 20),
         );
-        let call = told(s, &json!({ "role": "user", "content": text }));
+        let call = s.chat(&of_one(&json!({ "role": "user", "content": text })));
         is_error(&s.send(call).await?, 400, "context_length_exceeded")
     })
 }
@@ -265,12 +232,7 @@ fn too_large(s: &Subject) -> Doing<'_> {
 }
 
 /// What a refused answer says, for cases of other dialects.
-pub(super) fn is_anthropic(
-    answer: &crate::client::Answer,
-    status: u16,
-    kind: &str,
-) -> Result<(), Why> {
-    use crate::doctor::check::{same, text};
+pub(super) fn is_anthropic(answer: &Answer, status: u16, kind: &str) -> Outcome {
     same("status", &answer.status, &status)?;
     let body = answer.json().unwrap_or_default();
     same("type", &text(&body, "/type"), &"error")?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::doctor::case::{Case, one, refused};
+use crate::doctor::case::{Case, one, wrong};
 use crate::doctor::check::{
     Outcome, at, chunks, clipped, content, fails, finish, good, said, same, that,
 };
@@ -50,6 +50,7 @@ fn question() -> Value {
 pub(super) fn cases() -> Vec<Case> {
     let mut all = schemas();
     all.extend(others());
+    all.extend(refusals());
     all
 }
 
@@ -174,30 +175,28 @@ fn others() -> Vec<Case> {
                 })
             },
         ),
-        refused(
-            "a schema that cannot be is refused",
-            |s| {
-                let schema = json!({ "type": "no-such-type" });
-                let named = json!({ "name": "thing", "strict": true, "schema": schema });
-                s.chat(
-                    &json!({ "response_format": { "type": "json_schema", "json_schema": named } }),
-                )
-            },
-            (400, ""),
-        ),
-        refused(
-            "a form that is not known is refused",
-            |s| s.chat(&json!({ "response_format": { "type": "poem" } })),
-            (400, "response_format"),
-        ),
-        refused(
-            "a schema without a name is refused",
-            |s| {
-                let format =
-                    json!({ "type": "json_schema", "json_schema": { "schema": schema() } });
-                s.chat(&json!({ "response_format": format }))
-            },
-            (400, "name"),
-        ),
     ]
+}
+
+fn refusals() -> impl Iterator<Item = Case> {
+    let of_schema = |named: Value| json!({ "response_format": { "type": "json_schema", "json_schema": named } });
+    let impossible =
+        json!({ "name": "thing", "strict": true, "schema": { "type": "no-such-type" } });
+    wrong([
+        (
+            "a schema that cannot be is refused",
+            of_schema(impossible),
+            "",
+        ),
+        (
+            "a form that is not known is refused",
+            json!({ "response_format": { "type": "poem" } }),
+            "response_format",
+        ),
+        (
+            "a schema without a name is refused",
+            of_schema(json!({ "schema": schema() })),
+            "name",
+        ),
+    ])
 }

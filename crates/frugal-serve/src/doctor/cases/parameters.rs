@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Call};
-use crate::doctor::case::{Case, one, several};
+use crate::client::Answer;
+use crate::doctor::case::{Case, asked, one, several};
 use crate::doctor::check::{
     Outcome, Why, all_good, at, clipped, content, count, fails, finish, good, has, is_near, list,
     same, text, that,
 };
-use crate::doctor::subject::Subject;
 
 /// A letter or digit of an answer, not its first, that it could be stopped at; any sign where it has
 /// neither.
@@ -17,11 +16,6 @@ pub(super) fn stop_within(body: &Value) -> Option<String> {
     let any = signs.clone().find(|sign| *sign != '\u{fffd}');
     let found = signs.find(char::is_ascii_alphanumeric).or(any);
     found.map(String::from)
-}
-
-/// The same question with other fields each time.
-fn asked(s: &Subject, answers: &[Answer], changes: &[Value]) -> Option<Call> {
-    changes.get(answers.len()).map(|changes| s.chat(changes))
 }
 
 /// Texts of answers, none of which is empty.
@@ -130,27 +124,28 @@ fn lengths() -> Vec<Case> {
 }
 
 fn draws() -> Vec<Case> {
+    let seeded = json!({ "temperature": 1.2, "seed": 42 });
+    let hot = |seed: u32| json!({ "temperature": 1.8, "seed": seed });
+    // However evenly it would draw, one token is left.
+    let narrow = |(name, field): (&'static str, &'static str), value: Value| {
+        let drawn = |seed: u32| json!({ "temperature": 1.8, field: value, "seed": seed });
+        asked(name, [json!({}), drawn(1), drawn(2)], all_same)
+    };
     vec![
-        several(
+        asked(
             "temperature 0 gives the same text each time",
-            |s, answers| asked(s, answers, &[json!({}), json!({}), json!({ "seed": 9 })]),
-            |_, answers| all_same(answers),
+            [json!({}), json!({}), json!({ "seed": 9 })],
+            all_same,
         ),
-        several(
+        asked(
             "a seed gives the same text each time",
-            |s, answers| {
-                let drawn = json!({ "temperature": 1.2, "seed": 42 });
-                asked(s, answers, &[drawn.clone(), drawn.clone(), drawn])
-            },
-            |_, answers| all_same(answers),
+            [seeded.clone(), seeded.clone(), seeded],
+            all_same,
         ),
-        several(
+        asked(
             "other seeds give other texts",
-            |s, answers| {
-                let drawn = |seed| json!({ "temperature": 1.8, "seed": seed });
-                asked(s, answers, &[1, 2, 3, 4].map(drawn))
-            },
-            |_, answers| not_all_same(answers),
+            [1, 2, 3, 4].map(hot),
+            not_all_same,
         ),
         one(
             "answers to one request are drawn one by one",
@@ -164,58 +159,41 @@ fn draws() -> Vec<Case> {
                 })
             },
         ),
-        several(
-            "a top_p of nearly 0 leaves the likeliest token alone",
-            |s, answers| {
-                let drawn = |seed| json!({ "temperature": 1.8, "top_p": 0.000_01, "seed": seed });
-                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
-            },
-            |_, answers| all_same(answers),
+        narrow(
+            (
+                "a top_p of nearly 0 leaves the likeliest token alone",
+                "top_p",
+            ),
+            json!(0.000_01),
         ),
-        several(
-            "so does a top_k of 1",
-            |s, answers| {
-                let drawn = |seed| json!({ "temperature": 1.8, "top_k": 1, "seed": seed });
-                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
-            },
-            |_, answers| all_same(answers),
-        ),
-        several(
-            "so does a min_p of 1",
-            |s, answers| {
-                let drawn = |seed| json!({ "temperature": 1.8, "min_p": 1, "seed": seed });
-                asked(s, answers, &[json!({}), drawn(1), drawn(2)])
-            },
-            |_, answers| all_same(answers),
-        ),
+        narrow(("so does a top_k of 1", "top_k"), json!(1)),
+        narrow(("so does a min_p of 1", "min_p"), json!(1)),
     ]
 }
 
 fn weights() -> Vec<Case> {
+    let biased = |question: &str| {
+        json!({
+            "messages": [{ "role": "user", "content": question }],
+            "logit_bias": { "300": 100 }, "temperature": 1, "max_tokens": 4,
+        })
+    };
+    let fined = |penalty: f64| {
+        json!({
+            "messages": [{ "role": "user", "content": "Say the word dog fifty times." }],
+            "frequency_penalty": penalty, "max_tokens": 32,
+        })
+    };
     vec![
-        several(
+        asked(
             "a bias of 100 gives that token alone",
-            |s, answers| {
-                let bias = json!({ "300": 100 });
-                let one = json!([{ "role": "user", "content": "Name a colour." }]);
-                let other = json!([{ "role": "user", "content": "What is a tree?" }]);
-                let drawn = |messages: &Value| {
-                    json!({
-                        "logit_bias": bias, "temperature": 1, "max_tokens": 4, "messages": messages,
-                    })
-                };
-                asked(s, answers, &[drawn(&one), drawn(&other)])
-            },
-            |_, answers| all_same(answers),
+            ["Name a colour.", "What is a tree?"].map(biased),
+            all_same,
         ),
-        several(
+        asked(
             "a frequency_penalty changes what repeats itself",
-            |s, answers| {
-                let said = json!([{ "role": "user", "content": "Say the word dog fifty times." }]);
-                let drawn = |penalty: f64| json!({ "messages": said, "frequency_penalty": penalty, "max_tokens": 32 });
-                asked(s, answers, &[drawn(0.0), drawn(2.0)])
-            },
-            |_, answers| not_all_same(answers),
+            [0.0, 2.0].map(fined),
+            not_all_same,
         ),
     ]
 }

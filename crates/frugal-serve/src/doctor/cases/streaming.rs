@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::doctor::case::{Case, one, several};
+use crate::doctor::case::{Case, asked, one, several};
 use crate::doctor::check::{
     all_good, at, choices, chunks, content, fails, good, is_error, list, said, same, text, that,
 };
@@ -101,14 +101,10 @@ fn contents() -> Vec<Case> {
                 that(empty.is_none(), || "a chunk has no choices".into())
             },
         ),
-        several(
+        asked(
             "a stream says what a whole answer says",
-            |s, answers| match answers.len() {
-                0 => Some(s.chat(&json!({}))),
-                1 => Some(s.chat(&json!({ "stream": true }))),
-                _ => None,
-            },
-            |_, answers| {
+            [json!({}), json!({ "stream": true })],
+            |answers| {
                 let [whole, streamed] = answers else {
                     return fails("expected two answers");
                 };

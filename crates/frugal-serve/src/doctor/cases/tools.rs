@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::forms::{is_of_schema, schema};
 use crate::client::Call;
-use crate::doctor::case::{Case, one, refused};
+use crate::doctor::case::{Case, one, refused, wrong};
 use crate::doctor::check::{
     answered, at, choices, chunks, fails, finish, good, list, same, text, that,
 };
@@ -208,31 +208,34 @@ fn shapes() -> Vec<Case> {
 }
 
 fn refusals() -> Vec<Case> {
-    vec![
+    let mut all = vec![
         refused(
             "the result of no call is refused",
             |s| told_result(s, "call_9"),
             (400, "tool_call_id"),
         ),
         refused(
-            "required without tools is refused",
-            |s| s.chat(&json!({ "tool_choice": "required" })),
-            (400, "tool"),
-        ),
-        refused(
             "a tool that is named and not there is refused",
             |s| asked(s, &named("lose"), json!({})),
             (400, "tool"),
         ),
-        refused(
+    ];
+    all.extend(wrong([
+        (
+            "required without tools is refused",
+            json!({ "tool_choice": "required" }),
+            "tool",
+        ),
+        (
             "two tools of one name are refused",
-            |s| s.chat(&json!({ "tools": [tool("keep"), tool("keep")] })),
-            (400, "tool"),
+            json!({ "tools": [tool("keep"), tool("keep")] }),
+            "tool",
         ),
-        refused(
+        (
             "a tool without a name is refused",
-            |s| s.chat(&json!({ "tools": [{ "type": "function", "function": {} }] })),
-            (400, "name"),
+            json!({ "tools": [{ "type": "function", "function": {} }] }),
+            "name",
         ),
-    ]
+    ]));
+    all
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::doctor::case::{Case, one, several};
+use crate::doctor::case::{Case, asked, one, several};
 use crate::doctor::check::{
     Outcome, all_good, at, chunks, count, fails, good, has, same, text, that,
 };
@@ -71,12 +71,10 @@ fn sums() -> Vec<Case> {
 
 fn shared() -> Vec<Case> {
     vec![
-        several(
+        asked(
             "a prompt that comes again is found in the cache",
-            |s, answers| {
-                (answers.len() < 2).then(|| s.chat(&json!({ "messages": long(), "max_tokens": 2 })))
-            },
-            |_, answers| {
+            [(); 2].map(|()| json!({ "messages": long(), "max_tokens": 2 })),
+            |answers| {
                 let bodies = all_good(answers)?;
                 let cached = "/usage/prompt_tokens_details/cached_tokens";
                 let Some(last) = bodies.last() else {
@@ -114,14 +112,13 @@ fn shared() -> Vec<Case> {
                 })
             },
         ),
-        several(
+        asked(
             "several answers share their prompt, and are all counted",
-            |s, answers| match answers.len() {
-                0 => Some(s.chat(&json!({ "max_tokens": 4 }))),
-                1 => Some(s.chat(&json!({ "max_tokens": 4, "n": 3 }))),
-                _ => None,
-            },
-            |_, answers| {
+            [
+                json!({ "max_tokens": 4 }),
+                json!({ "max_tokens": 4, "n": 3 }),
+            ],
+            |answers| {
                 let bodies = all_good(answers)?;
                 let [single, three] = bodies.as_slice() else {
                     return fails("expected two answers");
@@ -137,16 +134,13 @@ fn shared() -> Vec<Case> {
                 )
             },
         ),
-        several(
+        asked(
             "a stream uses what a whole answer uses",
-            |s, answers| match answers.len() {
-                0 => Some(s.chat(&json!({}))),
-                1 => Some(
-                    s.chat(&json!({ "stream": true, "stream_options": { "include_usage": true } })),
-                ),
-                _ => None,
-            },
-            |_, answers| {
+            [
+                json!({}),
+                json!({ "stream": true, "stream_options": { "include_usage": true } }),
+            ],
+            |answers| {
                 let [whole, streamed] = answers else {
                     return fails("expected two answers");
                 };

@@ -10,16 +10,16 @@
 //! disk, so it is done apart from the threads that serve; how many may watch is bounded.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frugal_run::consumption::Stopwatch;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
 use super::progress::{JOURNAL, SAMPLES, TIMINGS};
 use super::tail::{News, Read, Tail};
@@ -62,7 +62,7 @@ struct Open {
     watch: Option<Watch>,
     ready: VecDeque<Event>,
     shutdown: Shutdown,
-    life: Pin<Box<Sleep>>,
+    age: Stopwatch,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn watch(
         watch: Some(watch),
         ready: VecDeque::new(),
         shutdown: shutdown.clone(),
-        life: Box::pin(sleep(LIFE)),
+        age: Stopwatch::start(),
         _permit: permit,
     };
     Ok(unfold(open, |mut open| async move {
@@ -112,6 +112,11 @@ impl Open {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
+            // Also where there is always something new.
+            let is_over = self.age.seconds() >= LIFE.as_secs_f64();
+            if is_over || self.shutdown.stage() >= Stage::Draining {
+                return None;
+            }
             let mut watch = self.watch.take()?;
             let looked = tokio::task::spawn_blocking(move || {
                 watch.look();
@@ -124,7 +129,6 @@ impl Open {
                 tokio::select! {
                     () = sleep(PAUSE) => {}
                     () = self.shutdown.reached(Stage::Draining) => return None,
-                    () = &mut self.life => return None,
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::super::client::{Client, get, post_bytes};
+use super::super::client::{Client, get, post, post_text, with_head};
 use super::super::house::{House, Setup, question};
 use super::super::model::Script;
 use super::short;
@@ -92,7 +92,7 @@ async fn bodies_that_are_not_what_they_say_are_refused() {
         ),
     ];
     for (what, request, status) in rows {
-        let answer = super::super::client::ask_bytes(house.address, &request).await;
+        let answer = super::super::client::ask(house.address, &request).await;
         let is_fine = answer.status == status
             || (what == "a huge chunk" && [400, 408].contains(&answer.status));
         assert!(is_fine, "{what}: {answer:?}");
@@ -164,7 +164,7 @@ async fn heads_are_bounded_and_hosts_are_ours() {
     let long = format!("x-long: {}\r\n", "a".repeat(1 << 20));
     for head in [flood, long] {
         let answer = house
-            .ask(&post_bytes("/v1/chat/completions", "{}", &head))
+            .ask(&with_head(&post_text("/v1/chat/completions", "{}"), &head))
             .await;
         assert!([400, 431].contains(&answer.status), "{answer:?}");
     }
@@ -186,12 +186,8 @@ async fn heads_are_bounded_and_hosts_are_ours() {
     let page = get("/v1/models").replacen("\r\n", "\r\norigin: https://evil.example\r\n", 1);
     let answer = house.ask(&page).await;
     assert!(answer.header("access-control-allow-origin").is_none());
-    let no_cors = post_bytes(
-        "/v1/chat/completions",
-        &question("x", json!({})).to_string(),
-        "",
-    )
-    .replace("application/json", "text/plain");
+    let no_cors = post("/v1/chat/completions", &question("x", json!({})))
+        .replace("application/json", "text/plain");
     assert_eq!(house.ask(&no_cors).await.status, 415);
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::super::client::{post, post_bytes};
+use super::super::client::{post, post_text};
 use super::super::house::{House, Setup, question};
 use super::super::model::{Kind, Script};
 use super::{SOON, in_time, short};
@@ -107,7 +107,7 @@ async fn numbers_out_of_range_are_refused_by_name() {
                 } else {
                     body[*field] = "VALUE".into();
                 }
-                let request = post_bytes(path, &body.to_string().replace("\"VALUE\"", value), "");
+                let request = post_text(path, &body.to_string().replace("\"VALUE\"", value));
                 let answer = house.ask(&request).await;
                 let what = format!("{path} {field} {value}");
                 match answer.status {
@@ -276,7 +276,7 @@ async fn deep_bodies_and_large_ones_are_refused_without_being_built() {
         ),
     ] {
         let began = Instant::now();
-        let answer = in_time(&house, what, &post_bytes(chat, &body, "")).await;
+        let answer = in_time(&house, what, &post_text(chat, &body)).await;
         assert_eq!(answer.status, 400, "{what}");
         assert!(answer.body.len() < 500, "{what}: {}", answer.body);
         assert!(began.elapsed() < SOON, "{what}");
