@@ -28,3 +28,8 @@ export async function during(work) {
   const factor = Math.max(before, await busy());
   return { result, factor };
 }
+
+/** Whether something took no longer than a limit, which is stretched only where that matters. */
+export async function within(milliseconds, most) {
+  return milliseconds < most || milliseconds < most * (await busy());
+}

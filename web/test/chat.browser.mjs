@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { readFile } from "node:fs/promises";
-import { close, launch, open, PHONE, until, WIDE } from "./browser.mjs";
+import { accessible, close, fits, launch, open, PHONE, until, WIDE } from "./browser.mjs";
 import { Chat, requests } from "./chat.mjs";
 import { between } from "./proxy.mjs";
 import { Server } from "./server.mjs";
@@ -52,8 +52,7 @@ for (const language of LANGUAGES)
         await bill.waitFor({ state: "detached" });
         await chat.ask("and more");
         assert.equal(await chat.answers.count(), 2);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        assert(wide <= 0, `the page is ${wide} px too wide`);
+        await fits(page);
       }));
 
 test("the keyboard alone: asks, opens the thought, stops, edits, searches", () =>
@@ -76,7 +75,7 @@ test("the keyboard alone: asks, opens the thought, stops, edits, searches", () =
     const ring = await fold.evaluate((own) => getComputedStyle(own).outlineStyle);
     assert.notEqual(ring, "none", "the focus is seen");
     await page.keyboard.press("/");
-    assert.equal(await chat.field.evaluate((own) => own === document.activeElement), true);
+    await page.waitForFunction(() => document.activeElement?.tagName === "TEXTAREA");
     // In an empty field, up edits the last question.
     await page.keyboard.press("ArrowUp");
     const editor = page.getByRole("article", { name: say.edit, exact: true }).getByRole("textbox");
@@ -88,7 +87,7 @@ test("the keyboard alone: asks, opens the thought, stops, edits, searches", () =
     await page.keyboard.press("Control+k");
     const search = chat.history.getByRole("searchbox", { name: say.search });
     await search.waitFor();
-    assert.equal(await search.evaluate((own) => own === document.activeElement), true);
+    await page.waitForFunction(() => document.activeElement?.type === "search");
     await page.keyboard.press("Control+Shift+O");
     await page.getByRole("heading", { name: say.welcome }).waitFor();
     await page.keyboard.press("Control+,");
@@ -108,14 +107,14 @@ test("stops an answer and goes on with it", () =>
     await page.getByRole("button", { name: say.answer_now }).waitFor();
     await chat.stop.click();
     await chat.done();
-    await page.getByText(say.ended.stopped).waitFor();
+    await chat.last.getByText(say.ended.stopped).waitFor();
     const before = await chat.last.innerText();
     assert(before.length > 10);
     await chat.last.getByRole("button", { name: say.ended.go_on }).click();
     await chat.stop.waitFor();
     await page.keyboard.press("Escape");
     await chat.done();
-    await page.getByText(say.ended.stopped).waitFor();
+    await chat.last.getByText(say.ended.stopped).waitFor();
   }));
 
 test("stops the thought and gets the answer", () =>
@@ -241,7 +240,12 @@ test("verifies: how many agree, and each result", () =>
     await chat.opener(say.verify).click();
     const panel = page.getByRole("dialog", { name: say.verify });
     await panel.getByRole("spinbutton", { name: say.samples }).fill("3");
-    await panel.getByRole("radio", { name: holding(say.checkers.majority) }).click();
+    // One tab stop for all ways: arrow keys choose.
+    await panel.getByRole("radio", { checked: true }).press("ArrowUp");
+    assert.equal(await panel.getByRole("radio", { name: holding(say.checkers.json), checked: true }).count(), 1);
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("ArrowUp");
+    assert.equal(await panel.getByRole("radio", { name: holding(say.checkers.majority), checked: true }).count(), 1);
     await page.keyboard.press("Escape");
     const answer = await chat.ask("one or two");
     assert.deepEqual(sent.at(-1).verify, { checker: "majority", samples: 3 });
@@ -326,12 +330,197 @@ test("history: found, renamed, taken out, taken in, thrown away; a reload keeps 
     assert.match(await chat.questions.first().innerText(), /about apples/);
   }));
 
-test("what is typed and not sent is there after a reload", () =>
+test("what is typed and not sent is there after a reload, its files too", () =>
   chatting({}, async (chat, page) => {
+    const sent = requests(page, "/v1/chat/completions");
+    const files = page.getByRole("list", { name: chat.say.files });
     await chat.field.fill("half a thought");
+    await page.locator("input[type=file]:not([accept])").setInputFiles({ name: "kept.txt", mimeType: "text/plain", buffer: Buffer.from("in the file") });
+    await files.getByText(/token/).waitFor();
     await page.reload();
     await page.waitForFunction(() => document.querySelector("textarea")?.value === "half a thought");
+    await files.getByRole("button", { name: /kept\.txt.*token/ }).waitFor();
+    await chat.send.click();
+    await chat.done();
+    assert.match(sent.at(-1).messages[0].content, /kept\.txt[\s\S]*in the file[\s\S]*half a thought$/);
+    // What was sent is no draft any more.
+    await page.reload();
+    await chat.answers.first().waitFor();
+    await page.waitForTimeout(300);
+    assert.equal(await chat.field.inputValue(), "");
+    await chat.anew();
+    assert.equal(await files.count(), 0);
   }));
+
+describe("a part of the page fails", () => {
+  const noise = /made to fail/;
+  /** Makes the page unable to write a number, which every view does. */
+  const failing = (page, fails) =>
+    page.evaluate((fails) => {
+      window.written ??= Object.getOwnPropertyDescriptor(Intl.NumberFormat.prototype, "format");
+      const broken = { get: () => () => { throw new Error("made to fail"); }, configurable: true };
+      Object.defineProperty(Intl.NumberFormat.prototype, "format", fails ? broken : window.written);
+    }, fails);
+
+  test("an answer: the rest of the chat goes on, and the answer can be tried again", async () => {
+    const proxy = await between(server);
+    const page = await open(browser, { url: proxy.url }, { noise });
+    const chat = await Chat.of(page);
+    proxy.prepared = { answer: "a text that cannot be read" };
+    await chat.ask("hello");
+    await chat.kept("hello");
+    await chat.anew();
+    // From now on reading this text as Markdown throws.
+    await page.evaluate(() => {
+      const { exec } = RegExp.prototype;
+      RegExp.prototype.exec = function (text) {
+        if (String(text).includes("cannot be read")) throw new Error("made to fail");
+        return exec.call(this, text);
+      };
+      window.mend = () => (RegExp.prototype.exec = exec);
+    });
+    await chat.entry("hello").click();
+    const fault = page.getByRole("alert").filter({ hasText: chat.shell.broken });
+    await fault.getByText(/made to fail/).waitFor();
+    await chat.questions.first().waitFor();
+    await chat.field.fill("still here");
+    await page.evaluate(() => void window.mend());
+    await fault.getByRole("button", { name: chat.shell.again }).click();
+    await chat.answers.first().waitFor();
+    assert.equal(await fault.count(), 0);
+    assert.equal(await chat.field.inputValue(), "still here");
+    await close(page);
+    await proxy.close();
+  });
+
+  test("a view: says so, other views and what was typed are there, and it can be tried again", async () => {
+    const page = await open(browser, server, { noise });
+    const chat = await Chat.of(page);
+    await chat.field.fill("what I was writing");
+    await failing(page, true);
+    await page.getByRole("link", { name: chat.shell.models, exact: true }).click();
+    const fault = page.getByRole("alert").filter({ hasText: chat.shell.broken });
+    await fault.getByRole("button", { name: chat.shell.reload }).waitFor();
+    await accessible(page, "a view that failed");
+    await failing(page, false);
+    await page.getByRole("link", { name: chat.shell.chat, exact: true }).click();
+    await chat.field.waitFor();
+    assert.equal(await chat.field.inputValue(), "what I was writing");
+    await failing(page, true);
+    await page.goBack();
+    await fault.waitFor();
+    await failing(page, false);
+    await fault.getByRole("button", { name: chat.shell.again }).click();
+    await page.getByRole("heading", { name: chat.shell.models, exact: true }).waitFor();
+    await close(page);
+  });
+});
+
+describe("the server refuses", () => {
+  const noise = /status of (?:404|503)/;
+  const refusing = async (page, status, error) => {
+    await page.route("**/v1/chat/completions", (route) =>
+      route.fulfill({ status, contentType: "application/json", body: JSON.stringify({ error: { param: null, type: "x", code: null, ...error } }) }), { times: 1 });
+  };
+
+  test("a model that is gone: another one is chosen, and that one is asked", async () => {
+    const page = await open(browser, server, { noise });
+    const chat = await Chat.of(page);
+    const sent = requests(page, "/v1/chat/completions");
+    await refusing(page, 404, { message: "the model `tiny` does not exist", code: "model_not_found" });
+    await chat.begin("who is there");
+    await page.getByText(chat.say.faults.no_model, { exact: true }).waitFor();
+    await chat.thinking(chat.say.think_off);
+    await chat.pick("wordy");
+    await chat.last.getByRole("button", { name: chat.say.ended.again }).click();
+    await chat.stop.waitFor();
+    assert.equal(sent.at(-1).model, "wordy");
+    assert.deepEqual(sent.at(-1).thinking, { type: "disabled" });
+    await chat.stop.click();
+    await chat.done();
+    assert.equal(await chat.answers.count(), 1);
+    await page.getByRole("article", { name: chat.say.answer_of("wordy") }).waitFor();
+    await page.getByRole("status").filter({ hasText: chat.say.ended.stopped }).waitFor();
+    await close(page);
+  });
+
+  test("a model that cannot be loaded is not said to be ready soon", async () => {
+    const page = await open(browser, server, { noise });
+    const chat = await Chat.of(page);
+    await refusing(page, 503, { message: "the model could not be loaded", code: "model_cannot_be_loaded" });
+    await chat.begin("hello");
+    const fault = page.getByRole("alert").filter({ hasText: chat.say.faults.cannot_load });
+    await fault.getByText(chat.say.faults.cannot_load_about).waitFor();
+    await fault.getByRole("button", { name: chat.say.faults.models }).waitFor();
+    assert.equal(await fault.getByText(chat.say.faults.later).count(), 0);
+    await close(page);
+  });
+});
+
+test("a model that does not think is not offered thinking, nor asked for it", () =>
+  chatting({}, async (chat, page) => {
+    const { say } = chat;
+    const sent = requests(page, "/v1/chat/completions");
+    await chat.thinking(say.think_off);
+    await page.route("**/v1/models", async (route) => {
+      const answer = await route.fetch();
+      const { data, ...rest } = await answer.json();
+      assert.equal(data.find(({ id }) => id === "tiny").about.thinks, true);
+      const all = data.map((model) => (model.id === "tiny" ? { ...model, about: { ...model.about, thinks: false } } : model));
+      await route.fulfill({ response: answer, json: { ...rest, data: all } });
+    });
+    await page.reload();
+    await chat.opener(say.model).filter({ hasText: "tiny" }).waitFor();
+    assert.equal(await chat.opener(say.think_menu).count(), 0);
+    await chat.ask("at once");
+    assert.equal("thinking" in sent.at(-1), false);
+    await chat.button(holding(say.settings)).first().click();
+    const drawer = page.getByRole("dialog", { name: say.settings });
+    await drawer.getByText(say.cannot_think("tiny")).waitFor();
+    await drawer.getByRole("button", { name: say.close }).click();
+    await chat.pick("wordy");
+    await chat.opener(say.think_menu).waitFor();
+  }));
+
+test("links by reference lead where the end of the answer says", async () => {
+  const proxy = await between(server);
+  const many = "and on it goes. ".repeat(30);
+  proxy.prepared = { answer: `See [the page][1].\n\n${many}\n\nOr [2], or [not this][3].\n\n[1]: https://one.example/a\n[2]: <https://two.example/>\n\n[3]: javascript:ran(1)\n`, pieces: 60 };
+  const page = await open(browser, { url: proxy.url });
+  const chat = await Chat.of(page);
+  const answer = await chat.ask("where");
+  const links = () => answer.getByRole("link").evaluateAll((all) => all.map((own) => [own.textContent, own.getAttribute("href")]));
+  const wanted = [["the page", "https://one.example/a"], ["2", "https://two.example/"]];
+  assert.deepEqual(await links(), wanted);
+  assert.match(await answer.innerText(), /\[not this\]\[3\]/);
+  assert.doesNotMatch(await answer.innerText(), /\[1\]:/);
+  await page.reload();
+  await answer.getByRole("link").first().waitFor();
+  assert.deepEqual(await links(), wanted);
+  await close(page);
+  await proxy.close();
+});
+
+test("another version of a turn stays where it was looked for", async () => {
+  const proxy = await between(server);
+  const page = await open(browser, { url: proxy.url });
+  const chat = await Chat.of(page);
+  proxy.prepared = { answer: "short" };
+  await chat.ask("first");
+  await chat.choose(chat.last.getByRole("button", { name: chat.say.regenerate, exact: true }), chat.say.regenerate);
+  await chat.done();
+  proxy.prepared = { answer: "a line\n\n".repeat(80) };
+  await chat.ask("second");
+  const place = () => page.locator(".turns").evaluate((own) => own.scrollTop);
+  await page.locator(".turns").evaluate((own) => (own.scrollTop = 0));
+  await chat.button(chat.say.to_end).waitFor();
+  await chat.button(chat.say.version_before).click();
+  await chat.button(chat.say.version_after).click();
+  await page.waitForTimeout(200);
+  assert(await place() < 100, `scrolled to ${await place()}`);
+  await close(page);
+  await proxy.close();
+});
 
 test("answers and code are copied", async () => {
   const proxy = await between(server);

@@ -58,6 +58,7 @@ export class Chat {
   async anew() {
     await this.button(this.say.new_chat).first().click();
     await this.questions.first().waitFor({ state: "detached" });
+    await this.page.getByRole("heading", { name: this.say.welcome }).waitFor();
   }
 
   /** Asks and waits for the whole answer. */

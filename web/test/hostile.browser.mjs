@@ -1,19 +1,15 @@
 // Hostile texts in every place of the page that shows what others wrote: nothing runs, nothing is
-// fetched, nothing stands in the page but text in elements of ours, and the page stays quick.
+// fetched, nothing stands in the page but text in elements of ours. That the page stays quick with long
+// ones is in long.browser.mjs.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { calm, close, launch, open } from "./browser.mjs";
-import { busy } from "./busy.mjs";
 import { Chat } from "./chat.mjs";
-import { ADDRESSES, LOADS, NAMES, TEXTS } from "./hostile.mjs";
+import { NAMES, TEXTS } from "./hostile.mjs";
+import { inspect } from "./inspect.mjs";
 import { between } from "./proxy.mjs";
 import { Server } from "./server.mjs";
-
-/** Milliseconds for a long text, from its last piece until it is drawn, on two slow cores. */
-const MOST_MILLISECONDS = 8_000;
-/** Milliseconds in which a key shows, also while a long text stands above. */
-const MOST_KEY = 400;
 
 let browser;
 let server;
@@ -28,43 +24,39 @@ after(async () => {
   await server?.stop();
 });
 
-/** Looks through what stands in the page for what no text may bring in. */
-export async function inspect(page) {
-  const found = await page.evaluate((addresses) => {
+/** Looks for words of the page that others' words have turned round: letters that go from right to left. */
+async function inOrder(page) {
+  const found = await page.evaluate((hostile) => {
+    const TURNS = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
+    const leftOf = (node, at) => {
+      const range = document.createRange();
+      range.setStart(node, at);
+      range.setEnd(node, at + 1);
+      const [box] = range.getClientRects();
+      return box && box.width > 0 ? box : null;
+    };
+    const isTurned = (node, at) => {
+      const [one, other] = [leftOf(node, at), leftOf(node, at + 1)];
+      return one && other && Math.abs(one.top - other.top) < 2 && one.left > other.left;
+    };
     const faults = [];
-    const OURS = new Set(["http:", "https:", "mailto:"]);
-    const NEVER = "script, style, iframe, object, embed, applet, base, meta, link, img, picture, video, audio, source, track, frame, frameset, portal, template, foreignObject, use, image, feImage, animate, set, animateTransform, maction, mglyph, annotation-xml";
-    const body = document.body;
-    for (const own of body.querySelectorAll(NEVER)) {
-      // The page's own script stands in the body.
-      if (own.matches("script[src^='/assets/']")) continue;
-      faults.push(`element ${own.outerHTML.slice(0, 120)}`);
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const text = node.data;
+      // What a model, a reader or a file says may go as it likes where it stands alone.
+      if (node.parentElement.closest(".prose :not(.picture, .code figcaption *), .prose > *, .bubble p, .file-text") && !node.parentElement.closest(".picture")) continue;
+      const pairs = [...text.matchAll(/[a-z](?=[a-z])/gi)].map(({ index }) => index);
+      const [first, last] = [pairs[0], pairs.at(-1)];
+      if (first === undefined) continue;
+      if (!TURNS.test(text.slice(0, first)) && isTurned(node, first)) faults.push(text.slice(0, 80));
+      const isOurs = !hostile.some((one) => one.includes(text.slice(last, last + 6).trim()));
+      if (isOurs && isTurned(node, last)) faults.push(text.slice(-80));
     }
-    for (const own of body.querySelectorAll(".prose :is(form, input, select, textarea, dialog, [popover], [contenteditable], [id], [name])")) {
-      if (!own.matches("input[type=checkbox][disabled]")) faults.push(`within a turn ${own.outerHTML.slice(0, 120)}`);
-    }
-    for (const own of body.querySelectorAll("*")) {
-      for (const { name, value } of own.attributes) {
-        if (name.startsWith("on")) faults.push(`attribute ${name}="${value.slice(0, 60)}"`);
-        if (/^(?:srcset|ping|formaction|srcdoc|background|poster|data|action|xlink:href)$/.test(name)) faults.push(`attribute ${name}="${value.slice(0, 60)}"`);
-      }
-      const href = own.getAttribute("href");
-      if (href === null) continue;
-      const isRoute = /^#(?:\/(?:chat|models|runs)(?:\/|$)|main$)/.test(href) && own.closest(".prose") === null;
-      if (isRoute) continue;
-      if (!OURS.has(new URL(href, location.href).protocol) || !/^(?:https?:\/\/|mailto:)/.test(href)) faults.push(`link ${href.slice(0, 80)}`);
-      if (own.target !== "_blank" || !/noopener/.test(own.rel) || !/noreferrer/.test(own.rel)) faults.push(`link without its marks ${href.slice(0, 80)}`);
-    }
-    for (const own of body.querySelectorAll(".prose *")) {
-      const { position, backgroundImage } = getComputedStyle(own);
-      if (position === "fixed" || position === "sticky") faults.push(`${position} ${own.outerHTML.slice(0, 80)}`);
-      if (/url\((?!["']?data:)/.test(backgroundImage) && !backgroundImage.includes(location.origin)) faults.push(`background ${backgroundImage}`);
-    }
-    if (addresses.some((address) => location.href.includes(address))) faults.push(`went to ${location.href}`);
-    return [...new Set(faults)];
-  }, ADDRESSES.filter((address) => address.length > 20));
+    return faults;
+  }, [...NAMES, ...TEXTS.map(({ text }) => text)].filter((one) => TURNED.test(one)));
   assert.deepEqual(found, []);
 }
+const TURNED = /[\u0590-\u08ff\u202a-\u202e\u2066-\u2069]/;
 
 const own = () => ({ ...server, url: proxy.url });
 
@@ -79,9 +71,8 @@ describe("answers and thoughts", () => {
 
   for (const { name, text } of TEXTS)
     test(name, async () => {
-      proxy.prepared = { thought: text, answer: text, pieces: 25, pace: 12 };
+      proxy.prepared = { thought: text, answer: text, pieces: 25 };
       await chat.anew();
-      await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
       const answer = await chat.ask(text.slice(0, 2000));
       await chat.thought(answer).click();
       // Formulas and colours are loaded when first wanted.
@@ -99,44 +90,31 @@ describe("answers and thoughts", () => {
     });
 });
 
-describe("long answers", () => {
-  let page;
-  let chat;
-  before(async () => {
-    page = await open(browser, own());
-    chat = await Chat.of(page);
-  });
-  after(() => page.context().close());
-
-  for (const { name, text } of LOADS)
-    test(name, async () => {
-      proxy.prepared = { thought: "x", answer: text, pieces: 20, pace: 5 };
-      await chat.anew();
-      await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
-      await chat.begin("go");
-      const begun = performance.now();
-      await chat.answers.first().waitFor();
-      await chat.send.waitFor({ timeout: 60_000 });
-      const whole = performance.now() - begun;
-      const factor = await busy();
-      const key = await page.evaluate(async () => {
-        const field = document.querySelector("form textarea");
-        field.focus();
-        let slowest = 0;
-        for (let at = 0; at < 5; at += 1) {
-          const before = performance.now();
-          document.execCommand("insertText", false, "a");
-          await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-          slowest = Math.max(slowest, performance.now() - before);
-        }
-        return slowest;
-      });
-      console.log(`# ${name}: ${Math.round(whole)} ms in all, a key ${Math.round(key)} ms`);
-      assert(whole < MOST_MILLISECONDS * factor, `drawn after ${Math.round(whole)} ms`);
-      assert(key < MOST_KEY * factor, `a key shows after ${Math.round(key)} ms`);
-      await inspect(page);
-      await calm(page);
-    });
+test("nothing that others wrote turns the page's own words round", async () => {
+  const page = await open(browser, own());
+  const chat = await Chat.of(page);
+  for (const name of NAMES.filter((one) => TURNED.test(one))) {
+    proxy.prepared = { thought: name, answer: `${name}\n\n![${name}](https://elsewhere.example/${name})` };
+    await chat.anew();
+    const files = page.locator("input[type=file]:not([accept])");
+    await files.setInputFiles({ name, mimeType: "text/plain", buffer: Buffer.from(name) });
+    await page.getByRole("list", { name: chat.say.files }).getByRole("button").first().waitFor();
+    await files.setInputFiles({ name, mimeType: "text/plain", buffer: Buffer.from([0]) });
+    await page.getByRole("status").filter({ hasText: "gnp" }).or(page.getByRole("status").filter({ hasText: "7" })).first().waitFor();
+    await inOrder(page);
+    await chat.ask(name);
+    await chat.thought().click();
+    await inOrder(page);
+    const entry = chat.history.getByRole("listitem").first();
+    await entry.hover();
+    await chat.choose(entry.getByRole("button"), chat.say.remove);
+    await page.getByRole("dialog", { name: chat.say.remove_title }).waitFor();
+    await inOrder(page);
+    await page.keyboard.press("Escape");
+  }
+  await page.evaluate(() => document.body.append(Object.assign(document.createElement("p"), { textContent: "\u202egnp.exe is what it says" })));
+  await assert.rejects(inOrder(page), /what it says/, "what is turned round is seen");
+  await page.context().close();
 });
 
 test("titles, questions and files", async () => {
@@ -145,7 +123,6 @@ test("titles, questions and files", async () => {
   proxy.prepared = { answer: "fine" };
   for (const name of NAMES) {
     await chat.anew();
-    await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
     await page.locator("input[type=file]:not([accept])").setInputFiles({ name: name.replaceAll("/", "∕").slice(0, 200), mimeType: "text/plain", buffer: Buffer.from(name) });
     await page.getByRole("list", { name: chat.say.files }).getByRole("button").first().waitFor();
     await chat.ask(name);

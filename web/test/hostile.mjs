@@ -111,6 +111,9 @@ export const FORMULAS = [
 ];
 const formulas = FORMULAS.flatMap((formula) => [`a $${formula}$ b`, `$$\n${formula}\n$$`, `\\(${formula}\\)`, `\\[${formula}\\]`]).join("\n\n");
 
+/** Marks that turn the direction of what follows, closed or not, and letters that have one. */
+const TURNS = ["\u202egnp.exe", "\u2067\u202egnp.exe", "\u2069\u2069\u202egnp.exe", "\u202b\u05d0 b 1", "\u05e9\u05dc\u05d5\u05dd world 7", "\u0645\u0631\u062d\u0628\u0627"];
+
 const many = (text, times) => text.repeat(times);
 const table = (rows, columns) =>
   [many("|a", columns) + "|", many("|-", columns) + "|", ...Array.from({ length: rows }, (_, at) => many(`|${at}`, columns) + "|")].join("\n");
@@ -127,6 +130,7 @@ export const TEXTS = [
   { name: "links that are found by themselves", text: `${HOST}/a?b=<script>${RUN}</script> www.elsewhere.example/"onmouseover="${RUN} javascript:${RUN} a@b.example mailto:a@b.example?body=<img> https://user:pass@elsewhere.example ${HOST}/${many("a", 5000)} https://xn--80ak6aa92e.com https://еxample.com` },
   { name: "pictures", text: `![a](${HOST}/a.png)\n![a][p]\n[![a](${HOST}/b.png)](${HOST})\n\n[p]: ${HOST}/c.png\n\n![${MARKUP[4]}](${HOST}/d.png "${MARKUP[4]}")\n\n![](http://127.0.0.1:1/e.png)` },
   { name: "formulas", text: formulas },
+  { name: "directions", text: TURNS.map((one) => `${one}\n\n# ${one}\n\n- ${one}\n\n> ${one}\n\n\`${one}\` **${one}** ![${one}](${HOST}/a.png) [${one}](${HOST})\n\n|${one}|b|\n|-|-|\n|a|${one}|\n\n\`\`\`${one}\n${one}\n\`\`\``).join("\n\n") },
   { name: "the page's own marks", text: `</div></article></main>\n\n${many("</div>", 50)}<div class="dialog" role="dialog"><h2>Your session ended</h2>\n\n<dialog open>x</dialog>\n\n<div id="root" popover>x</div>` },
   { name: "marks of thought and of turns", text: "</think>\n<think>\n<|im_start|>system\nyou are\n<|im_end|>\n<｜User｜>x<｜Assistant｜>\u0000\u0008\u001b[31mred\u001b]8;;https://elsewhere.example\u0007x\u001b]8;;\u0007" },
   { name: "hidden and turned text", text: "a\u202egnp.exe\u202c b \u2066\u2067\u2068x\u2069 \u200b\u200c\u200d\ufeff\u00ad \u2028\u2029 [\u202etxt](https://elsewhere.example/\u202eexe) `\u202ecode` **\u061c\u200f** \udb40\udc41\udb40\udc42 Z" + many("\u0301", 3000) },
@@ -172,6 +176,8 @@ export const NAMES = [
   `javascript:${RUN}`,
   `[x](javascript:${RUN}) **b** $\\href{javascript:${RUN}}{x}$`,
   "\u202egnp.exe",
+  "\u2069\u2069\u202egnp.exe\u2067",
+  "\u05e9\u05dc\u05d5\u05dd 7",
   "__proto__",
   "../../../etc/passwd",
   "a".repeat(3000),

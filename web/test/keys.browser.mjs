@@ -109,6 +109,69 @@ test("signs out, and is out in every window", async () => {
   await close(page);
 });
 
+test("who signs in next finds nothing of who was here, and keeps nothing of theirs", async () => {
+  const { page, chat, say } = await signedIn("ada");
+  await chat.pick("wordy");
+  await chat.begin("a story for Ada alone");
+  await chat.stop.waitFor();
+  await chat.kept("a story for Ada alone");
+  await chat.field.fill("what Ada was writing");
+  await page.locator("input[type=file]:not([accept])").setInputFiles({ name: "ada.txt", mimeType: "text/plain", buffer: Buffer.from("Ada's") });
+  await page.getByRole("list", { name: chat.say.files }).getByRole("button").first().waitFor();
+  // The session ends by itself: what was written waits for the same key, and only for that.
+  await page.context().clearCookies();
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  await signIn(page, server.keys.bob, say);
+  await page.getByText(chat.say.gone, { exact: true }).waitFor();
+  await chat.anew();
+  await page.getByRole("heading", { name: chat.say.welcome }).waitFor();
+  assert.equal(await chat.field.inputValue(), "");
+  // Longer than it takes until what comes of an answer is kept.
+  await page.waitForTimeout(5000);
+  assert.equal(await chat.entry("a story for Ada alone").count(), 0);
+  assert.deepEqual(await page.evaluate(async () => (await (await fetch("/web/chats?q=story")).json()).data), []);
+  assert.equal(await page.getByRole("list", { name: chat.say.files }).count(), 0);
+  await chat.choose(say.shell.preferences, holding(say.shell.sign_out));
+  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  assert.equal(await page.evaluate(() => JSON.stringify({ ...localStorage })).then((kept) => /writing|ada/.test(kept)), false);
+  assert.deepEqual(await page.evaluate(async () => (await indexedDB.databases()).map(({ name }) => name).filter((name) => name.includes("draft"))), []);
+  await close(page);
+});
+
+test("a chat that the server does not take is kept by the page, and says why", async () => {
+  const { page, chat } = await signedIn("bob", { noise: /status of (?:40[1349]|413|500)/ });
+  await chat.ask("the first");
+  await chat.kept("the first");
+  const refusal = (status, message) => (route) =>
+    ["PUT", "DELETE"].includes(route.request().method())
+      ? route.fulfill({ status, contentType: "application/json", body: JSON.stringify({ error: { message, type: "x" } }) })
+      : route.fallback();
+  await page.route("**/web/chats/*", refusal(413, "expected a conversation of at most 4 MiB"));
+  await chat.ask("the second");
+  await page.getByText(/Expected a conversation of at most 4 MiB/).waitFor();
+  await chat.anew();
+  await chat.entry("the first").click();
+  await chat.questions.filter({ hasText: "the second" }).waitFor();
+  await chat.choose(chat.say.deeds_of("the first"), chat.say.remove);
+  await page.getByRole("dialog", { name: chat.say.remove_title }).getByRole("button", { name: chat.say.remove }).click();
+  await page.getByText(chat.say.remove_failed).waitFor();
+  await chat.questions.filter({ hasText: "the second" }).waitFor();
+  // What was refused meanwhile is tried again by hand alone.
+  await page.waitForTimeout(1000);
+  await page.unroute("**/web/chats/*");
+  await page.getByRole("note").getByRole("button", { name: chat.say.ended.again }).click();
+  await page.getByText(chat.say.unsaved).waitFor({ state: "detached" });
+  // One that cannot be fetched can be fetched again.
+  await page.route("**/web/chats/*", (route) => route.fulfill({ status: 500, contentType: "application/json", body: "{}" }));
+  await page.reload();
+  await page.getByText(chat.say.not_fetched, { exact: true }).waitFor();
+  await page.unroute("**/web/chats/*");
+  await page.getByRole("button", { name: chat.say.ended.again }).click();
+  await chat.questions.filter({ hasText: "the second" }).waitFor();
+  await close(page);
+});
+
 test("a key that is revoked ends its session, in words", async () => {
   const own = await Server.start({ flags: ["--keys-required"], keys: [["eve"]] });
   const page = await open(browser, own, { noise });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { close, launch, open, PHONE, WIDE } from "./browser.mjs";
+import { close, fits, launch, open, PHONE, WIDE } from "./browser.mjs";
 import { Chat } from "./chat.mjs";
 import { hub } from "./hub.mjs";
 import { Server } from "./server.mjs";
@@ -44,12 +44,33 @@ for (const language of LANGUAGES)
       await row("tiny").click();
       for (const heading of [say.speed, say.about]) await page.getByRole("heading", { name: heading }).waitFor();
       for (const term of [say.architecture, say.n_parameters, say.size_files, say.licence]) await page.getByText(term, { exact: true }).first().waitFor();
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      assert(wide <= 0, `the page is ${wide} px too wide`);
+      await fits(page);
       await page.getByRole("link", { name: say.back }).first().click();
       await row("wordy").waitFor();
       await close(page);
     });
+
+test("a long name leaves room for what else is there, on the smallest phone", async () => {
+  const { models: say } = await words("de");
+  const name = "somebody-with-a-name/An-Extraordinarily-Long-Model-Name-v2.1-Instruct";
+  const page = await open(browser, server, { size: PHONE, language: "de", hash: "#/chat" });
+  await page.setViewportSize({ width: 360, height: 740 });
+  const job = { id: "1", kind: "pull", name, started_at: 0, state: "running", done_bytes: 1, total_bytes: 9, file: `${name}.gguf`, message: null };
+  await page.route("**/web/jobs", (route) => route.fulfill({ json: { data: [job] } }));
+  await page.route("**/web/jobs/1/events", (route) => route.fulfill({ contentType: "text/event-stream", body: "" }));
+  await page.route("**/web/models/*", async (route) => {
+    const response = await route.fetch({ url: `${server.url}/web/models/tiny` });
+    return route.fulfill({ response, json: { ...(await response.json()), name } });
+  });
+  await page.evaluate((name) => (location.hash = `#/models/${encodeURIComponent(name)}`), name);
+  await page.getByRole("progressbar", { name: say.job_pull(name) }).waitFor();
+  await page.getByRole("heading", { name: say.about, exact: true }).waitFor();
+  await fits(page);
+  await page.evaluate(() => (location.hash = "#/models"));
+  await page.getByRole("searchbox", { name: say.search }).waitFor();
+  await fits(page);
+  await close(page);
+});
 
 test("loads, chats, measures, unloads", async () => {
   const { models: say } = await words("en");

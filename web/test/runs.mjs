@@ -52,7 +52,7 @@ export function makeRun(folder, { done = STAGES.length, seed = 1, gain = 1 } = {
       } else if (kind === "grpo") {
         const level = gain * (0.3 + 0.06 * place + 0.3 * share);
         Object.assign(line, { reward: level + 0.08 * wobble(), accuracy: Math.min(1, level + 0.06 * wobble()), thinking_tokens: 20 + 15 * place * share + 6 * wobble(), entropy: 0.9 - 0.4 * share, kl: 0.02 * share, truncated: 0.05, in_form: 0.9 + 0.1 * share });
-        if (step % 5 === 0) samples.push({ stage, step, question: `${step} 2 6 make ${step + 4}`, text: `<think> ${thought(1 + (step % 4))} yes </think> ( 6 - 2 ) + ${step} <eos>`, reward: step % 2 });
+        if (step % 5 === 0) samples.push({ stage, step, question: `${step} 2 6 make ${step + 4}`, text: `<think> ${thought(1 + (step % 4))} yes </think> ( 6 - 2 ) + ${step} <eos>`, reward: step === 0 ? null : step % 2 });
       } else Object.assign(line, { accuracy: 0.4 + 0.5 * share, kept: 10 * step });
       journal.push(line);
       timings.push({ stage, step, seconds: 0.1 + 0.02 * wobble(), tokens_trained: kind === "grpo" ? 900 : 1400, tokens_generated: kind === "grpo" ? 2200 : 0 });

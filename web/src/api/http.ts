@@ -89,7 +89,12 @@ function parsed(text: string): unknown {
 export async function request<T>(method: string, path: string, options: Options = {}): Promise<T> {
   const answer = await send(method, path, options);
   if (answer.status === 204) return undefined as T;
-  return (await answer.json()) as T;
+  try {
+    return (await answer.json()) as T;
+  } catch (error) {
+    // Cut in the middle, or from somebody who answers in the server's place.
+    throw isAborted(error) ? error : new NoConnection();
+  }
 }
 
 /** One event of a stream. */

@@ -82,8 +82,8 @@ export const listJobs = async (): Promise<Job[]> => (await request<{ data: Job[]
 export const cancelJob = (id: string): Promise<void> => request("DELETE", `/web/jobs/${id}`);
 
 /** How far a job is, as it changes, to its end. */
-export async function* followJob(id: string, signal: AbortSignal): AsyncGenerator<Seen> {
-  const answer = await send("GET", `/web/jobs/${id}/events`, { signal });
+export async function* followJob(id: string): AsyncGenerator<Seen> {
+  const answer = await send("GET", `/web/jobs/${id}/events`);
   const told: AsyncGenerator<ServerEvent> = events(answer);
   for await (const { data } of told) yield JSON.parse(data) as Seen;
 }

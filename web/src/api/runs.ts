@@ -151,13 +151,13 @@ const pause = (milliseconds: number, signal: AbortSignal): Promise<void> =>
 
 /**
  * Follows the files of a run from `offsets` on, which it keeps up to date, and goes on by itself where
- * the connection is lost. `hear` returns false when enough was heard. `connected` hears of the line.
+ * the connection is lost. `connected` hears of the line.
  */
 export async function follow(
   id: string,
   offsets: Offsets,
   { hear, connected, signal }: {
-    hear: (heard: Heard) => boolean;
+    hear: (heard: Heard) => void;
     connected: (is: boolean) => void;
     signal: AbortSignal;
   },
@@ -172,7 +172,7 @@ export async function follow(
         failures = 0;
         const heard = JSON.parse(event.data) as Heard;
         if ("file" in heard) offsets[heard.file] = "offset" in heard ? heard.offset : 0;
-        if (!hear(heard)) return;
+        hear(heard);
       }
     } catch (error) {
       if (isAborted(error)) return;

@@ -2,7 +2,7 @@
 
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { Button, Empty, Icon } from "../ui/index";
+import { Button, Empty, Loading } from "../ui/index";
 import type { Area } from "./route";
 import { words } from "./words";
 
@@ -37,12 +37,18 @@ export function LazyView({ area, id }: { area: Area; id: string | null }) {
   if (module) return <module.View id={id} />;
   if (failed)
     return (
-      <Empty icon="unplug" title={words.value.view_failed} actions={<Button onClick={load}>{words.value.again}</Button>} />
+      <Empty
+        icon="unplug"
+        title={words.value.view_failed}
+        actions={
+          <>
+            <Button onClick={load}>{words.value.again}</Button>
+            <Button onClick={() => location.reload()}>{words.value.reload}</Button>
+          </>
+        }
+      >
+        {words.value.view_failed_words}
+      </Empty>
     );
-  return (
-    <div class="loading" role="status">
-      <Icon name="spinner" />
-      <span class="hidden-text">{words.value.loading}</span>
-    </div>
-  );
+  return <Loading label={words.value.loading} />;
 }

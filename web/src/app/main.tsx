@@ -4,6 +4,7 @@ import { language } from "../i18n/index";
 import "../ui/theme.css";
 import "../ui/widgets.css";
 import "./shell.css";
+import { Boundary } from "./boundary";
 import { keepForLater } from "./offline";
 import { Shell } from "./shell";
 import { refreshSession } from "./state";
@@ -13,7 +14,13 @@ effect(() => {
 });
 
 const root = document.getElementById("root");
-if (root) render(<Shell />, root);
+if (root)
+  render(
+    <Boundary of="page">
+      <Shell />
+    </Boundary>,
+    root,
+  );
 void refreshSession();
 addEventListener("online", () => void refreshSession());
 if (import.meta.env.PROD) keepForLater();

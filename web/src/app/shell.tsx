@@ -3,14 +3,18 @@
 import { useEffect } from "preact/hooks";
 import { Questions } from "../ui/dialog";
 import { Button, Drawer, Empty, Icon, IconButton, type IconName, LinkButton, Menu } from "../ui/index";
-import { Toasts } from "../ui/toast";
+import { say as toast, Toasts } from "../ui/toast";
 import { type Language, language, LANGUAGES, speak } from "../i18n/index";
+import { ApiError } from "../api/http";
+import { Boundary } from "./boundary";
 import { LazyView } from "./lazy";
 import { type Area, href, route } from "./route";
 import { SignIn } from "./signin";
-import { isOffline, isRailHidden, isRailOpen, leave, railContent, refreshSession, session } from "./state";
+import { isRailHidden, isRailOpen, leave, railContent, refreshSession, session, silence } from "./state";
 import { choose, type Scheme, scheme } from "./theme";
 import { words } from "./words";
+
+export { RailButton } from "./rail_button";
 
 const AREAS: readonly (readonly [Area, IconName])[] = [
   ["chat", "chat"],
@@ -77,11 +81,19 @@ function Preferences() {
         { title: say.language },
         ...languages.map(([name, label]) => ({ label, chosen: language.value === name, run: () => speak(name) })),
         ...(who?.keyed && who.name !== null
-          ? [null, { label: say.sign_out, about: say.signed_in(who.name), icon: "signout" as const, run: () => void leave() }]
+          ? [null, { label: say.sign_out, about: say.signed_in(who.name), icon: "signout" as const, run: () => void signOut() }]
           : []),
       ]}
     />
   );
+}
+
+async function signOut(): Promise<void> {
+  try {
+    await leave();
+  } catch {
+    toast(words.value.sign_out_failed, "bad");
+  }
 }
 
 function Rail({ inDrawer }: { inDrawer: boolean }) {
@@ -98,33 +110,13 @@ function Rail({ inDrawer }: { inDrawer: boolean }) {
         </div>
       )}
       <Areas />
-      <div class="rail-content">{Content && <Content />}</div>
+      <div class="rail-content">
+        <Boundary of={Content}>{Content && <Content />}</Boundary>
+      </div>
       <div class="rail-foot">
         <Preferences />
       </div>
     </div>
-  );
-}
-
-/** Opens the rail, from the head of a view: every view draws it first in its head. */
-export function RailButton() {
-  return (
-    <>
-      <IconButton
-        class="only-narrow"
-        icon="menu"
-        label={words.value.open_menu}
-        onClick={() => (isRailOpen.value = true)}
-      />
-      {isRailHidden.value && (
-        <IconButton
-          class="only-wide"
-          icon="sidebar"
-          label={words.value.show_rail}
-          onClick={() => (isRailHidden.value = false)}
-        />
-      )}
-    </>
   );
 }
 
@@ -138,20 +130,30 @@ function Main() {
         actions={<LinkButton href={href("chat")}>{words.value.to_chat}</LinkButton>}
       />
     );
-  if (session.value === null && isOffline.value)
-    return (
-      <Empty
-        icon="unplug"
-        title={words.value.no_connection}
-        actions={<Button onClick={() => void refreshSession()}>{words.value.again}</Button>}
-      >
-        {words.value.no_connection_words}
-      </Empty>
-    );
+  if (session.value === null && silence.value !== null) return <NoSession why={silence.value} />;
   // Until the server has said who asks, views would ask for what they may not have.
   if (session.value === null) return <div class="loading" />;
   if (session.value.keyed && session.value.name === null) return <SignIn />;
-  return <LazyView area={area} id={id} />;
+  return (
+    <Boundary look="view" of={`${area} ${id}`}>
+      <LazyView key={area} area={area} id={id} />
+    </Boundary>
+  );
+}
+
+/** The server says nothing of itself, or that it cannot. */
+function NoSession({ why }: { why: unknown }) {
+  const say = words.value;
+  const fault = why instanceof ApiError ? why : null;
+  return (
+    <Empty
+      icon="unplug"
+      title={fault ? say.server_fault(fault.status) : say.no_connection}
+      actions={<Button onClick={() => void refreshSession()}>{say.again}</Button>}
+    >
+      {fault ? fault.message : say.no_connection_words}
+    </Empty>
+  );
 }
 
 export function Shell() {

@@ -1,8 +1,7 @@
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { signIn } from "../api/session";
 import { Button, Icon, TextField } from "../ui/index";
-import { session } from "./state";
+import { enter } from "./state";
 import { words } from "./words";
 
 /** Asks for a key. The server keeps it from then on in a cookie that no script can read. */
@@ -10,22 +9,24 @@ export function SignIn() {
   const [key, setKey] = useState("");
   const [fault, setFault] = useState<string | undefined>(undefined);
   const [isBusy, setBusy] = useState(false);
+  const form = useRef<HTMLFormElement>(null);
   const say = words.value;
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
     setBusy(true);
     setFault(undefined);
     try {
-      session.value = await signIn(key.trim());
+      await enter(key.trim());
     } catch (error) {
       const isWrong = error instanceof ApiError && (error.status === 401 || error.status === 403);
       setFault(isWrong ? say.key_wrong : error instanceof ApiError ? error.message : say.no_connection);
-    } finally {
       setBusy(false);
+      // Back to the field, where what is wrong is read out.
+      form.current?.querySelector("input")?.focus();
     }
   };
   return (
-    <form class="signin" onSubmit={submit}>
+    <form ref={form} class="signin" onSubmit={submit}>
       <Icon name="lock" size={28} />
       <h1>{say.sign_in}</h1>
       <p class="muted">{say.sign_in_words}</p>

@@ -1,15 +1,15 @@
 // What the whole page shares: who is signed in, whether the server answers, what hangs in the rail.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { ComponentType } from "preact";
-import { isAborted, NoConnection } from "../api/http";
-import { session as ask, signOut, type Session } from "../api/session";
+import { session as ask, signIn, signOut, type Session } from "../api/session";
 
 /** Null until the server has said it. */
 export const session = signal<Session | null>(null);
 
-/** Whether the server was last heard of. */
-export const isOffline = signal(false);
+/** Why the server was not heard of when it was last asked; null where it was. */
+export const silence = signal<unknown>(null);
+export const isOffline = computed(() => silence.value !== null);
 
 /** What the view in front puts under the areas in the rail: the chat its conversations. */
 export const railContent = signal<ComponentType | null>(null);
@@ -19,6 +19,9 @@ export const isRailHidden = signal(false);
 
 /** Whether the rail is open over the page on narrow windows. */
 export const isRailOpen = signal(false);
+
+/** What names of drafts in the browser begin with, and their database's name: they go with who signs out. */
+export const DRAFTS = "frugal.draft";
 
 const KEPT = "frugal.session";
 
@@ -31,24 +34,36 @@ function kept(): Session | null {
   }
 }
 
-export async function refreshSession(): Promise<void> {
+function take(said: Session): void {
+  session.value = said;
+  silence.value = null;
   try {
-    session.value = await ask();
-    isOffline.value = false;
-    localStorage.setItem(KEPT, JSON.stringify(session.value));
-  } catch (error) {
-    if (isAborted(error)) return;
-    isOffline.value = true;
-    // Without the server, chats that this browser keeps can still be read, and questions written.
-    session.value ??= kept();
-    if (!(error instanceof NoConnection)) throw error;
+    localStorage.setItem(KEPT, JSON.stringify(said));
+  } catch {
+    // Full: without the server the page will not know who was here.
   }
 }
 
+export async function enter(key: string): Promise<void> {
+  take(await signIn(key));
+}
+
+export async function refreshSession(): Promise<void> {
+  try {
+    take(await ask());
+  } catch (error) {
+    silence.value = error;
+    // Without the server, chats that this browser keeps can still be read, and questions written.
+    session.value ??= kept();
+  }
+}
+
+/** Signs out. Whoever sits here next finds nothing, neither what was written nor what is in memory. */
 export async function leave(): Promise<void> {
   await signOut();
-  // Whoever sits here next finds nothing that was being written.
-  const drafts = Object.keys(localStorage).filter((name) => name.startsWith("frugal.draft."));
-  for (const name of drafts) localStorage.removeItem(name);
-  await refreshSession();
+  const drafts = Object.keys(localStorage).filter((name) => name.startsWith(DRAFTS));
+  for (const name of [...drafts, KEPT]) localStorage.removeItem(name);
+  indexedDB.deleteDatabase(DRAFTS);
+  history.replaceState(null, "", "/");
+  location.reload();
 }

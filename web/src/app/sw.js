@@ -23,12 +23,18 @@ self.addEventListener("activate", (event) => {
   );
 });
 
+// Keeps a copy behind what is answered: a browser that cannot keep anything answers all the same.
+function keep(event, name, answer) {
+  if (!answer.ok) return answer;
+  const copy = answer.clone();
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.put(name, copy)).catch(() => undefined));
+  return answer;
+}
+
 // The page comes from the server where there is one: a new build is seen at once.
-async function page(request) {
+async function page(event) {
   try {
-    const answer = await fetch(request);
-    if (answer.ok) (await caches.open(CACHE)).put(PAGE, answer.clone());
-    return answer;
+    return keep(event, PAGE, await fetch(event.request));
   } catch (error) {
     const kept = await caches.match(PAGE);
     if (kept) return kept;
@@ -36,18 +42,15 @@ async function page(request) {
   }
 }
 
-async function asset(request) {
-  const kept = await caches.match(request);
-  if (kept) return kept;
-  const answer = await fetch(request);
-  if (answer.ok) (await caches.open(CACHE)).put(request, answer.clone());
-  return answer;
+async function asset(event) {
+  const { request } = event;
+  return (await caches.match(request).catch(() => undefined)) ?? keep(event, request, await fetch(request));
 }
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== self.location.origin) return;
-  if (request.mode === "navigate" && url.pathname === PAGE) event.respondWith(page(request));
-  else if (url.pathname.startsWith("/assets/")) event.respondWith(asset(request));
+  if (request.mode === "navigate" && url.pathname === PAGE) event.respondWith(page(event));
+  else if (url.pathname.startsWith("/assets/")) event.respondWith(asset(event));
 });

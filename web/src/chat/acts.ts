@@ -4,20 +4,21 @@ import type { Message } from "../api/chat";
 import { go } from "../app/route";
 import { answer, type Asked } from "./answering";
 import type { Conversation } from "./conversation";
+import { EMPTY, write } from "./drafts";
 import { continued, messages } from "./prompt";
+import { fitting, warm } from "./served";
 import type { Settings } from "./settings";
-import { contexts, hold, keepDraft, warm } from "./state";
 import { type Document, leafUnder, newTurn, pathTo, type TextFile, type Turn, withTurns } from "./tree";
 
+type Answerer = { model: string; settings: Settings };
+
 /** Who answers: the conversation's model as it is set, and the one beside it. */
-function answerers({ model, settings, rival }: Document): { model: string; settings: Settings }[] {
-  const all = [{ model, settings }];
-  if (rival) all.push(rival);
-  return all.filter((one): one is { model: string; settings: Settings } => one.model !== null);
+function answerers({ model, settings, rival }: Document): Answerer[] {
+  const all = [{ model, settings }, ...(rival ? [rival] : [])];
+  return all.flatMap(({ model, settings }) => (model === null ? [] : { model, settings: fitting(model, settings) }));
 }
 
 function run(conversation: Conversation, asked: Asked): void {
-  hold(conversation);
   void answer(conversation, asked).then(() => {
     const turn = conversation.document.value.nodes[asked.turn.id];
     if (turn?.usage) warm.add(asked.model);
@@ -42,11 +43,12 @@ function ask(conversation: Conversation, document: Document, question: Turn, who
   });
 }
 
-/** Asks something new at the end. */
-export function send(conversation: Conversation, content: string, files: TextFile[]): void {
+/** Asks what stands in the composer, at the end. */
+export function send(conversation: Conversation): void {
   const document = conversation.document.value;
-  keepDraft(conversation, "");
-  const question = newTurn("user", document.leaf, { content, files });
+  const { text, files } = conversation.draft.value;
+  write(conversation, EMPTY);
+  const question = newTurn("user", document.leaf, { content: text.trim(), files: [...files] });
   ask(conversation, withTurns(document, question), question);
   go("chat", conversation.id, "replace");
 }
@@ -63,7 +65,7 @@ export function again(conversation: Conversation, turn: Turn, model?: string): v
   const document = conversation.document.value;
   const question = turn.parent === null ? undefined : document.nodes[turn.parent];
   if (!question) return;
-  const who = model === undefined ? answerers(document) : [{ model, settings: document.settings }];
+  const who = model === undefined ? answerers(document) : [{ model, settings: fitting(model, document.settings) }];
   ask(conversation, document, question, who);
 }
 
@@ -72,35 +74,38 @@ export function answerIt(conversation: Conversation, question: Turn): void {
   ask(conversation, conversation.document.value, question);
 }
 
-/** Goes on with an answer that broke off, where it broke off. */
+/** Goes on with an answer that broke off, where it broke off, by the model and the settings it began with. */
 export function goOn(conversation: Conversation, turn: Turn, how: "as it was" | "without more thought" = "as it was"): void {
   const document = conversation.document.value;
-  const path = pathTo(document, turn.parent);
   const settings: Settings = { ...(turn.settings ?? document.settings), verify: null };
   if (how === "without more thought") settings.thinking = { mode: "off", budget: null };
   const model = turn.model ?? document.model;
   if (model === null) return;
-  const nothing = turn.content === "" && (turn.reasoning ?? "") === "";
-  const prompt: Message[] = nothing ? messages(document.system, path) : continued(document.system, path, turn);
-  const open = { ...turn, finish: null };
-  conversation.put(open);
-  run(conversation, { turn: open, messages: prompt, model, settings });
+  resume(conversation, turn, { model, settings }, continued(document.system, pathTo(document, turn.parent), turn));
 }
 
-/** Shows another version of a turn, with what followed it. */
+/** Asks anew for an answer of which nothing came, as the conversation is set now: that may be what was mended. */
+export function retry(conversation: Conversation, turn: Turn): void {
+  const document = conversation.document.value;
+  const [own, rival] = answerers(document);
+  const ids = Object.keys(document.nodes);
+  const isSecond = turn.beside !== null && ids.indexOf(turn.beside) < ids.indexOf(turn.id);
+  const who = isSecond ? (rival ?? own) : own;
+  if (who) resume(conversation, { ...turn, ...who, seconds: null, usage: null }, who, messages(document.system, pathTo(document, turn.parent)));
+}
+
+function resume(conversation: Conversation, turn: Turn, who: Answerer, prompt: Message[]): void {
+  const open = { ...turn, finish: null };
+  conversation.put(open);
+  run(conversation, { turn: open, messages: prompt, ...who });
+}
+
+/** Shows another version of a turn, or the other one of two that are compared, with what followed it. */
 export function choose(conversation: Conversation, turn: Turn): void {
   const document = conversation.document.value;
   conversation.change({ ...document, leaf: leafUnder(document, turn.id) });
 }
 
-/** Goes on with one of two answers that are compared. */
-export const prefer = choose;
-
 export function stopAll(conversation: Conversation): void {
   for (const live of conversation.live.value.values()) live.stop();
-}
-
-/** Notes how long a conversation with a model may be. */
-export function noteContext(model: string, tokens: number): void {
-  if (contexts.value.get(model) !== tokens) contexts.value = new Map(contexts.value).set(model, tokens);
 }

@@ -2,19 +2,20 @@
 
 import type { ComponentChildren } from "preact";
 import { go } from "../app/route";
-import { refreshSession, session } from "../app/state";
+import { refreshSession } from "../app/state";
 import { seconds } from "../i18n/format";
 import { Markdown } from "../text/markdown";
 import { memo } from "../text/memo";
 import { SoonMarkdown } from "../text/soon";
 import { Button, CopyButton, type Entry, Menu, Note } from "../ui/index";
-import { again, choose, goOn, prefer } from "./acts";
+import { again, choose, goOn, retry } from "./acts";
 import { useSeconds } from "./clock";
 import type { Conversation, Live } from "./conversation";
 import { explain, type Remedy } from "./explain";
 import { Receipt, settingsIn, Verdict } from "./receipt";
 import { isSettingsOpen } from "./sheets";
-import { models, refreshModels, startNew } from "./state";
+import { models } from "./served";
+import { startNew } from "./state";
 import { DoneThought, LiveThought } from "./thought";
 import type { Turn } from "./tree";
 import { changed } from "./settings";
@@ -64,11 +65,13 @@ function ComparedHead({ conversation, turn, compared }: Properties) {
   return (
     <header class="compared-head">
       <div class="truncate">
-        <strong class="mono">{turn.model}</strong>
+        <strong class="mono">
+          <bdi>{turn.model}</bdi>
+        </strong>
         <small class="truncate">{settings}</small>
       </div>
       {compared === "other" && turn.finish !== null && (
-        <Button small onClick={() => prefer(conversation, turn)}>
+        <Button small onClick={() => choose(conversation, turn)}>
           {say.prefer}
         </Button>
       )}
@@ -125,7 +128,7 @@ function Ended({ conversation, turn }: Properties) {
   const say = words.value.ended;
   const hasText = turn.content !== "" || !!turn.reasoning;
   const resume = (
-    <Button small icon="play" onClick={() => goOn(conversation, turn)}>
+    <Button small icon="play" onClick={() => (hasText ? goOn(conversation, turn) : retry(conversation, turn))}>
       {hasText ? say.go_on : say.again}
     </Button>
   );
@@ -170,7 +173,7 @@ function Fault({ conversation, turn, fault }: Properties) {
   const { title, about, remedies } = explain(fault, hasText);
   const buttons: Record<Remedy, () => ComponentChildren> = {
     again: () => (
-      <Button small icon="refresh" onClick={() => goOn(conversation, turn)}>
+      <Button small icon="refresh" onClick={() => retry(conversation, turn)}>
         {say.ended.again}
       </Button>
     ),
@@ -180,7 +183,8 @@ function Fault({ conversation, turn, fault }: Properties) {
       </Button>
     ),
     "sign in": () => (
-      <Button small icon="key" onClick={() => void signInAgain()}>
+      // The frame shows the way in once it knows that nobody is signed in.
+      <Button small icon="key" onClick={() => void refreshSession()}>
         {say.faults.sign_in}
       </Button>
     ),
@@ -205,12 +209,6 @@ function Fault({ conversation, turn, fault }: Properties) {
       {about || undefined}
     </Note>
   );
-}
-
-/** The frame shows the way in once it knows that nobody is signed in. */
-async function signInAgain(): Promise<void> {
-  await refreshSession();
-  if (session.value && !session.value.keyed) await refreshModels();
 }
 
 function Foot({ conversation, turn, place, isLast }: Properties) {

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { type Closed, type Cost, type Message, stopThinking, stream, type Usage, type Verified } from "../api/chat";
-import { isAborted, NoConnection } from "../api/http";
+import { ApiError, isAborted, NoConnection } from "../api/http";
 import type { Conversation, Live } from "./conversation";
 import { fields, type Settings } from "./settings";
 import type { Finish, Turn } from "./tree";
@@ -202,5 +202,10 @@ function partial(asked: Turn, live: Live): Usage | null {
 export async function hurry(live: Live): Promise<void> {
   if (live.id === null || live.isHurried.value) return;
   live.isHurried.value = true;
-  await stopThinking(live.id).catch(() => undefined);
+  try {
+    await stopThinking(live.id);
+  } catch (error) {
+    // Not known any more: it is answering. Else it can be asked once more.
+    live.isHurried.value = error instanceof ApiError && error.status === 404;
+  }
 }

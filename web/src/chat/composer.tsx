@@ -1,37 +1,27 @@
 // Where one writes: the words, the files, how long the model may think, and whether its answer is verified.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Button, type Entry, Icon, IconButton, Menu, Popover, say as toast } from "../ui/index";
+import { type Entry, Icon, IconButton, Menu, NumberField, Popover, rove, say as toast } from "../ui/index";
 import { send, stopAll } from "./acts";
 import type { Conversation } from "./conversation";
 import { dropped, editLast, focusComposer } from "./editing";
+import { write } from "./drafts";
 import { FileChips } from "./file_chips";
 import { countTokens, readFiles } from "./files";
-import { draft } from "./meter";
+import { canThink, rememberThinking } from "./served";
 import { type Checker, MOST_SAMPLES, type Settings } from "./settings";
-import { draftOf, keepDraft, rememberThinking } from "./state";
-import type { TextFile } from "./tree";
 import { words } from "./words";
 
 const isTouch = matchMedia("(pointer: coarse)");
 
 export function Composer({ conversation }: { conversation: Conversation }) {
   const say = words.value;
-  const [text, setText] = useState(() => draftOf(conversation));
-  const [files, setFiles] = useState<TextFile[]>([]);
+  const { text, files } = conversation.draft.value;
   const area = useRef<HTMLTextAreaElement>(null);
   const { model } = conversation.document.value;
   const isAnswering = conversation.isAnswering;
   const isEmpty = text.trim() === "" && files.length === 0;
 
-  const write = (now: string): void => {
-    setText(now);
-    keepDraft(conversation, now);
-  };
-  useEffect(() => {
-    draft.value = { text, files };
-    return () => void (draft.value = { text: "", files: [] });
-  }, [text, files]);
   useEffect(() => {
     // On phones this would cover half of the page with a keyboard.
     if (!isTouch.matches) area.current?.focus();
@@ -48,14 +38,15 @@ export function Composer({ conversation }: { conversation: Conversation }) {
   }, [text]);
 
   const add = async (given: Iterable<File>): Promise<void> => {
-    const { taken, refused } = await readFiles(given, files.length);
+    const { draft } = conversation;
+    const { taken, refused } = await readFiles(given, draft.value.files);
     for (const { name, why } of refused) toast(say.file_refused[why](name), "bad");
-    setFiles((old) => [...old, ...taken]);
+    write(conversation, { files: [...draft.value.files, ...taken] });
     area.current?.focus();
     if (model === null) return;
     for (const file of taken) {
       const tokens = await countTokens(model, file.text);
-      setFiles((old) => old.map((one) => (one === file || (one.name === file.name && one.text === file.text) ? { ...one, tokens } : one)));
+      write(conversation, { files: draft.value.files.map((one) => (one === file ? { ...one, tokens } : one)) });
     }
   };
   useEffect(() => {
@@ -67,9 +58,7 @@ export function Composer({ conversation }: { conversation: Conversation }) {
 
   const submit = (): void => {
     if (isEmpty || isAnswering || model === null) return;
-    send(conversation, text.trim(), files);
-    setText("");
-    setFiles([]);
+    send(conversation);
     if (!isTouch.matches) area.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
@@ -92,14 +81,15 @@ export function Composer({ conversation }: { conversation: Conversation }) {
       }}
     >
       <div class="composer-box">
-        <FileChips files={files} onRemove={(at) => setFiles(files.filter((_, place) => place !== at))} />
+        <FileChips files={files} onRemove={(at) => write(conversation, { files: files.filter((_, place) => place !== at) })} />
         <textarea
+          dir="auto"
           ref={area}
           rows={1}
           aria-label={say.message}
           placeholder={model === null ? say.no_models_short : say.ask}
           value={text}
-          onInput={(event) => write(event.currentTarget.value)}
+          onInput={(event) => write(conversation, { text: event.currentTarget.value })}
           onKeyDown={onKeyDown}
           onPaste={(event) => {
             const given = [...(event.clipboardData?.files ?? [])];
@@ -110,7 +100,7 @@ export function Composer({ conversation }: { conversation: Conversation }) {
         />
         <div class="composer-foot">
           <Attach add={add} />
-          <ThinkingMenu conversation={conversation} />
+          {canThink(model) && <ThinkingMenu conversation={conversation} />}
           <VerifyMenu conversation={conversation} />
           <span class="space" />
           {isAnswering ? (
@@ -163,6 +153,7 @@ function change(conversation: Conversation, part: Partial<Settings>): void {
 }
 
 const BUDGETS = [256, 1024, 4096, 16_384];
+const USUAL_SAMPLES = 5;
 
 function ThinkingMenu({ conversation }: { conversation: Conversation }) {
   const say = words.value;
@@ -199,8 +190,9 @@ function ThinkingMenu({ conversation }: { conversation: Conversation }) {
 function VerifyMenu({ conversation }: { conversation: Conversation }) {
   const say = words.value;
   const { verify } = conversation.document.value.settings;
-  const checkers: Checker[] = ["majority", "math", "json"];
-  const [samples, setSamples] = useState(verify?.samples ?? 5);
+  const chosen = verify?.checker ?? null;
+  const choices: (Checker | null)[] = [null, "majority", "math", "json"];
+  const [samples, setSamples] = useState(verify?.samples ?? USUAL_SAMPLES);
   const set = (checker: Checker | null, many = samples): void => {
     change(conversation, { verify: checker === null ? null : { checker, samples: many } });
   };
@@ -214,14 +206,15 @@ function VerifyMenu({ conversation }: { conversation: Conversation }) {
       {(close) => (
         <div class="verify-panel">
           <p class="muted">{say.verify_about}</p>
-          <div role="radiogroup" aria-label={say.verify}>
-            {([null, ...checkers] as (Checker | null)[]).map((checker) => (
+          <div role="radiogroup" aria-label={say.verify} onKeyDown={(event) => rove(event, choices, choices.indexOf(chosen), set)}>
+            {choices.map((checker) => (
               <button
                 key={checker}
                 type="button"
                 class="menu-item"
                 role="radio"
-                aria-checked={(verify?.checker ?? null) === checker}
+                aria-checked={checker === chosen}
+                tabIndex={checker === chosen ? 0 : -1}
                 onClick={() => {
                   set(checker);
                   if (checker === null) close();
@@ -231,38 +224,24 @@ function VerifyMenu({ conversation }: { conversation: Conversation }) {
                   {checker === null ? say.verify_off : say.checkers[checker]}
                   {checker !== null && <small>{say.verdict.about[checker]}</small>}
                 </span>
-                {(verify?.checker ?? null) === checker && <Icon name="check" size={16} />}
+                {checker === chosen && <Icon name="check" size={16} />}
               </button>
             ))}
           </div>
-          <label class="samples">
-            <span>{say.samples}</span>
-            <input
-              class="input"
-              type="number"
-              min={2}
-              max={MOST_SAMPLES}
-              value={samples}
-              onChange={(event) => {
-                const many = Math.min(MOST_SAMPLES, Math.max(2, Math.round(Number(event.currentTarget.value)) || 2));
-                setSamples(many);
-                if (verify) set(verify.checker, many);
-              }}
-            />
-          </label>
+          <NumberField
+            label={say.samples}
+            value={samples}
+            min={2}
+            max={MOST_SAMPLES}
+            step={1}
+            placeholder=""
+            onChange={(many) => {
+              setSamples(many ?? USUAL_SAMPLES);
+              if (verify) set(verify.checker, many ?? USUAL_SAMPLES);
+            }}
+          />
         </div>
       )}
     </Popover>
-  );
-}
-
-/** In place of the field where there is nobody to ask. */
-export function NoModels() {
-  const say = words.value;
-  return (
-    <div class="composer">
-      <p class="muted">{say.no_models}</p>
-      <Button onClick={() => (location.hash = "#/models")}>{say.faults.models}</Button>
-    </div>
   );
 }

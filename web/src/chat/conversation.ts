@@ -2,6 +2,7 @@
 
 import { signal, type Signal } from "@preact/signals";
 import { readDocument } from "./document";
+import { type Draft, EMPTY } from "./drafts";
 import { type ChatStore, Conflict } from "./kept";
 import { type Document, merged, titleOf, type Turn, withTurns } from "./tree";
 
@@ -37,9 +38,14 @@ export class Conversation {
   readonly faults = signal<ReadonlyMap<string, unknown>>(new Map());
   /** Why the last attempt to keep it failed. */
   readonly unsaved = signal<unknown>(null);
+  /** What is being written to be asked next. */
+  readonly draft = signal<Draft>(EMPTY);
   private revision: number;
+  /** The title that the store has. */
+  private storedTitle: string;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private saving: Promise<void> = Promise.resolve();
+  private writes = 0;
   private isGone = false;
 
   constructor(
@@ -50,7 +56,7 @@ export class Conversation {
     stored: { title: string; revision: number } = { title: "", revision: 0 },
   ) {
     this.document = signal(document);
-    this.title.value = stored.title;
+    this.title.value = this.storedTitle = stored.title;
     this.revision = stored.revision;
   }
 
@@ -61,6 +67,11 @@ export class Conversation {
 
   get isAnswering(): boolean {
     return this.live.value.size > 0;
+  }
+
+  /** Whether the store has all of it, and nothing is to come. */
+  get isSettled(): boolean {
+    return !this.isAnswering && this.timer === undefined && this.writes === 0 && this.unsaved.value === null;
   }
 
   change(document: Document): void {
@@ -100,17 +111,31 @@ export class Conversation {
   /** Saves it now, behind what is being saved already. */
   save(): Promise<void> {
     clearTimeout(this.timer);
+    this.timer = undefined;
+    this.writes += 1;
     this.saving = this.saving.then(() => this.write());
     return this.saving;
   }
 
-  /** Nothing more of it is kept. */
-  async forget(): Promise<void> {
+  /** Ends its answers; nothing more of it is kept. */
+  close(): void {
     this.isGone = true;
     clearTimeout(this.timer);
     for (const live of this.live.value.values()) live.stop();
-    await this.saving;
-    await this.store.remove(this.id);
+  }
+
+  /** Takes it out of the store; where that fails it goes on as it was. */
+  async remove(): Promise<void> {
+    this.isGone = true;
+    try {
+      await this.saving;
+      await this.store.remove(this.id);
+    } catch (error) {
+      this.isGone = false;
+      this.keep();
+      throw error;
+    }
+    this.close();
   }
 
   /** The document with what has come of answers so far. */
@@ -125,13 +150,15 @@ export class Conversation {
   }
 
   private async write(): Promise<void> {
-    if (this.isGone || !this.isKept) return;
     try {
+      if (this.isGone || !this.isKept) return;
       await this.tryWrite(true);
       this.unsaved.value = null;
       this.onSaved();
     } catch (error) {
       this.unsaved.value = error;
+    } finally {
+      this.writes -= 1;
     }
   }
 
@@ -142,11 +169,14 @@ export class Conversation {
     const title = this.title.value;
     try {
       this.revision = await this.store.save({ id: this.id, title, document, revision: this.revision });
+      this.storedTitle = title;
     } catch (error) {
       if (!(error instanceof Conflict) || !mayMerge) throw error;
       // Changed in another window: turns of both are kept.
       const stored = await this.store.load(this.id);
       const theirs = stored && readDocument(stored.document);
+      // A title is what was chosen last; who has not chosen takes theirs.
+      if (stored && title === this.storedTitle) this.title.value = stored.title;
       this.revision = stored?.revision ?? 0;
       if (theirs) this.document.value = merged(this.document.value, theirs);
       await this.tryWrite(false);

@@ -21,22 +21,29 @@ export function explain(fault: unknown, hasText: boolean): Explained {
   if (code === "insufficient_quota" || status === 402) return { title: say.quota, about: say.quota_about, remedies: [] };
   switch (status) {
     case 400:
-      return { title: say.refused, about: sentence(message), remedies: param === null ? [] : ["settings", "again"] };
+      return { title: say.refused, about: sentence(message), remedies: param === null ? [] : ["settings", retry] };
     case 401:
       return { title: say.key, about: say.key_about, remedies: ["sign in"] };
     case 403:
       return { title: say.forbidden, about: sentence(message), remedies: ["models"] };
     case 404:
-      return { title: say.no_model, about: say.no_model_about, remedies: ["models", "again"] };
+      return { title: say.no_model, about: say.no_model_about, remedies: ["models", retry] };
     case 413:
       return { title: say.large, about: say.large_about, remedies: ["new chat"] };
     case 429:
       return { title: say.busy, about: later, remedies: [retry] };
     case 503:
+      if (code === "model_cannot_be_loaded") return { title: say.cannot_load, about: `${sentence(message)} ${say.cannot_load_about}`, remedies: ["models", retry] };
       return { title: say.unavailable, about: `${sentence(message)} ${later}`.trim(), remedies: [retry, "models"] };
     default:
       return { title: say.server(status), about: sentence(message), remedies: [retry] };
   }
+}
+
+/** Why a conversation could not be saved, and what that means. */
+export function explainUnsaved(fault: unknown): string {
+  const why = fault instanceof ApiError ? sentence(fault.message) : "";
+  return `${why} ${words.value.unsaved_about}`.trim();
 }
 
 /** The server's words as a sentence. */

@@ -19,7 +19,9 @@ export function FileChips({ files, onRemove }: { files: readonly TextFile[]; onR
           <li key={`${at}${file.name}`} class="chip">
             <button type="button" title={file.name} onClick={() => setSeen(file)}>
               <Icon name="file" size={16} />
-              <span class="truncate">{file.name}</span>
+              <span class="truncate" dir="auto">
+                {file.name}
+              </span>
               <small>{file.tokens === null ? say.characters(short(file.text.length)) : say.tokens(file.tokens)}</small>
             </button>
             {onRemove && <IconButton small icon="close" label={say.remove_file(file.name)} onClick={() => onRemove(at)} />}
@@ -28,7 +30,7 @@ export function FileChips({ files, onRemove }: { files: readonly TextFile[]; onR
       </ul>
       {seen && (
         <Dialog wide title={seen.name} closes={say.close} onClose={() => setSeen(null)}>
-          <pre class="file-text" tabIndex={0}>
+          <pre class="file-text" dir="auto" tabIndex={0}>
             {seen.text.slice(0, MOST_SHOWN)}
           </pre>
         </Dialog>

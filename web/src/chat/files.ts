@@ -1,27 +1,34 @@
 // Text files that are put into a prompt.
 
 import { tokenize } from "../api/chat";
-import { warm } from "./state";
+import { warm } from "./served";
 import type { TextFile } from "./tree";
 
 /** Bytes of one file. More than that is no question. */
-export const MOST_BYTES = 2_000_000;
-export const MOST_FILES = 20;
+const MOST_BYTES = 2_000_000;
+/** Of all files of a question: a conversation with more would not be kept by a server. */
+const MOST_BYTES_TOGETHER = 3_000_000;
+const MOST_FILES = 20;
 
 /** Why a file was not taken. */
-export type Refusal = { name: string; why: "large" | "binary" | "many" };
+export type Refusal = { name: string; why: "large" | "binary" | "many" | "together" };
 
 /** Reads files as text. What is none, or too large, is refused by name. */
-export async function readFiles(files: Iterable<File>, already: number): Promise<{ taken: TextFile[]; refused: Refusal[] }> {
+export async function readFiles(files: Iterable<File>, already: readonly TextFile[]): Promise<{ taken: TextFile[]; refused: Refusal[] }> {
   const taken: TextFile[] = [];
   const refused: Refusal[] = [];
+  let bytes = already.reduce((sum, { text }) => sum + new Blob([text]).size, 0);
   for (const file of files) {
-    if (already + taken.length >= MOST_FILES) refused.push({ name: file.name, why: "many" });
+    if (already.length + taken.length >= MOST_FILES) refused.push({ name: file.name, why: "many" });
     else if (file.size > MOST_BYTES) refused.push({ name: file.name, why: "large" });
     else {
       const text = await textOf(file);
       if (text === null) refused.push({ name: file.name, why: "binary" });
-      else taken.push({ name: file.name, text, tokens: null });
+      else if (bytes + file.size > MOST_BYTES_TOGETHER) refused.push({ name: file.name, why: "together" });
+      else {
+        bytes += file.size;
+        taken.push({ name: file.name, text, tokens: null });
+      }
     }
   }
   return { taken, refused };
@@ -45,14 +52,4 @@ export async function countTokens(model: string, text: string): Promise<number |
   } catch {
     return null;
   }
-}
-
-/** A file to be kept by the browser. */
-export function saveAs(name: string, type: string, text: string): void {
-  const address = URL.createObjectURL(new Blob([text], { type }));
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }

@@ -3,13 +3,14 @@
 import { go, href } from "../app/route";
 import { RailButton } from "../app/shell";
 import { bytes, count, money, number, seconds } from "../i18n/format";
-import { Badge, confirm, type Entry, Icon, IconButton, LinkButton, Menu, Popover } from "../ui/index";
+import { Badge, type Entry, Icon, IconButton, LinkButton, Menu, Popover } from "../ui/index";
 import { type Conversation, shownTitle } from "./conversation";
-import { exportChats, renaming } from "./history_acts";
+import { exportChats, removeChat, renaming } from "./history_acts";
 import { ContextMeter } from "./meter";
+import { cards, models, rememberModel } from "./served";
 import { changed, USUAL } from "./settings";
 import { isHelpOpen, isSettingsOpen, whose } from "./sheets";
-import { cards, models, rememberModel, remove, startNew } from "./state";
+import { startNew } from "./state";
 import type { Document } from "./tree";
 import { words } from "./words";
 
@@ -71,10 +72,6 @@ function More({ conversation, toggleRival }: { conversation: Conversation; toggl
   const { id } = conversation;
   const { model } = conversation.document.value;
   const kept = conversation.isKept;
-  const take = async (): Promise<void> => {
-    const yes = await confirm({ title: say.remove_title, words: say.remove_words(shownTitle(conversation)), yes: say.remove, no: say.cancel, isDanger: true });
-    if (yes) await remove(id);
-  };
   const entries: Entry[] = [
     { label: conversation.document.value.rival ? say.compare_end : say.compare, icon: "compare", run: toggleRival },
     ...(model === null ? [] : [{ label: say.about_model(model), icon: "info" as const, run: () => go("models", model) }]),
@@ -83,7 +80,7 @@ function More({ conversation, toggleRival }: { conversation: Conversation; toggl
     { label: say.rename, icon: "edit", disabled: !kept, run: () => (renaming.value = { id, title: shownTitle(conversation) }) },
     { label: say.export_markdown, icon: "download", disabled: !kept, run: () => void exportChats([id], "markdown") },
     { label: say.export_json, icon: "download", disabled: !kept, run: () => void exportChats([id], "json") },
-    { label: say.remove, icon: "trash", kind: "danger", disabled: !kept, run: () => void take() },
+    { label: say.remove, icon: "trash", kind: "danger", disabled: !kept, run: () => void removeChat(id, shownTitle(conversation)) },
   ];
   return <Menu icon="more" side="end" label={say.more_deeds} entries={entries} />;
 }

@@ -4,9 +4,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { href, route } from "../app/route";
 import { isRailOpen } from "../app/state";
 import type { ChatEntry } from "../api/chats";
-import { Button, confirm, Dialog, type Entry, Icon, Menu, SearchField, TextField } from "../ui/index";
-import { exportAll, exportChats, hasEntries, importChats, renaming } from "./history_acts";
-import { current, entries, isAnswering, moreEntries, refreshEntriesSoon, remove, rename, search, startNew } from "./state";
+import { Button, Dialog, type Entry, Icon, Menu, SearchField, TextField } from "../ui/index";
+import { exportAll, exportChats, hasEntries, importChats, removeChat, renameChat, renaming } from "./history_acts";
+import { entries, moreEntries, refreshEntries, refreshEntriesSoon, search } from "./list";
+import { current, isAnswering, startNew } from "./state";
 import { words } from "./words";
 
 const DAY = 86_400;
@@ -60,7 +61,14 @@ export function History() {
         </div>
       )}
       <div class="history-list">
-        {state === "failed" && <p class="history-note">{say.history_failed}</p>}
+        {state === "failed" && (
+          <div class="history-note" role="alert">
+            <p>{say.history_failed}</p>
+            <Button small onClick={() => void refreshEntries()}>
+              {say.ended.again}
+            </Button>
+          </div>
+        )}
         {state === "there" && data.length === 0 && (
           <p class="history-note">{search.value === "" ? say.history_empty : say.search_none}</p>
         )}
@@ -108,14 +116,12 @@ function Line({ entry: { id, title } }: { entry: ChatEntry }) {
   const isHere = current.value?.id === id && route.value.area === "chat";
   // Looked at so that a line changes when the answer in front ends.
   void current.value?.live.value;
-  const take = async (): Promise<void> => {
-    const yes = await confirm({ title: say.remove_title, words: say.remove_words(title), yes: say.remove, no: say.cancel, isDanger: true });
-    if (yes) await remove(id);
-  };
   return (
     <li class={isHere ? "line here" : "line"}>
       <a href={href("chat", id)} aria-current={isHere ? "page" : undefined} title={title} onClick={() => (isRailOpen.value = false)}>
-        <span class="truncate">{title || say.untitled}</span>
+        <span class="truncate" dir="auto">
+          {title || say.untitled}
+        </span>
         {isAnswering(id) && <Icon name="spinner" size={14} />}
       </a>
       <Menu
@@ -128,7 +134,7 @@ function Line({ entry: { id, title } }: { entry: ChatEntry }) {
           { label: say.export_markdown, icon: "download", run: () => void exportChats([id], "markdown") },
           { label: say.export_json, icon: "download", run: () => void exportChats([id], "json") },
           null,
-          { label: say.remove, icon: "trash", kind: "danger", run: () => void take() },
+          { label: say.remove, icon: "trash", kind: "danger", run: () => void removeChat(id, title) },
         ]}
       />
     </li>
@@ -143,7 +149,7 @@ function Rename({ id, title }: { id: string; title: string }) {
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
     close();
-    if (name.trim() !== "") await rename(id, name.trim().slice(0, 200));
+    if (name.trim() !== "") await renameChat(id, name.trim().slice(0, 200));
   };
   return (
     <Dialog

@@ -1,12 +1,13 @@
 // Taking conversations out as files and in again; giving them names.
 
 import { signal } from "@preact/signals";
+import type { ChatPage } from "../api/chats";
 import { go } from "../app/route";
-import { say as toast } from "../ui/index";
-import { readDocument } from "./document";
+import { confirm, say as toast } from "../ui/index";
 import { asJson, asMarkdown, fileName, fromJson } from "./exchange";
-import { saveAs } from "./files";
-import { entries, refreshEntries, store } from "./state";
+import { entries, refreshEntries } from "./list";
+import { find, remove, rename } from "./state";
+import { store } from "./store";
 import { titleOf, type Document } from "./tree";
 import { words } from "./words";
 
@@ -18,9 +19,8 @@ type Taken = { title: string; document: Document };
 async function read(ids: readonly string[]): Promise<Taken[]> {
   const out: Taken[] = [];
   for (const id of ids) {
-    const stored = await store().load(id);
-    const document = stored && readDocument(stored.document);
-    if (stored && document) out.push({ title: stored.title || titleOf(document), document });
+    const found = await find(id);
+    if (found) out.push({ title: found.title || titleOf(found.document), document: found.document });
   }
   return out;
 }
@@ -42,13 +42,48 @@ export async function exportChats(ids: readonly string[], form: "json" | "markdo
 /** Every conversation there is, page by page. */
 export async function exportAll(): Promise<void> {
   const ids: string[] = [];
-  let before: string | null = null;
-  do {
-    const page: Awaited<ReturnType<ReturnType<typeof store>["list"]>> = await store().list({ text: "", before });
-    ids.push(...page.data.map((entry) => entry.id));
-    before = page.next;
-  } while (before !== null);
+  try {
+    let before: string | null = null;
+    do {
+      const page: ChatPage = await store().list({ text: "", before });
+      ids.push(...page.data.map((entry) => entry.id));
+      before = page.next;
+    } while (before !== null);
+  } catch {
+    toast(words.value.export_failed, "bad");
+    return;
+  }
   await exportChats(ids, "json");
+}
+
+/** A file to be kept by the browser. */
+function saveAs(name: string, type: string, text: string): void {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/** Asks, and then throws a conversation away. */
+export async function removeChat(id: string, title: string): Promise<void> {
+  const say = words.value;
+  const about = { title: say.remove_title, words: say.remove_words(title), yes: say.remove, no: say.cancel, isDanger: true };
+  if (!(await confirm(about))) return;
+  try {
+    await remove(id);
+  } catch {
+    toast(say.remove_failed, "bad");
+  }
+}
+
+export async function renameChat(id: string, title: string): Promise<void> {
+  try {
+    await rename(id, title);
+  } catch {
+    toast(words.value.rename_failed, "bad");
+  }
 }
 
 export async function importChats(file: File): Promise<void> {

@@ -1,26 +1,21 @@
 // How much of what the model can keep in view is used: what was said and what is being written.
 
-import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { tokenize } from "../api/chat";
 import { number, percent, short } from "../i18n/format";
 import { Meter, Popover, type Tone } from "../ui/index";
-import { noteContext } from "./acts";
 import type { Conversation } from "./conversation";
 import { messages, said } from "./prompt";
-import { contexts, warm } from "./state";
-import { pathTo, type TextFile } from "./tree";
+import { contexts, noteContext, warm } from "./served";
+import { pathTo } from "./tree";
 import { words } from "./words";
-
-/** What stands in the composer. */
-export const draft = signal<{ text: string; files: readonly TextFile[] }>({ text: "", files: [] });
 
 const PAUSE_MILLISECONDS = 600;
 
 /** Tokens of the next prompt as it stands, counted by the server when writing pauses. */
 function useTokens(conversation: Conversation): number | null {
   const document = conversation.document.value;
-  const { text, files } = draft.value;
+  const { text, files } = conversation.draft.value;
   const isBusy = conversation.isAnswering;
   const { model, system, leaf } = document;
   const [counted, setCounted] = useState<number | null>(null);

@@ -1,11 +1,11 @@
 // All that can be set: the system prompt, thinking, verifying, and how tokens are drawn.
 
 import { number } from "../i18n/format";
-import { Button, Choice, Drawer, Field, Fold, Slider, TextArea } from "../ui/index";
+import { Button, Choice, Drawer, Fold, NumberField, Slider, TextArea } from "../ui/index";
 import type { Conversation } from "./conversation";
+import { canThink, contexts, models, rememberThinking } from "./served";
 import { type Checker, type Dial, DIALS, MOST_SAMPLES, type Settings, USUAL } from "./settings";
 import { isSettingsOpen, whose } from "./sheets";
-import { contexts, models, rememberThinking } from "./state";
 import { words } from "./words";
 
 const MAIN: readonly Dial[] = ["temperature", "top_p", "max_tokens"];
@@ -48,7 +48,7 @@ export function SettingsDrawer({ conversation }: { conversation: Conversation })
             onInput={(system) => conversation.change({ ...document, system })}
           />
         )}
-        <ThinkingFields settings={settings} set={set} />
+        {canThink(model) ? <ThinkingFields settings={settings} set={set} /> : <NoThinking model={model} />}
         <VerifyFields settings={settings} set={set} />
         <hr class="menu-line" />
         <h3>{say.sampling}</h3>
@@ -85,26 +85,7 @@ function OneDial({ name, model, value, onChange }: { name: Dial; model: string |
   const common = { label: say.dials[name], hint: say.dials_about[name], aside };
   if (name === "seed" || name === "max_tokens")
     return (
-      <Field {...common}>
-        {({ id, describedBy }) => (
-          <input
-            class="input"
-            id={id}
-            type="number"
-            aria-describedby={describedBy}
-            min={min}
-            max={max}
-            step={1}
-            value={value ?? ""}
-            placeholder={name === "seed" ? say.random : say.what_fits}
-            onChange={(event) => {
-              const given = event.currentTarget.value.trim();
-              const wanted = Math.round(Number(given));
-              onChange(given === "" || Number.isNaN(wanted) ? null : Math.min(max, Math.max(min, wanted)));
-            }}
-          />
-        )}
-      </Field>
+      <NumberField {...common} value={value} min={min} max={max} step={1} placeholder={name === "seed" ? say.random : say.what_fits} onChange={onChange} />
     );
   return <Slider {...common} value={value} usual={usual} min={min} max={max} step={step} onChange={onChange} />;
 }
@@ -124,25 +105,27 @@ function ThinkingFields({ settings: { thinking }, set }: Part) {
       <h3>{say.thinking_head}</h3>
       <Choice label={say.thinking_head} value={thinking.mode} options={options} onChange={(mode) => set({ thinking: { mode, budget: mode === "on" ? thinking.budget : null } })} />
       {thinking.mode === "on" && (
-        <Field label={say.budget} hint={say.budget_about}>
-          {({ id, describedBy }) => (
-            <input
-              class="input"
-              id={id}
-              type="number"
-              aria-describedby={describedBy}
-              min={1}
-              step={64}
-              value={thinking.budget ?? ""}
-              placeholder={say.endless}
-              onChange={(event) => {
-                const budget = Math.round(Number(event.currentTarget.value));
-                set({ thinking: { mode: "on", budget: budget > 0 ? budget : null } });
-              }}
-            />
-          )}
-        </Field>
+        <NumberField
+          label={say.budget}
+          hint={say.budget_about}
+          value={thinking.budget}
+          min={1}
+          max={DIALS.max_tokens.max}
+          step={64}
+          placeholder={say.endless}
+          onChange={(budget) => set({ thinking: { mode: "on", budget } })}
+        />
       )}
+    </div>
+  );
+}
+
+function NoThinking({ model }: { model: string | null }) {
+  const say = words.value;
+  return (
+    <div class="settings-part">
+      <h3>{say.thinking_head}</h3>
+      <p class="muted small-print">{say.cannot_think(model ?? "")}</p>
     </div>
   );
 }

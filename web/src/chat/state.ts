@@ -1,140 +1,63 @@
-// What the chat view shows: the models there are, the conversation in front, the list of all.
+// The conversation in front, and those that are open behind it.
 
-import { effect, signal } from "@preact/signals";
-import { type ModelCard, modelCards, type ServedModel, servedModels } from "../api/chat";
-import type { ChatEntry } from "../api/chats";
-import { ApiError, isAborted } from "../api/http";
+import { effect, signal, untracked } from "@preact/signals";
 import { go, route } from "../app/route";
-import { isOffline, session } from "../app/state";
+import { session } from "../app/state";
 import { Conversation } from "./conversation";
 import { readDocument } from "./document";
-import type { ChatStore } from "./kept";
-import { type Thinking, USUAL } from "./settings";
-import { storeFor } from "./store";
-import { emptyDocument } from "./tree";
+import { discard, restore } from "./drafts";
+import { forgetEntries, refreshEntries, refreshEntriesSoon, seeWhoAsks } from "./list";
+import { rememberModel, usualModel, usualSettings, warm } from "./served";
+import { store } from "./store";
+import { type Document, emptyDocument } from "./tree";
 
-const MODEL = "frugal.model";
-const THINKING = "frugal.thinking";
-
-export const models = signal<ServedModel[] | null>(null);
-export const cards = signal<ReadonlyMap<string, ModelCard>>(new Map());
-/** Tokens that a conversation with a model may have, as far as it is known. */
-export const contexts = signal<ReadonlyMap<string, number>>(new Map());
-/** Models that have answered this page: asking them to count tokens loads nothing. */
-export const warm = new Set<string>();
-
-/** The conversation in front; null while one is being fetched. */
+/** Null while it is being fetched. */
 export const current = signal<Conversation | null>(null);
 /** Set where the address names a conversation that is not there, or could not be fetched. */
 export const missing = signal<"gone" | "failed" | null>(null);
 
-/** Those that are being answered stay, also behind others. */
+/** Those that are in front, are being answered, or are not wholly kept. */
 const open = new Map<string, Conversation>();
 
-export const store = (): ChatStore => storeFor(session.value?.history ?? "browser");
-
-/** Asks for the models and, where there is a catalogue, for what it knows of them. */
-export async function refreshModels(): Promise<void> {
-  try {
-    models.value = await servedModels();
-    isOffline.value = false;
-  } catch (error) {
-    if (!(error instanceof ApiError) && !isAborted(error)) isOffline.value = true;
-    models.value ??= [];
-    return;
-  }
-  const known = new Map(contexts.value);
-  for (const { id, max_model_len } of models.value) if (max_model_len) known.set(id, max_model_len);
-  contexts.value = known;
-  try {
-    cards.value = new Map((await modelCards()).map((card) => [card.name, card]));
-  } catch {
-    // An older server, or a key that may not see it: the list alone does.
-  }
+/** Puts a conversation in front. Of those behind it, what the store has whole is let go of. */
+function bring(conversation: Conversation): void {
+  if (!open.has(conversation.id)) restore(conversation);
+  open.set(conversation.id, conversation);
+  current.value = conversation;
+  for (const [id, other] of open) if (other !== conversation && other.isSettled) open.delete(id);
 }
 
-/** The model that a new conversation begins with. */
-export function usualModel(): string | null {
-  const names = (models.value ?? []).map((model) => model.id);
-  const wanted = [localStorage.getItem(MODEL), session.value?.default_model];
-  return wanted.find((name): name is string => !!name && names.includes(name)) ?? names[0] ?? null;
-}
+const begun = (id: string, document: Document, stored?: { title: string; revision: number }): Conversation =>
+  new Conversation(id, document, store(), refreshEntriesSoon, stored);
 
-export function rememberModel(name: string): void {
-  localStorage.setItem(MODEL, name);
-}
+const fresh = (model = usualModel()): Conversation => begun(crypto.randomUUID(), emptyDocument(model, usualSettings()));
 
-export function rememberThinking(thinking: Thinking): void {
-  localStorage.setItem(THINKING, JSON.stringify(thinking));
-}
-
-function keptThinking(): Thinking {
-  try {
-    const kept = JSON.parse(localStorage.getItem(THINKING) ?? "null") as Thinking | null;
-    if (kept?.mode === "on" || kept?.mode === "off") return kept;
-  } catch {
-    // As if nothing had been kept.
-  }
-  return USUAL.thinking;
-}
-
-function fresh(): Conversation {
-  const document = emptyDocument(usualModel(), { ...USUAL, thinking: keptThinking() });
-  return new Conversation(crypto.randomUUID(), document, store(), refreshEntriesSoon);
-}
-
-let owner: string | null | undefined;
-
-/** Lets go of what belongs to somebody else, where another key signs in. */
-export function ownedBy(name: string | null): void {
-  if (owner !== undefined && owner !== name) {
-    for (const conversation of open.values()) conversation.live.value.forEach((live) => live.stop());
-    open.clear();
-    warm.clear();
-    current.value = null;
-    search.value = "";
-    entries.value = { data: [], next: null, state: "loading" };
-  }
-  owner = name;
-}
+let shown = 0;
 
 /** Puts the conversation of the address in front; without an id a new one. */
 export async function show(id: string | null): Promise<void> {
+  const own = ++shown;
   missing.value = null;
   if (id === null) {
     // An empty one is as good as new.
-    if (!current.value || current.value.isKept) current.value = fresh();
+    if (!current.value || current.value.isKept) bring(fresh());
     return;
   }
   if (current.value?.id === id) return;
   const known = open.get(id);
-  if (known) {
-    current.value = known;
-    return;
-  }
+  if (known) return bring(known);
   current.value = null;
   try {
     const stored = await store().load(id);
-    if (route.value.id !== id) return;
+    if (own !== shown) return;
     const document = stored && readDocument(stored.document);
-    if (stored && document) current.value = new Conversation(id, document, store(), refreshEntriesSoon, stored);
+    if (stored && document) bring(begun(id, document, stored));
     else missing.value = "gone";
-  } catch {
+  } catch (error) {
+    if (own !== shown) return;
     missing.value = "failed";
+    seeWhoAsks(error);
   }
-}
-
-/** Keeps a conversation at hand as long as it is being answered. */
-export function hold(conversation: Conversation): void {
-  open.set(conversation.id, conversation);
-  const end = effect(() => {
-    if (conversation.live.value.size > 0) return;
-    queueMicrotask(() => {
-      if (conversation.isAnswering) return;
-      open.delete(conversation.id);
-      end();
-    });
-  });
 }
 
 export const isAnswering = (id: string): boolean => open.get(id)?.isAnswering ?? false;
@@ -148,51 +71,23 @@ export function startNew(): void {
 /** Begins a new conversation with a model. */
 export function startWith(model: string): void {
   rememberModel(model);
-  const conversation = fresh();
-  current.value = conversation;
   // Which models there are may not be known yet.
-  conversation.change({ ...conversation.document.value, model });
+  bring(fresh(model));
   go("chat");
 }
 
-// The list
-
-export const search = signal("");
-export const entries = signal<{ data: ChatEntry[]; next: string | null; state: "loading" | "there" | "failed" }>({
-  data: [],
-  next: null,
-  state: "loading",
-});
-
-let asked = 0;
-let timer: ReturnType<typeof setTimeout> | undefined;
-
-export async function refreshEntries(): Promise<void> {
-  const own = ++asked;
-  try {
-    const { data, next } = await store().list({ text: search.value, before: null });
-    if (own === asked) entries.value = { data, next, state: "there" };
-  } catch {
-    if (own === asked) entries.value = { ...entries.value, state: "failed" };
-  }
+/** A conversation as it stands, whether it is open or not. */
+export async function find(id: string): Promise<{ title: string; document: Document } | null> {
+  const here = open.get(id);
+  if (here) return { title: here.title.value, document: here.document.value };
+  const stored = await store().load(id);
+  const document = stored && readDocument(stored.document);
+  return stored && document && { title: stored.title, document };
 }
 
-export function refreshEntriesSoon(): void {
-  clearTimeout(timer);
-  timer = setTimeout(() => void refreshEntries(), 200);
-}
-
-export async function moreEntries(): Promise<void> {
-  const { data, next } = entries.value;
-  if (next === null) return;
-  const own = ++asked;
-  const more = await store().list({ text: search.value, before: next });
-  if (own === asked) entries.value = { data: [...data, ...more.data], next: more.next, state: "there" };
-}
-
-/** Gives a conversation another title, whether it is in front or not. */
+/** Gives a conversation another title, whether it is open or not. */
 export async function rename(id: string, title: string): Promise<void> {
-  const here = current.value?.id === id ? current.value : open.get(id);
+  const here = open.get(id);
   if (here) {
     here.rename(title);
     await here.save();
@@ -204,12 +99,12 @@ export async function rename(id: string, title: string): Promise<void> {
   await refreshEntries();
 }
 
+/** Removes a conversation for good. */
 export async function remove(id: string): Promise<void> {
-  const here = current.value?.id === id ? current.value : open.get(id);
+  const here = open.get(id);
+  await (here ? here.remove() : store().remove(id));
   open.delete(id);
-  if (here) await here.forget();
-  else await store().remove(id);
-  localStorage.removeItem(draftKey(id));
+  discard(id);
   if (current.value?.id === id) {
     current.value = null;
     go("chat", null, "replace");
@@ -218,20 +113,19 @@ export async function remove(id: string): Promise<void> {
   await refreshEntries();
 }
 
-// What was typed and not sent
+let owner: string | null = null;
 
-const draftKey = (id: string): string => `frugal.draft.${id}`;
-/** New conversations share one: leaving and coming back finds it. */
-const draftName = (conversation: Conversation): string => draftKey(conversation.isKept ? conversation.id : "new");
-
-export const draftOf = (conversation: Conversation): string => localStorage.getItem(draftName(conversation)) ?? "";
-
-export function keepDraft(conversation: Conversation, text: string): void {
-  const name = draftName(conversation);
-  try {
-    if (text === "") localStorage.removeItem(name);
-    else localStorage.setItem(name, text);
-  } catch {
-    // Full: it is still in the field.
-  }
-}
+/** Lets go of what belongs to somebody else, before anything of it is shown or kept for another key. */
+effect(() => {
+  const name = session.value?.name ?? null;
+  // Who signs in again goes on where the session ended.
+  if (name === null || name === owner) return;
+  owner = name;
+  untracked(() => {
+    for (const conversation of open.values()) conversation.close();
+    open.clear();
+    warm.clear();
+    current.value = null;
+    forgetEntries();
+  });
+});

@@ -2,6 +2,7 @@
 
 import { ApiError } from "../api/http";
 import { type ChatPage, listChats, loadChat, removeChat, saveChat, type StoredChat } from "../api/chats";
+import { session } from "../app/state";
 import { BrowserStore } from "./browser_store";
 import { type ChatStore, Conflict, type ToSave } from "./kept";
 
@@ -44,4 +45,4 @@ class ServerStore implements ChatStore {
 const server = new ServerStore();
 const browser = new BrowserStore();
 
-export const storeFor = (where: "server" | "browser"): ChatStore => (where === "server" ? server : browser);
+export const store = (): ChatStore => (session.value?.history === "server" ? server : browser);

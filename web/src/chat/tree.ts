@@ -142,27 +142,6 @@ export function leafUnder(document: Document, id: string): string {
   return leaf;
 }
 
-/** Without a turn and all under it. */
-export function without(document: Document, id: string): Document {
-  const gone = new Set([id]);
-  const all = children(document);
-  const queue = [id];
-  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
-    for (const child of all.get(next) ?? []) {
-      if (gone.has(child.id)) continue;
-      gone.add(child.id);
-      queue.push(child.id);
-    }
-  }
-  const kept = Object.values(document.nodes)
-    .filter((turn) => !gone.has(turn.id))
-    .map((turn) => (turn.beside !== null && gone.has(turn.beside) ? { ...turn, beside: null } : turn));
-  const nodes = Object.fromEntries(kept.map((turn) => [turn.id, turn]));
-  const parent = document.nodes[id]?.parent ?? null;
-  const leaf = document.leaf !== null && gone.has(document.leaf) ? parent : document.leaf;
-  return { ...document, nodes, leaf };
-}
-
 /** Two states of one conversation as one: the turns of both, of each the one that got further. */
 export function merged(ours: Document, theirs: Document): Document {
   const nodes: Record<string, Turn> = { ...theirs.nodes };

@@ -1,6 +1,7 @@
 // The conversation in front, from its first turn to its last, kept at its end while it grows.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Boundary } from "../app/boundary";
 import { IconButton } from "../ui/index";
 import { AnswerTurn } from "./answer_turn";
 import type { Conversation } from "./conversation";
@@ -20,17 +21,22 @@ export function Turns({ conversation }: { conversation: Conversation }) {
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLDivElement>(null);
   const sticks = useRef(true);
+  const hasOpened = useRef(false);
   const [isAway, setAway] = useState(false);
 
   const toEnd = (): void => {
     const own = scroller.current;
     if (own) own.scrollTop = own.scrollHeight;
   };
-  // A conversation opens at its end, and so does what is asked anew.
+  // A conversation opens at its end, and what is asked anew is followed; another version of a turn stays where it is.
+  const { leaf } = document;
+  const asked = leaf !== null && conversation.live.value.has(leaf) ? leaf : null;
   useLayoutEffect(() => {
+    if (asked === null && hasOpened.current) return;
+    hasOpened.current = true;
     sticks.current = true;
     toEnd();
-  }, [conversation.id, document.leaf]);
+  }, [asked]);
   useEffect(() => {
     if (!list.current) return undefined;
     const watch = new ResizeObserver(() => {
@@ -38,7 +44,7 @@ export function Turns({ conversation }: { conversation: Conversation }) {
     });
     watch.observe(list.current);
     return () => watch.disconnect();
-  }, [conversation.id]);
+  }, []);
   const onScroll = (): void => {
     const own = scroller.current;
     if (!own) return;
@@ -55,7 +61,9 @@ export function Turns({ conversation }: { conversation: Conversation }) {
       <div class="turns" ref={scroller} onScroll={onScroll} onWheel={onWheel} tabIndex={-1}>
         <div class="column" ref={list}>
           {path.map((turn, at) => (
-            <OneTurn key={turn.id} conversation={conversation} document={document} turn={turn} fromEnd={path.length - 1 - at} />
+            <Boundary key={turn.id} of={turn}>
+              <OneTurn conversation={conversation} document={document} turn={turn} fromEnd={path.length - 1 - at} />
+            </Boundary>
           ))}
         </div>
       </div>

@@ -62,7 +62,9 @@ function Words({ text }: { text: string }) {
   const shown = isLong && !isWhole ? text.split("\n").slice(0, MOST_LINES).join("\n").slice(0, MOST_CHARACTERS) : text;
   return (
     <div class="bubble">
-      <p class={isLong && !isWhole ? "clipped" : undefined}>{shown}</p>
+      <p class={isLong && !isWhole ? "clipped" : undefined} dir="auto">
+        {shown}
+      </p>
       {isLong && (
         <Button kind="quiet" small aria-expanded={isWhole} onClick={() => setWhole(!isWhole)}>
           {isWhole ? say.less : say.more}
@@ -96,6 +98,7 @@ function Editor({ conversation, turn, onClose }: { conversation: Conversation; t
         <textarea
           ref={area}
           class="input"
+          dir="auto"
           aria-label={say.your_question}
           rows={Math.min(14, text.split("\n").length + 1)}
           value={text}

@@ -1,19 +1,24 @@
 // The chat: the head, the turns, the field to write in; files can be dropped anywhere on it.
 
 import { useEffect, useState } from "preact/hooks";
+import { Boundary } from "../app/boundary";
 import { RailButton } from "../app/shell";
-import { isOffline, railContent, session } from "../app/state";
+import { isOffline, railContent, refreshSession, session } from "../app/state";
 import { Button, Empty, Icon, Note } from "../ui/index";
 import { Composer } from "./composer";
 import type { Conversation } from "./conversation";
 import { dropped } from "./editing";
 import { ChatHead } from "./head";
 import { Help } from "./help";
+import { explainUnsaved } from "./explain";
 import { History } from "./history";
+import { refreshEntries } from "./list";
 import { SettingsDrawer } from "./settings_drawer";
 import { isHelpOpen, isSettingsOpen } from "./sheets";
 import { onKey } from "./shortcuts";
-import { current, missing, models, ownedBy, refreshEntries, refreshModels, show, startNew, usualModel } from "./state";
+import { models, refreshModels, usualModel } from "./served";
+import { current, missing, show, startNew } from "./state";
+import type { Finish } from "./tree";
 import { Turns } from "./turns";
 import { words } from "./words";
 import "./chat.css";
@@ -27,10 +32,9 @@ export function View({ id }: { id: string | null }) {
     return () => void (railContent.value = null);
   }, []);
   useEffect(() => {
-    ownedBy(who?.name ?? null);
-    void refreshModels();
     void refreshEntries();
-  }, [who?.name, who?.history]);
+    if (!isOffline.value) void refreshModels();
+  }, [who?.name, who?.history, isOffline.value]);
   useEffect(() => void show(id), [id, who?.name, who?.history]);
   useEffect(() => {
     const listen = (event: KeyboardEvent): void => {
@@ -47,13 +51,14 @@ export function View({ id }: { id: string | null }) {
       conversation.change({ ...conversation.document.value, model: usual });
   }, [conversation, models.value]);
 
-  if (missing.value !== null) return <Missing />;
+  if (missing.value !== null) return <Missing why={missing.value} id={id} />;
   if (!conversation) return <div class="loading" />;
   return <Open key={conversation.id} conversation={conversation} />;
 }
 
-function Missing() {
+function Missing({ why, id }: { why: "gone" | "failed"; id: string | null }) {
   const say = words.value;
+  const isGone = why === "gone";
   return (
     <>
       <header class="view-head">
@@ -61,14 +66,21 @@ function Missing() {
       </header>
       <Empty
         icon="chat"
-        title={missing.value === "gone" ? say.gone : say.not_fetched}
+        title={isGone ? say.gone : say.not_fetched}
         actions={
-          <Button icon="plus" onClick={startNew}>
-            {say.new_chat}
-          </Button>
+          <>
+            {!isGone && (
+              <Button icon="refresh" onClick={() => void show(id)}>
+                {say.ended.again}
+              </Button>
+            )}
+            <Button icon="plus" onClick={startNew}>
+              {say.new_chat}
+            </Button>
+          </>
         }
       >
-        {missing.value === "gone" ? say.gone_about : say.not_fetched_about}
+        {isGone ? say.gone_about : say.not_fetched_about}
       </Empty>
     </>
   );
@@ -97,12 +109,14 @@ function Open({ conversation }: { conversation: Conversation }) {
         dropped.value = [...(event.dataTransfer?.files ?? [])];
       }}
     >
-      <ChatHead conversation={conversation} />
+      <Boundary of={conversation}>
+        <ChatHead conversation={conversation} />
+      </Boundary>
       {isOffline.value && (
         <div class="banner" role="alert">
           <Icon name="unplug" size={16} />
           <span>{say.offline}</span>
-          <Button small onClick={() => void refreshModels()}>
+          <Button small onClick={() => void refreshSession()}>
             {say.ended.again}
           </Button>
         </div>
@@ -111,7 +125,7 @@ function Open({ conversation }: { conversation: Conversation }) {
       <div class="dock">
         {conversation.unsaved.value !== null && (
           <Note tone="warn" title={say.unsaved} actions={<Button small onClick={() => void conversation.save()}>{say.ended.again}</Button>}>
-            {say.unsaved_about}
+            {explainUnsaved(conversation.unsaved.value)}
           </Note>
         )}
         <Composer conversation={conversation} />
@@ -152,15 +166,23 @@ function Welcome({ conversation }: { conversation: Conversation }) {
 function Spoken({ conversation }: { conversation: Conversation }) {
   const say = words.value;
   const [line, setLine] = useState("");
-  const live = [...conversation.live.value.values()][0];
+  const [live] = conversation.live.value.values();
   const phase = live?.phase.value ?? null;
+  const { leaf, nodes } = conversation.document.value;
+  const finish = leaf === null ? null : (nodes[leaf]?.finish ?? null);
   useEffect(() => {
     if (phase !== null) setLine({ waiting: say.reading, thinking: say.thinking, answering: say.writing }[phase]);
-    else setLine((old) => (old === "" ? "" : say.done));
-  }, [phase, say]);
+    else setLine((old) => (old === "" ? "" : ended(finish)));
+  }, [phase, finish, say]);
   return (
     <div class="hidden-text" role="status" aria-live="polite">
       {line}
     </div>
   );
+}
+
+function ended(finish: Finish | null): string {
+  const say = words.value;
+  if (finish === "stopped" || finish === "length") return say.ended[finish];
+  return finish === "lost" || finish === "failed" ? say.ended.lost : say.done;
 }

@@ -37,6 +37,12 @@ const prefixed = (value: number, base: number, units: readonly string[]): string
   return `${number(rest, { maximumFractionDigits: digits })} ${units[at]}`;
 };
 
+/** Marks that turn the direction of what follows them. */
+const TURNS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Words of others within a sentence of ours: whatever direction they have, the sentence keeps its own. */
+export const isolated = (text: string): string => `\u2068${text.replace(TURNS, "")}\u2069`;
+
 /** Bytes, in thousands: 1.5 GB. */
 export const bytes = (value: number): string => prefixed(value, 1000, ["B", "kB", "MB", "GB", "TB"]);
 

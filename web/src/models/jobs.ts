@@ -1,34 +1,44 @@
 // Fetching and checking under way: watched from here on, also when another view is in front.
 
 import { signal } from "@preact/signals";
-import { isAborted } from "../api/http";
+import { ApiError } from "../api/http";
 import { cancelJob, followJob, type Job, listJobs, type Seen } from "../api/models";
 import { say } from "../ui/index";
 import { refreshModels } from "./catalogue";
 import { words } from "./words";
 
-/** Those that wait or run, and those that failed until they are dismissed. */
-export const jobs = signal<readonly Job[]>([]);
+/** A job as it is watched, and how many bytes a second it does where that is known. */
+export type Watched = Job & { rate: number | null };
 
-/** Bytes a second, by job, where it is known. */
-export const pace = signal<ReadonlyMap<string, number>>(new Map());
+/** Those that wait or run, and those that failed until they are dismissed. */
+export const jobs = signal<readonly Watched[]>([]);
+
+/** Milliseconds until a lost connection is tried again. */
+const AGAIN = 3000;
+/** Milliseconds over which a rate is taken. */
+const SPAN = 900;
 
 const followed = new Set<string>();
 const isOver = (state: Seen["state"]): boolean => state === "done" || state === "failed" || state === "cancelled";
 
-const change = (id: string, seen: Seen): void => {
-  jobs.value = jobs.value.map((job) => (job.id === id ? { ...job, ...seen } : job));
+/** Whether a model is being fetched or checked. */
+export const isUnderWay = (name: string): boolean => jobs.value.some((job) => job.name === name && !isOver(job.state));
+
+const change = (id: string, part: Partial<Watched>): void => {
+  jobs.value = jobs.value.map((job) => (job.id === id ? { ...job, ...part } : job));
 };
 
-export const dismiss = (id: string): void => {
+const dismiss = (id: string): void => {
   jobs.value = jobs.value.filter((job) => job.id !== id);
 };
 
 /** Finds what is under way and watches it. */
 export async function findJobs(): Promise<void> {
+  const known = new Map(jobs.value.map((job) => [job.id, job]));
   const found = (await listJobs()).filter((job) => !isOver(job.state));
-  const failed = jobs.value.filter((job) => job.state === "failed");
-  jobs.value = [...found, ...failed.filter((job) => !found.some(({ id }) => id === job.id))];
+  // Those that end just now are told of by who watches them.
+  const others = jobs.value.filter((job) => !found.some(({ id }) => id === job.id));
+  jobs.value = [...found.map((job) => ({ ...job, rate: known.get(job.id)?.rate ?? null })), ...others];
   for (const job of found) void follow(job);
 }
 
@@ -38,38 +48,46 @@ export function watchJob(id: string, kind: Job["kind"], name: string): void {
   const job: Job = {
     id, kind, name, started_at: Date.now() / 1000, state: "waiting", done_bytes: 0, total_bytes: null, file: null, message: null,
   };
-  jobs.value = [job, ...jobs.value];
+  jobs.value = [{ ...job, rate: null }, ...jobs.value];
   void follow(job);
 }
 
+/** Watches it to its end, however often the connection is lost on the way. */
 async function follow(job: Job): Promise<void> {
   if (followed.has(job.id)) return;
   followed.add(job.id);
+  while (!(await watch(job))) await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  followed.delete(job.id);
+}
+
+/** Whether there is no more to hear: it ended, or the server has forgotten it or does not tell us. */
+async function watch(job: Job): Promise<boolean> {
   let before: { bytes: number; at: number } | null = null;
+  let rate: number | null = null;
   try {
-    for await (const seen of followJob(job.id, new AbortController().signal)) {
+    for await (const seen of followJob(job.id)) {
       const at = performance.now();
-      if (seen.state === "running" && (before === null || at - before.at > 900)) {
-        if (before !== null) note(job.id, (seen.done_bytes - before.bytes) / ((at - before.at) / 1000));
+      if (seen.state === "running" && (before === null || at - before.at > SPAN)) {
+        if (before !== null) rate = evened(rate, (seen.done_bytes - before.bytes) / ((at - before.at) / 1000));
         before = { bytes: seen.done_bytes, at };
       }
-      change(job.id, seen);
-      if (isOver(seen.state)) end(job, seen);
+      change(job.id, { ...seen, rate });
+      if (isOver(seen.state)) {
+        end(job, seen);
+        return true;
+      }
     }
   } catch (error) {
-    // The connection is gone; what is under way goes on and is found again.
-    if (!isAborted(error)) setTimeout(() => void findJobs().catch(() => undefined), 3000);
-  } finally {
-    followed.delete(job.id);
+    if (error instanceof ApiError && error.status < 500 && error.status !== 429) {
+      dismiss(job.id);
+      return true;
+    }
   }
+  return false;
 }
 
 /** Evened out, or the time that is left would jump. */
-function note(id: string, rate: number): void {
-  const known = pace.value.get(id);
-  const evened = known === undefined ? rate : 0.7 * known + 0.3 * rate;
-  pace.value = new Map(pace.value).set(id, Math.max(0, evened));
-}
+const evened = (known: number | null, rate: number): number => Math.max(0, known === null ? rate : 0.7 * known + 0.3 * rate);
 
 function end(job: Job, seen: Seen): void {
   const { pulled, verified } = words.value;

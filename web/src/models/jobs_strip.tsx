@@ -1,7 +1,6 @@
-import type { Job } from "../api/models";
 import { bytes, seconds } from "../i18n/format";
 import { IconButton, Meter, say as tell } from "../ui/index";
-import { callOff, jobs, pace } from "./jobs";
+import { callOff, jobs, type Watched } from "./jobs";
 import { reason } from "./parts";
 import { words } from "./words";
 
@@ -18,7 +17,7 @@ export function Jobs() {
   );
 }
 
-function OneJob({ job }: { job: Job }) {
+function OneJob({ job }: { job: Watched }) {
   const say = words.value;
   const { state, done_bytes: done, total_bytes: total } = job;
   const isPull = job.kind === "pull";
@@ -34,7 +33,7 @@ function OneJob({ job }: { job: Job }) {
     }
   };
   return (
-    <div class={hasFailed ? "job failed" : "job"}>
+    <div class={hasFailed ? "card job failed" : "card job"}>
       <div class="job-head">
         <strong class="truncate" title={title}>{title}</strong>
         <IconButton small icon="close" label={hasFailed ? say.close : say.job_cancel} onClick={() => void cancel()} />
@@ -45,13 +44,12 @@ function OneJob({ job }: { job: Job }) {
   );
 }
 
-function progress(job: Job): string {
+function progress(job: Watched): string {
   const say = words.value;
   if (job.state === "waiting") return say.job_waits;
-  const { done_bytes: done, total_bytes: total } = job;
-  const rate = pace.value.get(job.id);
+  const { done_bytes: done, total_bytes: total, rate } = job;
   const parts = [total === null ? bytes(done) : say.job_of(bytes(done), bytes(total))];
-  if (rate !== undefined && rate > 0) {
+  if (rate !== null && rate > 0) {
     parts.push(`${bytes(rate)}/s`);
     if (total !== null) parts.push(say.job_left(seconds((total - done) / rate)));
   }

@@ -88,7 +88,7 @@ function Node({ ancestor, place, width, isFirst, isLast, teaches }: { ancestor: 
   const about = methodIn(method) ?? (isFirst ? say.methods.origin : isLast ? say.this_one : "");
   const letters = Math.floor((width - 66) / 9);
   const body = (
-    <g class={`node${isLast ? " own" : ""}${here && !isLast ? " link" : ""}`}>
+    <g class={isLast ? "own" : here ? "link" : undefined}>
       <title>{[name, about].filter((part) => part !== "").join(", ")}</title>
       <rect class="box" x={x} y={y} width={width} height={HEIGHT} rx={10} />
       <rect class="disc" x={x + 12} y={y + 14} width={36} height={36} rx={10} />

@@ -1,12 +1,12 @@
 // All models: searched, filtered, and a way to fetch more.
 
 import { useEffect, useState } from "preact/hooks";
-import { RailButton } from "../app/shell";
 import { href } from "../app/route";
 import { session } from "../app/state";
+import { ViewHead } from "../app/view_head";
 import type { Model } from "../api/models";
 import { bytes, count } from "../i18n/format";
-import { Button, Empty, IconButton, Note, SearchField } from "../ui/index";
+import { Button, Empty, IconButton, Loading, Note, SearchField } from "../ui/index";
 import { all, fault, filter, type Filter, isFiltered, licences, methods, NO_FILTER, NONE, refreshModels, shown, SIZES } from "./catalogue";
 import { findJobs } from "./jobs";
 import { Jobs } from "./jobs_strip";
@@ -30,17 +30,15 @@ export function List() {
   const found = shown.value;
   return (
     <>
-      <header class="view-head">
-        <RailButton />
-        <h1>{say.models}</h1>
+      <ViewHead title={say.models}>
         <IconButton icon="refresh" label={say.refresh} onClick={() => void refreshModels()} />
         {manages && (
           <Button kind="primary" icon="download" onClick={() => setPulling(true)}>
             {say.fetch}
           </Button>
         )}
-      </header>
-      <div class="view-page models">
+      </ViewHead>
+      <div class="view-page">
         <div class="inside">
           {manages && <Jobs />}
           {fault.value !== null && (
@@ -48,6 +46,7 @@ export function List() {
               {reason(fault.value, say.failed)}
             </Note>
           )}
+          {all.value === null && fault.value === null && <Loading label={say.loading} />}
           {all.value?.length === 0 && (
             <Empty
               icon="cube"
@@ -66,7 +65,7 @@ export function List() {
                   {say.nothing_about}
                 </Empty>
               ) : (
-                <ul class="model-list">
+                <ul class="card model-list">
                   {found.map((model) => (
                     <Row key={model.name} model={model} />
                   ))}
@@ -145,7 +144,7 @@ function Row({ model }: { model: Model }) {
         <MethodMark word={model.method} />
         <span class="what">
           <Name name={model.name} />
-          <span class="facts">{facts.filter((fact) => fact !== null && fact !== "").join(" · ")}</span>
+          <span class="muted fine">{facts.filter((fact) => fact !== null && fact !== "").join(" · ")}</span>
         </span>
         <span class="how-it-is">
           <State model={model} />

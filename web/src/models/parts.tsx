@@ -11,7 +11,7 @@ import { words } from "./words";
 export function Name({ name }: { name: string }) {
   const { owner, own } = parted(name);
   return (
-    <span class="model-name">
+    <span class="full-name">
       {owner !== "" && <span class="owner">{owner}</span>}
       <b>{own}</b>
     </span>

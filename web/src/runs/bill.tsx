@@ -2,7 +2,8 @@
 
 import { bytes, count, energy, flops, money, number, percent, seconds } from "../i18n/format";
 import type { Spent, Stage, StageBill, Whole } from "../api/runs";
-import { CopyButton } from "../ui/index";
+import { type Column, CopyButton, Table } from "../ui/index";
+import { Length, OverLine } from "./parts";
 import { words } from "./words";
 
 export const allMoney = (spent: Spent): string =>
@@ -18,72 +19,13 @@ export const energyMethod = (spent: Spent): string => {
   return { measured: say.energy_measured, estimated: say.energy_estimated, mixed: say.energy_mixed }[spent.energy ?? "estimated"];
 };
 
-function Line({ name, bill, longest }: { name: string; bill: Spent & Partial<StageBill>; longest: number }) {
-  return (
-    <tr>
-      <th scope="row">{name}</th>
-      <td class="wide">
-        <span class="share-line">
-          <span>{seconds(bill.seconds)}</span>
-          {longest > 0 && (
-            <span class="length" aria-hidden="true">
-              <i style={{ width: `${(100 * bill.seconds) / longest}%` }} />
-            </span>
-          )}
-        </span>
-      </td>
-      <td class="number">{seconds(bill.core_seconds)}</td>
-      <td class="number">{bill.tokens_trained === 0 ? "–" : count(bill.tokens_trained)}</td>
-      <td class="number">{bill.tokens_generated === 0 ? "–" : count(bill.tokens_generated)}</td>
-      <td class="number">{flops(allFlops(bill))}</td>
-      <td class="number">{bill.share_of_peak ? percent(bill.share_of_peak, 1) : "–"}</td>
-      <td class="number">{bill.peak_memory_bytes === null ? "–" : bytes(bill.peak_memory_bytes)}</td>
-      <td class="number">{energy(bill.joules)}</td>
-      <td class="number">{allMoney(bill)}</td>
-    </tr>
-  );
-}
-
 export function Bill({ whole }: { whole: Whole }) {
   const say = words.value;
-  const longest = Math.max(0, ...whole.bills.map((bill) => bill.seconds));
-  const first = whole.bills[0];
   return (
     <section class="stack">
       <h2>{say.bill}</h2>
-      {whole.bill && first ? (
-        <>
-          <div class="table-frame" tabIndex={0} role="region" aria-label={say.bill}>
-            <table class="table">
-              <thead>
-                <tr>
-                  <th scope="col">{say.stage}</th>
-                  <th scope="col" class="wide">{say.time}</th>
-                  <th scope="col" class="number">{say.core}</th>
-                  <th scope="col" class="number">{say.trained}</th>
-                  <th scope="col" class="number">{say.generated}</th>
-                  <th scope="col" class="number">{say.flops}</th>
-                  <th scope="col" class="number">{say.of_peak}</th>
-                  <th scope="col" class="number">{say.memory}</th>
-                  <th scope="col" class="number">{say.energy}</th>
-                  <th scope="col" class="number">{say.money}</th>
-                </tr>
-              </thead>
-              <tbody>
-                {whole.bills.map((bill) => (
-                  <Line key={bill.stage} name={bill.stage} bill={bill} longest={longest} />
-                ))}
-              </tbody>
-              <tfoot>
-                <Line name={say.total} bill={whole.bill} longest={0} />
-              </tfoot>
-            </table>
-          </div>
-          <p class="muted fine">
-            {say.bill_words(money(first.price_per_core_hour, first.currency))}{" "}
-            {whole.bill.energy !== "measured" && say.bill_estimated}
-          </p>
-        </>
+      {whole.bill && whole.bills[0] ? (
+        <Account total={whole.bill} bills={whole.bills} first={whole.bills[0]} />
       ) : (
         <Timings stages={whole.stages} />
       )}
@@ -98,44 +40,56 @@ export function Bill({ whole }: { whole: Whole }) {
   );
 }
 
+/** A stage's bill, or the sum of all. */
+type Entry = Spent & Partial<StageBill>;
+
+function Account({ total, bills, first }: { total: Spent; bills: readonly StageBill[]; first: StageBill }) {
+  const say = words.value;
+  const longest = Math.max(...bills.map((bill) => bill.seconds));
+  const tokens = (n: number): string => (n === 0 ? "–" : count(n));
+  const columns: Column<Entry>[] = [
+    { head: say.stage, cell: (bill) => bill.stage ?? say.total, as: "name" },
+    {
+      head: say.time,
+      cell: (bill) => (
+        <OverLine picture={bill.stage !== undefined && <Length of={bill.seconds} longest={longest} />}>{seconds(bill.seconds)}</OverLine>
+      ),
+      as: "wide",
+    },
+    { head: say.core, cell: (bill) => seconds(bill.core_seconds), as: "number" },
+    { head: say.trained, cell: (bill) => tokens(bill.tokens_trained), as: "number" },
+    { head: say.generated, cell: (bill) => tokens(bill.tokens_generated), as: "number" },
+    { head: say.flops, cell: (bill) => flops(allFlops(bill)), as: "number" },
+    { head: say.of_peak, cell: (bill) => (bill.share_of_peak ? percent(bill.share_of_peak, 1) : "–"), as: "number" },
+    { head: say.memory, cell: (bill) => (bill.peak_memory_bytes === null ? "–" : bytes(bill.peak_memory_bytes)), as: "number" },
+    { head: say.energy, cell: (bill) => energy(bill.joules), as: "number" },
+    { head: say.money, cell: allMoney, as: "number" },
+  ];
+  return (
+    <>
+      <Table<Entry> label={say.bill} rows={bills} columns={columns} id={(bill) => bill.stage ?? ""} foot={total} />
+      <p class="muted fine">
+        {say.bill_words(money(first.price_per_core_hour, first.currency))} {total.energy !== "measured" && say.bill_estimated}
+      </p>
+    </>
+  );
+}
+
 /** Where the ledger knows nothing: what the run's own timings say. */
 function Timings({ stages }: { stages: readonly Stage[] }) {
   const say = words.value;
-  const longest = Math.max(1e-9, ...stages.map((stage) => stage.seconds));
+  const longest = Math.max(0, ...stages.map((stage) => stage.seconds));
+  const columns: Column<Stage>[] = [
+    { head: say.stage, cell: (stage) => stage.name, as: "name" },
+    { head: say.time, cell: (stage) => <OverLine picture={<Length of={stage.seconds} longest={longest} />}>{seconds(stage.seconds)}</OverLine>, as: "wide" },
+    { head: say.steps, cell: (stage) => number(stage.steps), as: "number" },
+    { head: say.trained, cell: (stage) => count(stage.tokens_trained), as: "number" },
+    { head: say.generated, cell: (stage) => count(stage.tokens_generated), as: "number" },
+  ];
   return (
     <>
-      <p class="muted">{say.bill_none}</p>
-      <div class="table-frame" tabIndex={0} role="region" aria-label={say.time}>
-        <table class="table">
-          <thead>
-            <tr>
-              <th scope="col">{say.stage}</th>
-              <th scope="col" class="wide">{say.time}</th>
-              <th scope="col" class="number">{say.column_x_step}</th>
-              <th scope="col" class="number">{say.trained}</th>
-              <th scope="col" class="number">{say.generated}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {stages.map((stage) => (
-              <tr key={stage.name}>
-                <th scope="row">{stage.name}</th>
-                <td class="wide">
-                  <span class="share-line">
-                    <span>{seconds(stage.seconds)}</span>
-                    <span class="length" aria-hidden="true">
-                      <i style={{ width: `${(100 * stage.seconds) / longest}%` }} />
-                    </span>
-                  </span>
-                </td>
-                <td class="number">{number(stage.steps)}</td>
-                <td class="number">{count(stage.tokens_trained)}</td>
-                <td class="number">{count(stage.tokens_generated)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <p class="muted fine">{say.bill_none}</p>
+      <Table label={say.time} rows={stages} columns={columns} id={(stage) => stage.name} />
     </>
   );
 }

@@ -1,14 +1,15 @@
 // The curves of one run, or of several over each other, as pictures or as tables.
 
-import { type Signal, useSignal } from "@preact/signals";
+import { type Signal, signal } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
 import { number, seconds } from "../i18n/format";
-import { Button, Choice } from "../ui/index";
+import { Button, Choice, type Column, Table } from "../ui/index";
 import { Curve } from "./curve";
-import { type Axis, band, points, type RunData, spans } from "./data";
+import type { RunData } from "./data";
 import type { Range, Span, Trace } from "./drawing";
 import { Heat } from "./heat";
 import { FIRST, has, type Metric, MORE, nameOf } from "./metrics";
+import { type Axis, band, points, spans } from "./points";
 import { words } from "./words";
 
 /** A run whose curves are drawn. */
@@ -84,63 +85,51 @@ function Picture({ runs, metric, axis, zoom, sync }: { runs: readonly Drawn[]; m
   );
 }
 
+type Entry = { x: number; mean: number; low: number; high: number };
+
+/** A trace in so few rows that they can be read. */
+function entries(trace: Trace): Entry[] {
+  const thin = band(trace.points, TABLE_ROWS, null);
+  return thin.x.flatMap((x, row) => {
+    const [mean, low, high] = [thin.mean[row], thin.low[row], thin.high[row]];
+    return mean === null || mean === undefined ? [] : [{ x, mean, low: low ?? mean, high: high ?? mean }];
+  });
+}
+
 function Numbers({ runs, metric, axis }: { runs: readonly Drawn[]; metric: Metric; axis: Axis }) {
+  const say = words.value;
   runs.forEach((run) => void run.data.version.value);
   const traces = tracesOf(runs, metric, axis);
   if (traces.length === 0) return null;
   const at = place(axis);
+  const { format } = metric;
+  const columns: Column<Entry>[] = [
+    { head: axis.stage === null ? say.column_x_time : say.column_x_step, cell: ({ x }) => at(x) },
+    { head: say.mean, cell: ({ mean }) => format(mean), as: "number" },
+    {
+      head: say.range,
+      cell: ({ low, high }) => high > low && <span class="muted">{say.range_between(format(low), format(high))}</span>,
+      as: "number",
+    },
+  ];
   return (
-    <div class="curve-table">
+    <>
       {traces.map((trace) => {
-        const thin = band(trace.points, TABLE_ROWS, null);
-        const rows = thin.x.flatMap((x, row) => {
-          const [mean, low, high] = [thin.mean[row], thin.low[row], thin.high[row]];
-          return mean === null || mean === undefined ? [] : [{ x, mean, low: low ?? mean, high: high ?? mean }];
-        });
-        const title = traces.length > 1 ? `${nameOf(metric.name)}, ${trace.name}` : nameOf(metric.name);
-        return (
-          <div key={trace.name} class="table-frame" tabIndex={0} role="region" aria-label={title}>
-            <table class="table">
-              <caption>{title}</caption>
-              <thead>
-                <tr>
-                  <th scope="col">{axis.stage === null ? words.value.column_x_time : words.value.column_x_step}</th>
-                  <th scope="col" class="number">{nameOf(metric.name)}</th>
-                  <th scope="col" class="number" />
-                </tr>
-              </thead>
-              <tbody>
-                {rows.map((row) => (
-                  <tr key={row.x}>
-                    <td>{at(row.x)}</td>
-                    <td class="number">{metric.format(row.mean)}</td>
-                    <td class="number muted">
-                      {row.high > row.low && words.value.range_between(metric.format(row.low), metric.format(row.high))}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        );
+        const label = runs.length > 1 ? `${nameOf(metric.name)} · ${trace.name}` : trace.name;
+        return <Table key={trace.name} label={label} hasCaption rows={entries(trace)} columns={columns} id={({ x }) => x} />;
       })}
-    </div>
+    </>
   );
 }
 
 export function Charts({ runs, stage }: { runs: readonly Drawn[]; stage: string | null }) {
   const say = words.value;
-  const zoom = useSignal<Range>(null);
   const [how, setHow] = useState<"charts" | "tables">("charts");
   const [isMore, setMore] = useState(false);
   const axis: Axis = { stage };
   const key = `${runs.map((run) => run.id).join()}/${stage ?? ""}`;
-  const [seen, setSeen] = useState(key);
-  if (seen !== key) {
-    // What was looked at closely belongs to another axis.
-    setSeen(key);
-    zoom.value = null;
-  }
+  // What was looked at closely belongs to one axis.
+  const zoom = useMemo(() => signal<Range>(null), [key]);
   const there = (metric: Metric): boolean => {
     return runs.some((run) => {
       void run.data.version.value;
@@ -169,8 +158,8 @@ export function Charts({ runs, stage }: { runs: readonly Drawn[]; stage: string 
           onChange={setHow}
         />
       </div>
-      {shown.length === 0 && <p class="muted nothing">{say.no_curves}</p>}
-      <div class={how === "charts" ? "curves" : "curve-tables"}>
+      {shown.length === 0 && <p class="muted no-curves">{say.no_curves}</p>}
+      <div class="curves">
         {shown.map((metric) =>
           how === "charts" ? (
             <Picture key={metric.name} runs={runs} metric={metric} axis={axis} zoom={zoom} sync={key} />
@@ -184,7 +173,7 @@ export function Charts({ runs, stage }: { runs: readonly Drawn[]; stage: string 
           {isMore ? say.fewer_curves : say.more_curves}
         </Button>
       )}
-      {one && <Heat data={one.data} stage={stage} />}
+      {one && <Heat data={one.data} stage={stage} how={how} />}
     </section>
   );
 }

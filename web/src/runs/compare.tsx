@@ -1,10 +1,10 @@
 // Runs over each other: the same curves, one colour a run.
 
-import { useState } from "preact/hooks";
-import { RailButton } from "../app/shell";
+import { useEffect, useState } from "preact/hooks";
 import { go, href } from "../app/route";
+import { ViewHead } from "../app/view_head";
 import { percent, seconds } from "../i18n/format";
-import { Icon, Select } from "../ui/index";
+import { IconButton, Select } from "../ui/index";
 import { allMoney } from "./bill";
 import { Charts } from "./charts";
 import { type Live, useRun } from "./live";
@@ -18,12 +18,7 @@ export const MOST_COMPARED = 4;
 /** Follows a run for those who draw it, and draws nothing. */
 function Follower({ id, tell }: { id: string; tell: (live: Live) => void }) {
   const live = useRun(id);
-  const told = `${live.whole?.state ?? ""}${live.fault ?? ""}${live.whole === null}`;
-  const [last, setLast] = useState("");
-  if (last !== told) {
-    setLast(told);
-    queueMicrotask(() => tell(live));
-  }
+  useEffect(() => tell(live), [live.data, live.whole, live.fault]);
   return null;
 }
 
@@ -34,73 +29,64 @@ export function Comparison({ ids }: { ids: readonly string[] }) {
   const own = ids.slice(0, MOST_COMPARED);
   const known = own.flatMap((id) => (all[id]?.whole ? [all[id]] : []));
   const stages = [...new Set(known.flatMap((live) => live.whole?.stages.map((one) => one.name) ?? []))];
+  // Who left the comparison takes its stages along.
+  const chosen = stages.includes(stage) ? stage : "";
   const runs = known.map((live) => ({ id: live.id, name: live.whole?.name ?? "", data: live.data }));
+  const leave = (id: string): void => go("runs", own.filter((other) => other !== id).join(","));
   return (
     <>
       {own.map((id) => (
         <Follower key={id} id={id} tell={(live) => setAll((now) => ({ ...now, [id]: live }))} />
       ))}
-      <header class="view-head">
-        <RailButton />
-        <a class="button quiet bare" href={href("runs")} aria-label={say.back} title={say.back}>
-          <Icon name="chevron_left" />
-        </a>
-        <h1>{say.comparison}</h1>
-      </header>
-      <div class="view-page runs">
+      <ViewHead title={say.comparison} back={["runs", say.back]} />
+      <div class="view-page">
         <div class="inside stack">
           <ul class="compared">
-            {own.map((id, at) => {
-              const live = all[id];
-              const whole = live?.whole;
-              if (live) void live.data.version.value;
-              const best = live && whole ? Math.max(0, ...results(live.data, whole).map((row) => row.score.pass_at_1.value)) : 0;
-              return (
-                <li key={id}>
-                  <i style={{ background: `var(--line-${at + 1})` }} />
-                  <div>
-                    <p>
-                      <a href={href("runs", id)}>{whole?.name ?? "…"}</a>{" "}
-                      {whole && <StateBadge state={whole.state} stopping={whole.stopping} />}
-                    </p>
-                    <p class="muted">
-                      {live?.fault === "unknown"
-                        ? say.unknown
-                        : whole &&
-                          [
-                            whole.recipe,
-                            `${say.seed.toLowerCase()} ${whole.seed}`,
-                            seconds(whole.seconds),
-                            ...(whole.bill ? [allMoney(whole.bill)] : []),
-                            ...(best > 0 ? [`${say.best} ${percent(best, 1)}`] : []),
-                          ].join(" · ")}
-                    </p>
-                  </div>
-                  {own.length > 2 && (
-                    <button
-                      type="button"
-                      class="button quiet bare small"
-                      aria-label={`${say.cancel}: ${whole?.name ?? id}`}
-                      onClick={() => go("runs", own.filter((other) => other !== id).join(","))}
-                    >
-                      <Icon name="close" size={16} />
-                    </button>
-                  )}
-                </li>
-              );
-            })}
+            {own.map((id, at) => (
+              <Compared key={id} id={id} live={all[id]} colour={at + 1} leave={own.length > 2 ? () => leave(id) : null} />
+            ))}
           </ul>
           <div class="compare-stage">
             <Select
               label={say.stage}
-              value={stage}
+              value={chosen}
               options={[["", say.whole_run], ...stages.map((name) => [name, name] as const)]}
               onChange={setStage}
             />
           </div>
-          {runs.length > 0 && <Charts runs={runs} stage={stage === "" ? null : stage} />}
+          {runs.length > 0 && <Charts runs={runs} stage={chosen === "" ? null : chosen} />}
         </div>
       </div>
     </>
   );
+}
+
+/** One of the runs: which colour it has, and what it came to. */
+function Compared({ id, live, colour, leave }: { id: string; live: Live | undefined; colour: number; leave: (() => void) | null }) {
+  const say = words.value;
+  const whole = live?.whole;
+  return (
+    <li class="card">
+      <i style={{ background: `var(--line-${colour})` }} />
+      <div>
+        <p>
+          <a href={href("runs", id)}>{whole?.name ?? "…"}</a> {whole && <StateBadge state={whole.state} stopping={whole.stopping} />}
+        </p>
+        <p class="muted fine">{live?.fault === "unknown" ? say.unknown : live?.fault === "failed" ? say.failed : live && about(live)}</p>
+      </div>
+      {leave && <IconButton small icon="close" label={`${say.cancel}: ${whole?.name ?? id}`} onClick={leave} />}
+    </li>
+  );
+}
+
+function about({ data, whole }: Live): string {
+  const say = words.value;
+  // The best is known when it was examined.
+  void data.version.value;
+  if (!whole) return "";
+  const best = Math.max(0, ...results(data, whole).map((row) => row.score.pass_at_1.value));
+  const parts = [whole.recipe, say.seed_n(whole.seed), seconds(whole.seconds)];
+  if (whole.bill) parts.push(allMoney(whole.bill));
+  if (best > 0) parts.push(`${say.best} ${percent(best, 1)}`);
+  return parts.join(" · ");
 }

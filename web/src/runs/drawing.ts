@@ -1,14 +1,13 @@
 // What curves are drawn of: points put together for uPlot, gaps, tints of stages, colours.
 
 import type uPlotOf from "uplot";
-import { band, lowerBound, type Points } from "./data";
+import { band, lowerBound, type Points } from "./points";
 
 export type Trace = {
   name: string;
   points: Points;
   /** Which of the six colours. */
   colour: number;
-  isFaint?: boolean;
 };
 
 /** A part of the axis that has a name: a stage. */
@@ -17,7 +16,7 @@ export type Span = { name: string; from: number; to: number };
 export type Range = readonly [number, number] | null;
 
 /** Width in pixels that values beside the axis take. */
-export const AXIS = 46;
+export const AXIS = 52;
 /** Width in pixels that one point of a line stands for. */
 const PER_POINT = 3;
 /** Pixels of a stroke on each side of its line. */
@@ -25,16 +24,24 @@ const STROKE = 1.2;
 
 export const colourName = (trace: Trace): string => `--line-${((trace.colour - 1) % 6) + 1}`;
 
-/** What is drawn: for each trace its mean, its highest and its lowest, over shared places. */
-type Drawn = { table: (number | null | undefined)[][]; isThin: boolean };
+/** The colour that a custom property has now, in words that a canvas takes. */
+export function colourOf(name: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
 
-export function drawn(traces: readonly Trace[], width: number, zoom: Range, join: typeof uPlotOf.join): Drawn {
+/** What is drawn: for each trace its mean, its highest and its lowest, over shared places. */
+export function tableOf(traces: readonly Trace[], width: number, zoom: Range, join: typeof uPlotOf.join): uPlotOf.AlignedData {
   const most = Math.max(24, Math.floor((width - AXIS) / PER_POINT));
-  const bands = traces.map((trace) => band(trace.points, most, zoom));
-  const tables = bands.map((one) => [one.x, one.mean, one.high, one.low]) as unknown as uPlotOf.AlignedData[];
-  const isThin = bands.some((one, at) => one.x.length < (traces[at]?.points.x.length ?? 0));
-  const table = (tables.length === 1 ? tables[0] : join(tables)) as unknown as Drawn["table"];
-  return { table: table ?? [[]], isThin };
+  const tables = traces.map((trace) => {
+    const { x, mean, high, low } = band(trace.points, most, zoom);
+    return [x, mean, high, low] as uPlotOf.AlignedData;
+  });
+  return tables.length === 1 ? (tables[0] ?? [[]]) : join(tables);
 }
 
 /** The value of a trace at or before a place. */

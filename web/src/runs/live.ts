@@ -1,6 +1,6 @@
 // Runs that are followed, as long as something on the page looks at them.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, isAborted } from "../api/http";
 import { follow, run, type Whole } from "../api/runs";
 import { RunData } from "./data";
@@ -17,17 +17,15 @@ export type Live = {
   again: () => void;
 };
 
-/** Follows one run. It ends by itself where a run is not under way and all of it was heard. */
+/** Follows one run; who shows another is drawn anew, under another key. */
 export function useRun(id: string): Live {
-  const [live, setLive] = useState<{ id: string; data: RunData }>(() => ({ id, data: new RunData() }));
   const [whole, setWhole] = useState<Whole | null>(null);
   const [fault, setFault] = useState<Live["fault"]>(null);
   const [round, setRound] = useState(0);
+  const data = useMemo(() => new RunData(), [id, round]);
   const refresh = useRef<() => void>(() => undefined);
 
   useEffect(() => {
-    const data = new RunData();
-    setLive({ id, data });
     setWhole(null);
     setFault(null);
     const control = new AbortController();
@@ -54,22 +52,12 @@ export function useRun(id: string): Live {
           if (told !== "" && told !== now) void fetch();
           told = now;
         }
-        return true;
       },
     }).catch((error: unknown) => {
       if (!isAborted(error)) setFault(error instanceof ApiError && error.status === 404 ? "unknown" : "failed");
     });
     return () => control.abort();
-  }, [id, round]);
+  }, [data]);
 
-  // What was read before belongs to another run.
-  const isOwn = live.id === id;
-  return {
-    id,
-    data: live.data,
-    whole: isOwn ? whole : null,
-    fault,
-    refresh: () => refresh.current(),
-    again: () => setRound((n) => n + 1),
-  };
+  return { id, data, whole, fault, refresh: () => refresh.current(), again: () => setRound((n) => n + 1) };
 }

@@ -1,6 +1,6 @@
 // Which numbers are drawn, in what order and how they are written.
 
-import { number, percent, short, significant } from "../i18n/format";
+import { count, number, percent, significant } from "../i18n/format";
 import type { RunData } from "./data";
 import { words } from "./words";
 
@@ -26,7 +26,7 @@ export const FIRST: readonly Metric[] = [
   { name: "reward", format: few, isFromZero: true },
   { name: "loss", with: ["held_out_loss"], format: few, isFromZero: true },
   { name: "entropy", format: few, isFromZero: true },
-  { name: "tokens_per_second", format: short, isFromZero: true },
+  { name: "tokens_per_second", format: count, isFromZero: true },
   { name: "gradient_norm", format: few, isFromZero: true },
   { name: "divergence", format: few, isFromZero: true },
 ];

@@ -1,26 +1,29 @@
 // All runs, newest first, and everything ever spent.
 
 import { useState } from "preact/hooks";
-import { RailButton } from "../app/shell";
 import { go, href } from "../app/route";
+import { ViewHead } from "../app/view_head";
 import type { Head, List } from "../api/runs";
 import { ago, count, energy, flops, number, percent, seconds } from "../i18n/format";
-import { Button, type Column, CopyButton, Empty, Fold, Icon, Meter, Note, Table } from "../ui/index";
+import { Button, type Column, CopyButton, Empty, Figure, Fold, Icon, Loading, Meter, Note, Table } from "../ui/index";
 import { allFlops, allMoney, energyMethod } from "./bill";
 import { MOST_COMPARED } from "./compare";
 import { useList } from "./list";
-import { Figure, left, Spark, StateBadge } from "./parts";
+import { left, Spark, StateBadge } from "./parts";
 import { Steps } from "./strip";
 import { words } from "./words";
 
+/** So many of those under way are shown large. */
+const MOST_NOW = 3;
 const COMMAND = "frugal run r1-tiny --web";
+
 /** What a run has come to: its best examined checkpoint, else its last look at itself. */
 function Reached({ run }: { run: Head }) {
   if (run.best) {
     return (
       <span class="reached">
         {percent(run.best.pass_at_1, 1)}
-        <small class="muted">{run.best.checkpoint}</small>
+        <small>{run.best.checkpoint}</small>
       </span>
     );
   }
@@ -35,7 +38,7 @@ function Now({ run }: { run: Head }) {
   const done = run.stages.filter((stage) => stage.state === "done").length;
   const step = stage ? say.step_of(number(stage.steps), number(stage.of)) : "";
   return (
-    <a class="panel now" href={href("runs", run.id)}>
+    <a class="card panel now" href={href("runs", run.id)}>
       <span class="now-what">
         <span class="now-name">
           <b>{run.name}</b>
@@ -77,11 +80,11 @@ function Everything({ list }: { list: List }) {
   const { total, others } = list;
   if (total.seconds === 0 && total.core_seconds === 0) return null;
   return (
-    <section class="panel everything">
+    <section class="card panel">
       <header>
         <div>
           <h2>{say.everything}</h2>
-          <p class="muted">{say.everything_words}</p>
+          <p class="muted fine">{say.everything_words}</p>
         </div>
       </header>
       <dl class="figures">
@@ -96,8 +99,8 @@ function Everything({ list }: { list: List }) {
         <Figure label={say.compute} value={flops(allFlops(total))} />
       </dl>
       {others.length > 0 && (
-        <Fold head={say.others(others.reduce((sum, other) => sum + other.count, 0))}>
-          <ul class="others">
+        <Fold class="spent-otherwise" head={say.others(others.reduce((sum, other) => sum + other.count, 0))}>
+          <ul class="others fine">
             {others.map((other) => (
               <li key={other.recipe}>
                 <span>
@@ -120,7 +123,7 @@ function Cards({ data, chosen, choose }: { data: readonly Head[]; chosen: readon
     <ul class="run-cards">
       {data.map((run) => (
         <li key={run.id}>
-          <a href={href("runs", run.id)}>
+          <a class="card" href={href("runs", run.id)}>
             <span class="run-card-head">
               <b>{run.name}</b>
               <StateBadge state={run.state} stopping={run.stopping} />
@@ -128,13 +131,11 @@ function Cards({ data, chosen, choose }: { data: readonly Head[]; chosen: readon
             <Steps stages={run.stages} />
             <span class="run-card-foot">
               <Spark values={run.accuracies} />
-              <span>
-                <Reached run={run} />
-                <small class="muted">
-                  {seconds(run.seconds)}
-                  {run.bill && ` · ${allMoney(run.bill)}`}
-                </small>
-              </span>
+              <Reached run={run} />
+              <small>
+                {seconds(run.seconds)}
+                {run.bill && ` · ${allMoney(run.bill)}`}
+              </small>
             </span>
           </a>
           {data.length > 1 && <Pick run={run} chosen={chosen} choose={choose} />}
@@ -159,25 +160,18 @@ function Pick({ run, chosen, choose }: { run: Head; chosen: readonly string[]; c
   );
 }
 
-export function Overview() {
-  const { list, isFailed, again } = useList();
-  const [chosen, setChosen] = useState<readonly string[]>([]);
+function columns(pick: Column<Head> | null): Column<Head>[] {
   const say = words.value;
-  const choose = (id: string): void =>
-    setChosen((now) => (now.includes(id) ? now.filter((other) => other !== id) : [...now, id]));
-  const data = list?.data ?? [];
-  const columns: Column<Head>[] = [
-    ...(data.length > 1
-      ? [{ head: say.compare, cell: (run: Head) => <Pick run={run} chosen={chosen} choose={choose} /> }]
-      : []),
+  return [
+    ...(pick ? [pick] : []),
     {
       head: say.column_run,
       cell: (run) => (
         <span class="run-name">
           <a href={href("runs", run.id)}>{run.name}</a>
-          <small class="muted">
+          <small>
             {run.problem !== null ? <Icon name="warning" size={12} /> : null}
-            {[run.recipe !== run.name ? run.recipe : "", run.task, `${say.seed.toLowerCase()} ${run.seed}`].filter(Boolean).join(" · ")}
+            {[run.recipe !== run.name ? run.recipe : "", run.task, say.seed_n(run.seed)].filter(Boolean).join(" · ")}
           </small>
         </span>
       ),
@@ -199,74 +193,92 @@ export function Overview() {
       ),
       sort: (run) => run.best?.pass_at_1 ?? run.accuracy ?? -1,
     },
-    { head: say.column_time, cell: (run) => seconds(run.seconds), isNumber: true, sort: (run) => run.seconds },
+    { head: say.column_time, cell: (run) => seconds(run.seconds), as: "number", sort: (run) => run.seconds },
     {
       head: say.column_cost,
       cell: (run) => (run.bill ? allMoney(run.bill) : <span title={say.no_bill}>–</span>),
-      isNumber: true,
+      as: "number",
       sort: (run) => Object.values(run.bill?.money ?? {}).reduce((sum, amount) => sum + amount, 0),
     },
     {
       head: say.column_started,
       cell: (run) => (run.started_at === null ? "–" : ago(run.started_at)),
-      isNumber: true,
+      as: "number",
       sort: (run) => run.started_at ?? 0,
     },
   ];
+}
+
+/** All runs: a table, or cards where there is no room for one. Where there are several, some can be picked to be compared. */
+function All({ data, chosen, choose }: { data: readonly Head[]; chosen: readonly string[]; choose: (id: string) => void }) {
+  const say = words.value;
+  const pick: Column<Head> = { head: say.compare, cell: (run) => <Pick run={run} chosen={chosen} choose={choose} /> };
   return (
     <>
-      <header class="view-head">
-        <RailButton />
-        <h1>{say.title}</h1>
+      <div class="only-roomy">
+        <Table
+          label={say.title}
+          rows={data}
+          columns={columns(data.length > 1 ? pick : null)}
+          id={(run) => run.id}
+          onOpen={(run) => go("runs", run.id)}
+        />
+      </div>
+      <div class="only-tight">
+        <Cards data={data} chosen={chosen} choose={choose} />
+      </div>
+    </>
+  );
+}
+
+function Nothing() {
+  const say = words.value;
+  const command = (
+    <span class="command">
+      <code>{COMMAND}</code>
+      <CopyButton text={() => COMMAND} label={say.copy} done={say.copied} />
+    </span>
+  );
+  return (
+    <Empty icon="chart" title={say.none} actions={command}>
+      {say.none_words}
+    </Empty>
+  );
+}
+
+export function Overview() {
+  const { list, isFailed, again } = useList();
+  const [picked, setPicked] = useState<readonly string[]>([]);
+  const say = words.value;
+  const data = list?.data ?? [];
+  // Of those that are still there.
+  const chosen = picked.filter((id) => data.some((run) => run.id === id));
+  const choose = (id: string): void => setPicked(chosen.includes(id) ? chosen.filter((other) => other !== id) : [...chosen, id]);
+  return (
+    <>
+      <ViewHead title={say.title}>
         {chosen.length > 1 && (
           <Button kind="primary" icon="compare" onClick={() => go("runs", chosen.join(","))}>
             {say.compare_n(chosen.length)}
           </Button>
         )}
-      </header>
-      <div class="view-page runs">
+      </ViewHead>
+      <div class="view-page">
         <div class="inside stack">
           {isFailed && (
             <Note tone="bad" actions={<Button onClick={again}>{say.again}</Button>}>
               {say.failed}
             </Note>
           )}
-          {list === null && !isFailed && (
-            <div class="loading" role="status">
-              <Icon name="spinner" />
-              <span class="hidden-text">{say.loading}</span>
-            </div>
-          )}
-          {list !== null && data.length === 0 && (
-            <Empty
-              icon="chart"
-              title={say.none}
-              actions={
-                <span class="command">
-                  <code>{COMMAND}</code>
-                  <CopyButton text={() => COMMAND} label={say.copy} done={say.copied} />
-                </span>
-              }
-            >
-              {say.none_words}
-            </Empty>
-          )}
+          {list === null && !isFailed && <Loading label={say.loading} />}
+          {list !== null && data.length === 0 && <Nothing />}
           {data
             .filter((run) => run.state === "running")
-            .slice(0, 3)
+            .slice(0, MOST_NOW)
             .map((run) => (
               <Now key={run.id} run={run} />
             ))}
-          {data.length > 0 && (
-            <>
-              <div class="only-roomy">
-                <Table label={say.title} rows={data} columns={columns} id={(run) => run.id} onOpen={(run) => go("runs", run.id)} />
-              </div>
-              <div class="only-tight">
-                <Cards data={data} chosen={chosen} choose={choose} />
-              </div>
-            </>
-          )}
+          {data.length > 0 && <All data={data} chosen={chosen} choose={choose} />}
           {list !== null && <Everything list={list} />}
         </div>
       </div>

@@ -18,22 +18,9 @@ const TONES: Record<State, Tone> = {
 export function StateBadge({ state, stopping }: { state: State; stopping: boolean }) {
   return (
     <Badge tone={stopping ? "warn" : TONES[state]}>
-      <i class={`state-dot ${stopping ? "stopped" : state}`} />
+      <i class="state-dot" data-state={stopping ? "stopped" : state} />
       {stopping ? words.value.stopping : (words.value.state[state] ?? state)}
     </Badge>
-  );
-}
-
-/** A number with its name. */
-export function Figure({ label, value, about }: { label: string; value: ComponentChildren; about?: ComponentChildren }) {
-  return (
-    <div class="figure">
-      <dt>{label}</dt>
-      <dd>
-        <b>{value}</b>
-        {about !== undefined && about !== "" && <small>{about}</small>}
-      </dd>
-    </div>
   );
 }
 
@@ -54,15 +41,35 @@ export function Spark({ values, isLarge = false }: { values: readonly number[]; 
       role="img"
       aria-label={words.value.accuracy_curve(percent(first), percent(last))}
     >
-      <path class="area" d={`${line}L${x(values.length - 1).toFixed(1)} ${height - 2}L${x(0).toFixed(1)} ${height - 2}Z`} />
-      <path class="line" d={line} />
+      <path class="spark-area" d={`${line}L${x(values.length - 1).toFixed(1)} ${height - 2}L${x(0).toFixed(1)} ${height - 2}Z`} />
+      <path class="spark-line" d={line} />
       <circle cx={x(values.length - 1)} cy={y(last)} r="2.2" />
     </svg>
   );
 }
 
+/** Something in words over its picture on a line. */
+export function OverLine({ picture, children }: { picture: ComponentChildren; children: ComponentChildren }) {
+  return (
+    <span class="over-line">
+      <span>{children}</span>
+      {picture}
+    </span>
+  );
+}
+
+/** A bar as long as its share of the longest; nothing where it is not to be held against others. */
+export function Length({ of, longest }: { of: number; longest: number }) {
+  if (longest <= 0) return null;
+  return (
+    <span class="length" aria-hidden="true">
+      <i style={{ width: `${(100 * of) / longest}%` }} />
+    </span>
+  );
+}
+
 /** Seconds that a stage will take, by how long its steps took so far; null where nobody can tell. */
 export const left = (stage: Stage, steps = stage.steps): number | null =>
-  stage.state === "running" && steps > 2 && stage.seconds > 0 && stage.of > steps
+  stage.state === "running" && stage.steps > 2 && stage.seconds > 0 && stage.of > steps
     ? (stage.seconds / stage.steps) * (stage.of - steps)
     : null;

@@ -2,11 +2,14 @@
 
 import { number, percent } from "../i18n/format";
 import type { Estimate, Score, Whole } from "../api/runs";
-import { Empty } from "../ui/index";
+import { type Column, Empty, Table } from "../ui/index";
 import { type RunData, scoreOf } from "./data";
+import { nameOf } from "./metrics";
+import { Length, OverLine } from "./parts";
 import { words } from "./words";
 
-export type Result = { checkpoint: string; score: Score; isControl: boolean };
+/** What an evaluation, which is a stage, found of a checkpoint. */
+export type Result = { stage: string; checkpoint: string; score: Score; isControl: boolean };
 
 /** The journal tells each checkpoint as soon as it is examined, the checkpoint files when all are. */
 export function results(data: RunData, whole: Whole | null): Result[] {
@@ -15,12 +18,12 @@ export function results(data: RunData, whole: Whole | null): Result[] {
   for (const exam of whole?.scores ?? []) {
     for (const { checkpoint, score } of exam.checkpoints) {
       const read = scoreOf(score);
-      if (read) all.set(`${exam.stage}/${checkpoint}`, { checkpoint, score: read, isControl: exam.control });
+      if (read) all.set(`${exam.stage}/${checkpoint}`, { stage: exam.stage, checkpoint, score: read, isControl: exam.control });
     }
   }
   for (const stage of data.stages.values()) {
     for (const { checkpoint, score } of stage.scored) {
-      all.set(`${stage.name}/${checkpoint}`, { checkpoint, score, isControl: controls.has(stage.name) });
+      all.set(`${stage.name}/${checkpoint}`, { stage: stage.name, checkpoint, score, isControl: controls.has(stage.name) });
     }
   }
   return [...all.values()];
@@ -42,7 +45,7 @@ function Share({ of }: { of: Estimate }) {
   return (
     <>
       {percent(of.value, 1)}
-      <small class="muted" title={words.value.interval(percent(of.low, 1), percent(of.high, 1))}>
+      <small class="interval" title={words.value.interval(percent(of.low, 1), percent(of.high, 1))}>
         {percent(of.low, 1)} – {percent(of.high, 1)}
       </small>
     </>
@@ -52,58 +55,31 @@ function Share({ of }: { of: Estimate }) {
 function ResultTable({ rows, label }: { rows: readonly Result[]; label: string }) {
   const say = words.value;
   const most = Math.max(1, ...rows.map((row) => row.score.mean_thinking_tokens));
-  return (
-    <div class="table-frame" tabIndex={0} role="region" aria-label={label}>
-      <table class="table results">
-        <thead>
-          <tr>
-            <th scope="col">{say.checkpoint}</th>
-            <th scope="col" class="wide">{say.pass_1}</th>
-            <th scope="col" class="number">{say.greedy}</th>
-            <th scope="col" class="number">{say.pass_8}</th>
-            <th scope="col" class="number">{say.majority}</th>
-            <th scope="col" class="wide">{say.metric["thinking_tokens"]}</th>
-            <th scope="col" class="number">{say.metric["self_checks"]}</th>
-            <th scope="col" class="number">{say.metric["in_form"]}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map(({ checkpoint, score }, at) => (
-            <tr key={`${checkpoint}/${at}`}>
-              <th scope="row">{checkpoint}</th>
-              <td class="wide">
-                <span class="share-line">
-                  <span>
-                    <Share of={score.pass_at_1} />
-                  </span>
-                  <Whisker of={score.pass_at_1} />
-                </span>
-              </td>
-              <td class="number">
-                <Share of={score.greedy} />
-              </td>
-              <td class="number">
-                <Share of={score.pass_at_8} />
-              </td>
-              <td class="number">
-                <Share of={score.majority_at_8} />
-              </td>
-              <td class="wide">
-                <span class="share-line">
-                  <span>{number(score.mean_thinking_tokens, { maximumFractionDigits: 1 })}</span>
-                  <span class="length" aria-hidden="true">
-                    <i style={{ width: `${(100 * score.mean_thinking_tokens) / most}%` }} />
-                  </span>
-                </span>
-              </td>
-              <td class="number">{number(score.self_checks, { maximumFractionDigits: 2 })}</td>
-              <td class="number">{percent(score.in_form, 1)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
+  const columns: Column<Result>[] = [
+    { head: say.checkpoint, cell: ({ checkpoint }) => checkpoint, as: "name" },
+    {
+      head: say.pass_1,
+      cell: ({ score }) => (
+        <OverLine picture={<Whisker of={score.pass_at_1} />}>
+          <Share of={score.pass_at_1} />
+        </OverLine>
+      ),
+      as: "wide",
+    },
+    { head: say.greedy, cell: ({ score }) => <Share of={score.greedy} />, as: "number" },
+    { head: say.pass_8, cell: ({ score }) => <Share of={score.pass_at_8} />, as: "number" },
+    { head: say.majority, cell: ({ score }) => <Share of={score.majority_at_8} />, as: "number" },
+    {
+      head: nameOf("thinking_tokens"),
+      cell: ({ score: { mean_thinking_tokens: tokens } }) => (
+        <OverLine picture={<Length of={tokens} longest={most} />}>{number(tokens, { maximumFractionDigits: 1 })}</OverLine>
+      ),
+      as: "wide",
+    },
+    { head: nameOf("self_checks"), cell: ({ score }) => number(score.self_checks, { maximumFractionDigits: 2 }), as: "number" },
+    { head: nameOf("in_form"), cell: ({ score }) => percent(score.in_form, 1), as: "number" },
+  ];
+  return <Table label={label} rows={rows} columns={columns} id={(row) => `${row.stage}/${row.checkpoint}`} />;
 }
 
 export function Results({ data, whole }: { data: RunData; whole: Whole | null }) {

@@ -37,11 +37,11 @@ export function Samples({ data, checks, stage }: { data: RunData; checks: readon
     setMost(AT_A_TIME);
   };
   return (
-    <section class="panel samples">
+    <section class="card panel">
       <header>
         <div>
           <h2>{words.value.samples}</h2>
-          <p class="muted">{data.samples.length === 0 ? words.value.samples_none : words.value.samples_words}</p>
+          <p class="muted fine">{data.samples.length === 0 ? words.value.samples_none : words.value.samples_words}</p>
         </div>
       </header>
       {data.samples.length > 0 && (
@@ -65,7 +65,7 @@ export function Samples({ data, checks, stage }: { data: RunData; checks: readon
               onChange={(verdict) => change({ verdict })}
             />
           </div>
-          <p class="muted samples-count" role="status">
+          <p class="muted fine samples-count" role="status">
             {words.value.samples_match(found.length, data.samples.length)}
           </p>
           <ul class="samples-list">
@@ -88,10 +88,10 @@ function Row({ sample, checks }: { sample: Sample; checks: readonly string[] }) 
   return (
     <li class="sample">
       <p class="sample-head">
-        <span class="question">{sample.question}</span>
+        <span class="asked">{sample.question}</span>
         <Verdict right={sample.right} />
       </p>
-      <p class="sample-answer">
+      <p>
         <Answer text={sample.text} />
       </p>
       {thought !== null && length > 0 ? (
@@ -99,7 +99,7 @@ function Row({ sample, checks }: { sample: Sample; checks: readonly string[] }) 
           <Thought text={thought} checks={checks} />
         </Fold>
       ) : (
-        <p class="sample-from muted">{about}</p>
+        <p class="sample-from muted fine">{about}</p>
       )}
     </li>
   );

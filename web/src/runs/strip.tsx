@@ -15,7 +15,7 @@ export function Steps({ stages }: { stages: readonly Stage[] }) {
   return (
     <span class="steps" role="img" aria-label={words.value.stages_done(done, stages.length)}>
       {stages.map((stage) => (
-        <i key={stage.name} class={stage.state} title={`${stage.name}: ${words.value.state[stage.state] ?? ""}`}>
+        <i key={stage.name} data-state={stage.state} title={`${stage.name}: ${words.value.state[stage.state] ?? ""}`}>
           {stage.state !== "done" && stage.state !== "waiting" && <b style={{ width: `${100 * share(stage)}%` }} />}
         </i>
       ))}
@@ -40,7 +40,7 @@ export function StageStrip({
   const running = stages.find((stage) => stage.state === "running")?.name;
   useEffect(() => {
     // On a phone the strip is wider than the window: what runs is what one wants to see.
-    const own = list.current?.querySelector<HTMLElement>(".running");
+    const own = list.current?.querySelector<HTMLElement>('[data-state="running"]');
     if (own && list.current) list.current.scrollLeft = own.offsetLeft - 140;
   }, [running]);
   const button = (name: string | null, inside: preact.ComponentChildren) => (
@@ -54,9 +54,9 @@ export function StageStrip({
       {stages.map((stage) => {
         const done = steps(stage);
         const of = stage.state === "done" ? Math.max(done, 1) : Math.max(stage.of, done);
-        const rest = left({ ...stage, seconds: Math.max(stage.seconds, 0) }, done);
+        const rest = left(stage, done);
         return (
-          <li key={stage.name} class={stage.state}>
+          <li key={stage.name} data-state={stage.state}>
             {button(
               stage.name,
               <>
@@ -74,7 +74,7 @@ export function StageStrip({
                     : stage.state === "done"
                       ? seconds(stage.seconds)
                       : `${number(done)} / ${number(of)}`}
-                  {rest !== null && <span class="strip-left"> · {seconds(rest)}</span>}
+                  {rest !== null && ` · ${seconds(rest)}`}
                 </span>
               </>,
             )}

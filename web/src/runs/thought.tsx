@@ -4,12 +4,15 @@ import { Badge } from "../ui/index";
 import { attempts, said } from "./said";
 import { words } from "./words";
 
-/** The grader's verdict. */
+/** The grader's verdict in a word. */
+export const verdict = (right: boolean | null): string =>
+  right === null ? words.value.unjudged : right ? words.value.right : words.value.wrong;
+
 export function Verdict({ right }: { right: boolean | null }) {
-  if (right === null) return <Badge>{words.value.unjudged}</Badge>;
+  if (right === null) return <Badge>{verdict(right)}</Badge>;
   return (
     <Badge tone={right ? "good" : "bad"} icon={right ? "check" : "close"}>
-      {right ? words.value.right : words.value.wrong}
+      {verdict(right)}
     </Badge>
   );
 }
@@ -17,7 +20,7 @@ export function Verdict({ right }: { right: boolean | null }) {
 /** A thought, a line for each attempt; what checks itself is marked. */
 export function Thought({ text, checks }: { text: string; checks: readonly string[] }) {
   return (
-    <div class="thought-text">
+    <div class="attempts">
       {attempts(text, checks).map((line, at) => (
         <span key={at} class="attempt">
           {line.map((piece, index) => (piece.isCheck ? <mark key={index}>{piece.text}</mark> : piece.text))}

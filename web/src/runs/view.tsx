@@ -29,7 +29,7 @@ function Named() {
               aria-current={chosen.includes(run.id) ? "page" : undefined}
               onClick={() => (isRailOpen.value = false)}
             >
-              <i class={`state-dot ${run.state}`} title={words.value.state[run.state]} />
+              <i class="state-dot" data-state={run.state} title={words.value.state[run.state]} />
               <span class="truncate">{run.name}</span>
             </a>
           </li>

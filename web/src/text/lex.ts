@@ -64,12 +64,34 @@ function isTangled(text: string): boolean {
   return marks > MOST_MARKS;
 }
 
-/** The tokens of a stretch. */
-export function lex(source: string): Token[] {
-  if (source.length > MOST || TOO_DEEP.test(source) || FAR_IN.test(source)) return [asText(source)];
+/** Where links by reference lead, by their labels. */
+export type Definitions = Readonly<Record<string, { href: string; title?: string | null | undefined }>>;
+
+const isBeyond = (source: string): boolean => source.length > MOST || TOO_DEEP.test(source) || FAR_IN.test(source);
+
+/** Reads what a stretch is made of, and what it defines, but nothing within its lines. */
+function blocksOf(source: string, known: Definitions): Lexer {
+  const lexer = new Lexer(marked.defaults);
+  Object.assign(lexer.tokens.links, known);
+  lexer.blockTokens(source.replace(/\r\n?/g, "\n"), lexer.tokens);
+  return lexer;
+}
+
+/** What a stretch defines. */
+export function definitionsIn(source: string): Definitions {
+  if (!source.includes("]:") || isBeyond(source)) return {};
   try {
-    const lexer = new Lexer(marked.defaults);
-    lexer.blockTokens(source.replace(/\r\n?/g, "\n"), lexer.tokens);
+    return blocksOf(source, {}).tokens.links;
+  } catch {
+    return {};
+  }
+}
+
+/** The tokens of a stretch; `known` is what other stretches define. */
+export function lex(source: string, known: Definitions = {}): Token[] {
+  if (isBeyond(source)) return [asText(source)];
+  try {
+    const lexer = blocksOf(source, known);
     // marked's own way is to go through this queue without looking at what is in it.
     for (const { src, tokens } of lexer.inlineQueue) {
       if (isTangled(src)) tokens.push(asText(src));

@@ -3,13 +3,14 @@
 
 import type { ComponentChild, ComponentChildren } from "preact";
 import type { Token, Tokens } from "marked";
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { Button } from "../ui/index";
 import { CodeBlock } from "./code";
-import { lex, type MathToken, unnamed } from "./lex";
+import { type Definitions, lex, type MathToken, unnamed } from "./lex";
 import { safeAddress } from "./links";
 import { MathNode } from "./math";
 import { memo } from "./memo";
+import { References } from "./references";
 import { codeOf, Cutter, type Segment } from "./segments";
 import { words } from "./words";
 import "./text.css";
@@ -20,28 +21,31 @@ const ROWS_AT_FIRST = 200;
 
 /** A text of Markdown. While it grows, only its last stretch is read and drawn again. */
 export function Markdown({ source, isGrowing = false }: { source: string; isGrowing?: boolean }) {
-  const cutter = useRef<Cutter | null>(null);
-  cutter.current ??= new Cutter();
-  const segments = cutter.current.cut(source);
+  const [cutter] = useState(() => new Cutter());
+  const [references] = useState(() => new References());
+  const segments = cutter.cut(source);
   const last = segments.length - 1;
+  // An address that is half written leads nowhere yet.
+  references.take(isGrowing ? segments.slice(0, last) : segments);
   return (
     <div class="prose">
       {segments.map((segment, at) => (
-        <Stretch key={at} segment={segment} isGrowing={isGrowing && at === last} />
+        <Stretch key={at} segment={segment} known={references.of(segment)} isGrowing={isGrowing && at === last} />
       ))}
     </div>
   );
 }
 
 const Stretch = memo(
-  function Stretch({ segment, isGrowing }: { segment: Segment; isGrowing: boolean }) {
+  function Stretch({ segment, known, isGrowing }: { segment: Segment; known: Definitions; isGrowing: boolean }) {
     if (segment.fence)
       return <CodeBlock code={codeOf(segment)} language={segment.fence.language} isGrowing={isGrowing && !segment.fence.isClosed} />;
-    return <Read source={isGrowing ? withoutOpenFormula(segment.text) : segment.text} />;
+    return <Read source={isGrowing ? withoutOpenFormula(segment.text) : segment.text} known={known} />;
   },
   (old, now) =>
     old.segment.text === now.segment.text &&
     old.segment.fence?.isClosed === now.segment.fence?.isClosed &&
+    old.known === now.known &&
     old.isGrowing === now.isGrowing,
 );
 
@@ -53,8 +57,8 @@ function withoutOpenFormula(text: string): string {
   return at < 0 || text.length - at > 1_500 ? text : text.slice(0, at);
 }
 
-function Read({ source }: { source: string }) {
-  const tokens = useMemo(() => lex(source), [source]);
+function Read({ source, known }: { source: string; known: Definitions }) {
+  const tokens = useMemo(() => lex(source, known), [source, known]);
   return <>{blocks(tokens, 0)}</>;
 }
 
@@ -62,7 +66,7 @@ const blocks = (tokens: readonly Token[] | undefined, depth: number): ComponentC
   tokens?.map((token) => block(token, depth));
 
 function block(token: Token, depth: number): ComponentChild {
-  if (depth > MOST_DEPTH) return <p>{token.raw}</p>;
+  if (depth > MOST_DEPTH) return <AsWritten text={token.raw} />;
   switch (token.type) {
     case "space":
     case "def":
@@ -73,16 +77,20 @@ function block(token: Token, depth: number): ComponentChild {
       // The page's own headings come first, and few answers begin with their highest.
       const { depth: level, tokens } = token as Tokens.Heading;
       const Tag = `h${Math.min(6, Math.max(3, level))}` as "h3";
-      return <Tag class={`level-${level}`}>{inlines(tokens, depth)}</Tag>;
+      return (
+        <Tag class={`level-${level}`} dir="auto">
+          {inlines(tokens, depth)}
+        </Tag>
+      );
     }
     case "paragraph":
-      return <p>{inlines((token as Tokens.Paragraph).tokens, depth)}</p>;
+      return <p dir="auto">{inlines((token as Tokens.Paragraph).tokens, depth)}</p>;
     case "code": {
       const { text, lang } = token as Tokens.Code;
       return <CodeBlock code={text} language={(lang ?? "").split(/\s+/)[0] ?? ""} isGrowing={false} />;
     }
     case "blockquote":
-      return <blockquote>{blocks((token as Tokens.Blockquote).tokens, depth + 1)}</blockquote>;
+      return <blockquote dir="auto">{blocks((token as Tokens.Blockquote).tokens, depth + 1)}</blockquote>;
     case "list":
       return list(token as Tokens.List, depth);
     case "table":
@@ -91,11 +99,20 @@ function block(token: Token, depth: number): ComponentChild {
       return <MathNode source={(token as unknown as MathToken).source} isDisplay />;
     case "text": {
       const { tokens, text } = token as Tokens.Text;
-      return tokens ? <>{inlines(tokens, depth)}</> : <p class="as-written">{unnamed(text)}</p>;
+      return tokens ? <>{inlines(tokens, depth)}</> : <AsWritten text={unnamed(text)} />;
     }
     default:
-      return <p class="as-written">{token.raw.trimEnd()}</p>;
+      return <AsWritten text={token.raw.trimEnd()} />;
   }
+}
+
+/** A text that is not read as Markdown. */
+export function AsWritten({ text }: { text: string }) {
+  return (
+    <p class="as-written" dir="auto">
+      {text}
+    </p>
+  );
 }
 
 function list({ ordered, start, items }: Tokens.List, depth: number): ComponentChild {
@@ -105,7 +122,12 @@ function list({ ordered, start, items }: Tokens.List, depth: number): ComponentC
       {blocks(item.tokens, depth + 1)}
     </li>
   ));
-  return ordered ? <ol start={Number(start) || 1}>{entries}</ol> : <ul>{entries}</ul>;
+  if (!ordered) return <ul dir="auto">{entries}</ul>;
+  return (
+    <ol dir="auto" start={Number(start) || 1}>
+      {entries}
+    </ol>
+  );
 }
 
 function GivenTable({ token, depth }: { token: Tokens.Table; depth: number }) {
@@ -116,7 +138,7 @@ function GivenTable({ token, depth }: { token: Tokens.Table; depth: number }) {
   return (
     <>
       <div class="given-table" tabIndex={0} role="region" aria-label={words.value.table}>
-        <table>
+        <table dir="auto">
           <thead>
             <tr>
               {header.map((cell, at) => (

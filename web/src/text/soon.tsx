@@ -2,7 +2,7 @@
 // node and is found by the browser's own search.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Markdown } from "./markdown";
+import { AsWritten, Markdown } from "./markdown";
 
 /** How far beyond the view things count as near. */
 const MARGIN = "1600px 0px";
@@ -37,7 +37,7 @@ export function SoonMarkdown({ source, isNear }: { source: string; isNear: boole
   if (isRead) return <Markdown source={source} />;
   return (
     <div ref={place} class="prose">
-      <p class="as-written">{source}</p>
+      <AsWritten text={source} />
     </div>
   );
 }

@@ -1,6 +1,7 @@
 import { useId } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { Icon } from "./icon";
+import { rove } from "./roving";
 
 type Around = {
   label: string;
@@ -13,7 +14,7 @@ type Around = {
 };
 
 /** A label, its control and what is to be said about it. */
-export function Field({
+function Field({
   label,
   hint,
   fault,
@@ -50,7 +51,7 @@ export function TextField({
 }: Around & {
   value: string;
   onInput: (value: string) => void;
-  type?: "text" | "password" | "number";
+  type?: "text" | "password";
   placeholder?: string;
   autofocus?: boolean;
 }) {
@@ -128,7 +129,53 @@ export function Select<T extends string>({
   );
 }
 
-/** A number within bounds, or none where the default is taken (then its field shows `usual`). */
+type Bounds = { min: number; max: number; step: number };
+
+/** The number of a text within bounds, whole where steps are; null where it is none. */
+function within(text: string, { min, max, step }: Bounds): number | null {
+  const number = Number(text);
+  if (text.trim() === "" || Number.isNaN(number)) return null;
+  return Math.min(max, Math.max(min, Number.isInteger(step) ? Math.round(number) : number));
+}
+
+type Numeric = Bounds & {
+  value: number | null;
+  /** Shown where no number is set. */
+  placeholder: string;
+  onChange: (value: number | null) => void;
+};
+
+function NumberInput({ value, placeholder, onChange, id, describedBy, ...bounds }: Numeric & { id: string; describedBy: string | undefined }) {
+  return (
+    <input
+      class="input"
+      id={id}
+      type="number"
+      inputMode="decimal"
+      aria-describedby={describedBy}
+      {...bounds}
+      value={value ?? ""}
+      placeholder={placeholder}
+      onChange={(event) => {
+        const given = within(event.currentTarget.value, bounds);
+        // What was typed may be beyond a bound at which the value already is: nothing would be drawn anew.
+        event.currentTarget.value = given === null ? "" : String(given);
+        onChange(given);
+      }}
+    />
+  );
+}
+
+/** A number within bounds, or none. */
+export function NumberField({ label, hint, fault, aside, ...numeric }: Around & Numeric) {
+  return (
+    <Field label={label} hint={hint} fault={fault} aside={aside}>
+      {(ids) => <NumberInput {...ids} {...numeric} />}
+    </Field>
+  );
+}
+
+/** A number within bounds, also by dragging; none where the default is taken (then its field shows `usual`). */
 export function Slider({
   value,
   usual,
@@ -137,82 +184,28 @@ export function Slider({
   step,
   onChange,
   ...around
-}: Around & {
-  value: number | null;
-  /** The default, where it is known. */
-  usual: number | null;
-  min: number;
-  max: number;
-  step: number;
-  onChange: (value: number | null) => void;
-}) {
-  const within = (text: string): number | null => {
-    const number = Number(text);
-    if (text.trim() === "" || Number.isNaN(number)) return null;
-    return Math.min(max, Math.max(min, number));
-  };
+}: Around &
+  Omit<Numeric, "placeholder"> & {
+    /** The default, where it is known. */
+    usual: number | null;
+  }) {
+  const bounds = { min, max, step };
   return (
     <Field {...around}>
-      {({ id, describedBy }) => (
+      {(ids) => (
         <div class="slider">
           <input
             type="range"
             aria-label={around.label}
-            aria-describedby={describedBy}
-            min={min}
-            max={max}
-            step={step}
+            aria-describedby={ids.describedBy}
+            {...bounds}
             value={value ?? usual ?? min}
-            onInput={(event) => onChange(within(event.currentTarget.value))}
+            onInput={(event) => onChange(within(event.currentTarget.value, bounds))}
           />
-          <input
-            class="input"
-            id={id}
-            type="number"
-            inputMode="decimal"
-            min={min}
-            max={max}
-            step={step}
-            value={value ?? ""}
-            placeholder={usual === null ? "–" : String(usual)}
-            onChange={(event) => onChange(within(event.currentTarget.value))}
-          />
+          <NumberInput {...ids} {...bounds} value={value} placeholder={usual === null ? "–" : String(usual)} onChange={onChange} />
         </div>
       )}
     </Field>
-  );
-}
-
-/** On or off. */
-export function Switch({
-  label,
-  hint,
-  checked,
-  onChange,
-}: {
-  label: string;
-  hint?: string;
-  checked: boolean;
-  onChange: (checked: boolean) => void;
-}) {
-  return (
-    <label class="switch">
-      <span>
-        {label}
-        {hint !== undefined && (
-          <small class="muted">
-            <br />
-            {hint}
-          </small>
-        )}
-      </span>
-      <input
-        type="checkbox"
-        role="switch"
-        checked={checked}
-        onChange={(event) => onChange(event.currentTarget.checked)}
-      />
-    </label>
   );
 }
 
@@ -228,17 +221,8 @@ export function Choice<T extends string>({
   options: readonly (readonly [T, string])[];
   onChange: (value: T) => void;
 }) {
-  const move = (event: KeyboardEvent): void => {
-    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (by === undefined) return;
-    event.preventDefault();
-    const at = options.findIndex(([name]) => name === value);
-    const next = options[(at + by + options.length) % options.length];
-    if (!next) return;
-    onChange(next[0]);
-    const group = event.currentTarget as HTMLElement;
-    requestAnimationFrame(() => group.querySelector<HTMLElement>('[aria-checked="true"]')?.focus());
-  };
+  const move = (event: KeyboardEvent): void =>
+    rove(event, options, options.findIndex(([name]) => name === value), ([name]) => onChange(name));
   return (
     <div class="choice" role="radiogroup" aria-label={label} onKeyDown={move}>
       {options.map(([name, words]) => (

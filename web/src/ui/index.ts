@@ -2,8 +2,10 @@
 
 export { Button, IconButton, LinkButton } from "./button";
 export { confirm, Dialog, Drawer } from "./dialog";
-export { Choice, Field, SearchField, Select, Slider, Switch, TextArea, TextField } from "./field";
+export { Choice, NumberField, SearchField, Select, Slider, TextArea, TextField } from "./field";
 export { Icon, type IconName } from "./icon";
 export { type Entry, Menu, Popover } from "./menu";
-export { Badge, type Column, copyText, CopyButton, Empty, Fold, Keys, Meter, Note, Table, Tabs, type Tone } from "./parts";
+export { Badge, copyText, CopyButton, Empty, Figure, Fold, Keys, Loading, Meter, Note, Tabs, type Tone } from "./parts";
+export { rove } from "./roving";
+export { type Column, Table } from "./table";
 export { say } from "./toast";

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Button, IconButton } from "./button";
 import { Icon, type IconName } from "./icon";
+import { rove } from "./roving";
 
 const GAP = 6;
 
@@ -132,21 +133,11 @@ export function Popover({
   );
 }
 
-/** Arrow keys, Home and End among the entries of a menu. */
+/** Goes from entry to entry of a menu. */
 function walk(event: KeyboardEvent): void {
   const menu = event.currentTarget as HTMLElement;
   const entries = [...menu.querySelectorAll<HTMLElement>(".menu-item:not(:disabled)")];
-  const at = entries.indexOf(document.activeElement as HTMLElement);
-  const last = entries.length - 1;
-  const next = {
-    ArrowDown: at === last ? 0 : at + 1,
-    ArrowUp: at <= 0 ? last : at - 1,
-    Home: 0,
-    End: last,
-  }[event.key];
-  if (next === undefined) return;
-  event.preventDefault();
-  entries[next]?.focus();
+  rove(event, entries, entries.indexOf(document.activeElement as HTMLElement), (entry) => entry.focus());
 }
 
 /** An entry of a menu, or a line between entries. */

@@ -1,12 +1,36 @@
-// Small parts that say how things stand: meters, badges, folds, notes, empty places, tabs, tables.
+// Small parts that say how things stand: figures, meters, badges, folds, notes, empty places, tabs.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 import { IconButton } from "./button";
 import { Icon, type IconName } from "./icon";
+import { rove } from "./roving";
 
 /** Colours with a meaning. */
 export type Tone = "plain" | "accent" | "good" | "warn" | "bad";
+
+/** A number with its name, in a list of such: `<dl class="figures">`. */
+export function Figure({ label, value, about }: { label: string; value: ComponentChildren; about?: ComponentChildren }) {
+  return (
+    <div class="figure">
+      <dt>{label}</dt>
+      <dd>
+        <b>{value}</b>
+        {about !== undefined && about !== "" && <small>{about}</small>}
+      </dd>
+    </div>
+  );
+}
+
+/** Something is on its way. */
+export function Loading({ label }: { label: string }) {
+  return (
+    <div class="loading" role="status">
+      <Icon name="spinner" />
+      <span class="hidden-text">{label}</span>
+    </div>
+  );
+}
 
 /** How much of something is used or done. Without a value it is under way, nobody knows how far. */
 export function Meter({
@@ -130,7 +154,7 @@ export function Note({
   );
 }
 
-/** Pages of one place. `panel` is the id of the element that shows the chosen one. */
+/** Pages of one place. */
 export function Tabs<T extends string>({
   label,
   value,
@@ -142,17 +166,13 @@ export function Tabs<T extends string>({
   options: readonly (readonly [T, string])[];
   onChange: (value: T) => void;
 }) {
-  const list = useRef<HTMLDivElement>(null);
   const move = (event: KeyboardEvent): void => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (by === undefined) return;
-    const at = options.findIndex(([name]) => name === value);
-    const next = options[(at + by + options.length) % options.length];
-    if (next) onChange(next[0]);
-    requestAnimationFrame(() => list.current?.querySelector<HTMLElement>('[aria-selected="true"]')?.focus());
+    // The tabs lie side by side: up and down scroll the page.
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") return;
+    rove(event, options, options.findIndex(([name]) => name === value), ([name]) => onChange(name));
   };
   return (
-    <div ref={list} class="tabs" role="tablist" aria-label={label} onKeyDown={move}>
+    <div class="tabs" role="tablist" aria-label={label} onKeyDown={move}>
       {options.map(([name, words]) => (
         <button
           key={name}
@@ -165,87 +185,6 @@ export function Tabs<T extends string>({
           {words}
         </button>
       ))}
-    </div>
-  );
-}
-
-/** A column: its head, what stands in it, and what it is sorted by, if it can be. */
-export type Column<T> = {
-  head: string;
-  cell: (row: T) => ComponentChildren;
-  isNumber?: boolean;
-  sort?: (row: T) => number | string;
-};
-
-/** Rows under heads that sort. With `onOpen` a row is a link, by its first cell's own link or by a click. */
-export function Table<T>({
-  label,
-  rows,
-  columns,
-  id,
-  onOpen,
-}: {
-  label: string;
-  rows: readonly T[];
-  columns: readonly Column<T>[];
-  id: (row: T) => string;
-  onOpen?: (row: T) => void;
-}) {
-  const [by, setBy] = useState<{ at: number; down: boolean } | null>(null);
-  const key = by === null ? undefined : columns[by.at]?.sort;
-  const sorted =
-    key === undefined
-      ? rows
-      : [...rows].sort((a, b) => {
-          const [x, y] = [key(a), key(b)];
-          const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
-          return by?.down ? -order : order;
-        });
-  const order = (at: number): "ascending" | "descending" | "none" =>
-    by?.at !== at ? "none" : by.down ? "descending" : "ascending";
-  return (
-    <div class="table-frame" tabIndex={0} role="region" aria-label={label}>
-      <table class="table">
-        <thead>
-          <tr>
-            {columns.map((column, at) => (
-              <th
-                key={at}
-                scope="col"
-                class={column.isNumber ? "number" : ""}
-                aria-sort={column.sort ? order(at) : undefined}
-              >
-                {column.sort ? (
-                  <button type="button" onClick={() => setBy({ at, down: by?.at === at ? !by.down : false })}>
-                    {column.head}
-                    {by?.at === at && <Icon name={by.down ? "arrow_down" : "arrow_up"} size={12} />}
-                  </button>
-                ) : (
-                  column.head
-                )}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {sorted.map((row) => (
-            <tr
-              key={id(row)}
-              class={onOpen ? "link" : ""}
-              onClick={(event) => {
-                // A click on a control inside is that control's.
-                if (!(event.target as Element).closest("a, button, input")) onOpen?.(row);
-              }}
-            >
-              {columns.map((column, at) => (
-                <td key={at} class={column.isNumber ? "number" : ""}>
-                  {column.cell(row)}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
     </div>
   );
 }

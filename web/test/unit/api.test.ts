@@ -1,5 +1,6 @@
-import { expect, test } from "vitest";
-import { EventReader, faultOf } from "../../src/api/http";
+import { readFileSync } from "node:fs";
+import { expect, test, vi } from "vitest";
+import { EventReader, faultOf, NoConnection, request } from "../../src/api/http";
 import { bytes, energy, money, seconds } from "../../src/i18n/format";
 
 test("events are whole wherever the stream is cut", () => {
@@ -38,4 +39,32 @@ test("quantities are written to be read", () => {
     [money(0.5, "odd"), "0.5"],
   ];
   for (const [given, expected] of rows) expect(given).toBe(expected);
+});
+
+test("an answer that is cut, or is none of the server's, is no connection", async () => {
+  for (const body of ['{"data": [', "<html>Sign in to the network</html>"]) {
+    vi.stubGlobal("fetch", async () => new Response(body, { status: 200 }));
+    await expect(request("GET", "/v1/models")).rejects.toBeInstanceOf(NoConnection);
+  }
+  vi.unstubAllGlobals();
+});
+
+test("a browser that keeps nothing still gets the page from its worker", async () => {
+  const source = readFileSync(new URL("../../src/app/sw.js", import.meta.url), "utf8");
+  const listeners: Record<string, (event: object) => void> = {};
+  const self = { addEventListener: (name: string, run: () => void) => (listeners[name] = run), location: { origin: "http://here" } };
+  const refuse = async (): Promise<never> => Promise.reject(new Error("no room"));
+  const caches = { open: refuse, match: refuse };
+  new Function("self", "caches", "fetch", source)(self, caches, async () => new Response("the page"));
+  for (const [path, mode] of [["/", "navigate"], ["/assets/a.js", "cors"]] as const) {
+    let answer: Promise<Response> | undefined;
+    const waits: Promise<unknown>[] = [];
+    listeners["fetch"]?.({
+      request: { method: "GET", mode, url: `http://here${path}` },
+      respondWith: (given: Promise<Response>) => (answer = given),
+      waitUntil: (given: Promise<unknown>) => waits.push(given),
+    });
+    expect(await (await answer)?.text(), path).toBe("the page");
+    await Promise.all(waits);
+  }
 });

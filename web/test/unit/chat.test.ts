@@ -1,9 +1,15 @@
 import { describe, expect, test } from "vitest";
+import { ApiError } from "../../src/api/http";
+import { Conversation } from "../../src/chat/conversation";
 import { readDocument } from "../../src/chat/document";
 import { asJson, asMarkdown, fileName, fromJson } from "../../src/chat/exchange";
+import { explain, explainUnsaved } from "../../src/chat/explain";
+import { readFiles } from "../../src/chat/files";
+import { type ChatStore, Conflict, type ToSave } from "../../src/chat/kept";
 import { continued, messages } from "../../src/chat/prompt";
+import { canThink, fitting, models } from "../../src/chat/served";
 import { changed, fields, readSettings, USUAL } from "../../src/chat/settings";
-import { type Document, emptyDocument, leafUnder, merged, newTurn, pathTo, titleOf, type Turn, versions, without, withTurns } from "../../src/chat/tree";
+import { type Document, emptyDocument, leafUnder, merged, newTurn, pathTo, titleOf, type Turn, versions, withTurns } from "../../src/chat/tree";
 
 const turn = (id: string, role: Turn["role"], parent: string | null, more: Partial<Turn> = {}): Turn => ({
   ...newTurn(role, parent, { content: id, ...more }),
@@ -54,12 +60,6 @@ describe("the tree of turns", () => {
     expect(ids(versions(document, pair[1]!))).toEqual(["x", "z"]);
     expect(ids(versions(document, pair[2]!))).toEqual(["y", "z"]);
     expect(ids(versions(document, pair[3]!))).toEqual(["x", "z"]);
-  });
-
-  test("a turn goes with all under it", () => {
-    const document = without(tree(), "r2");
-    expect(Object.keys(document.nodes)).toEqual(["q", "a1", "a2", "r1", "b1"]);
-    expect(document.leaf).toBe("a2");
   });
 
   test("of two states the turns of both are kept, each at its longest", () => {
@@ -140,4 +140,101 @@ describe("documents from elsewhere", () => {
     expect(fileName('a/b:"c"\u0000', "md")).toBe("a b c.md");
     expect(fileName("..", "md")).toBe("chat.md");
   });
+});
+
+describe("a conversation and its store", () => {
+  /** A store with one chat, which others write to as well. */
+  class Store implements ChatStore {
+    chat: ToSave | null = null;
+    refuses: Error | null = null;
+    async list() {
+      return { data: [], next: null };
+    }
+    async load() {
+      return this.chat && { ...this.chat, updated_at: 0 };
+    }
+    async save(chat: ToSave) {
+      if (this.refuses) throw this.refuses;
+      if ((this.chat?.revision ?? 0) !== chat.revision) throw new Conflict();
+      this.chat = { ...chat, revision: chat.revision + 1 };
+      return this.chat.revision;
+    }
+    async remove() {
+      if (this.refuses) throw this.refuses;
+      this.chat = null;
+    }
+  }
+  async function kept() {
+    const store = new Store();
+    const conversation = new Conversation("id", tree(), store, () => undefined);
+    await conversation.save();
+    return { store, conversation };
+  }
+
+  test("a title that was given in another window stays, unless this one gives another", async () => {
+    const { store, conversation } = await kept();
+    store.chat = { ...store.chat!, title: "theirs", revision: 2 };
+    conversation.put(turn("n", "user", "b2"));
+    await conversation.save();
+    expect(store.chat).toMatchObject({ title: "theirs", revision: 3 });
+    expect(store.chat.document.nodes["n"]).toBeDefined();
+    store.chat = { ...store.chat, title: "theirs again", revision: 4 };
+    conversation.rename("ours");
+    await conversation.save();
+    expect(store.chat.title).toBe("ours");
+  });
+
+  test("is not settled until the store has all of it", async () => {
+    const { store, conversation } = await kept();
+    expect(conversation.isSettled).toBe(true);
+    conversation.put(turn("n", "user", "b2"));
+    expect(conversation.isSettled).toBe(false);
+    store.refuses = new ApiError(413, "", "at most 4 MiB; begin a new one");
+    await conversation.save();
+    expect(conversation.isSettled).toBe(false);
+    expect(explainUnsaved(conversation.unsaved.value)).toMatch(/^At most 4 MiB; begin a new one\. /);
+    store.refuses = null;
+    await conversation.save();
+    expect(conversation.isSettled).toBe(true);
+  });
+
+  test("that cannot be removed goes on; that is closed is never kept again", async () => {
+    const { store, conversation } = await kept();
+    store.refuses = new Error("no");
+    await expect(conversation.remove()).rejects.toThrow("no");
+    store.refuses = null;
+    await conversation.save();
+    expect(store.chat?.revision).toBe(2);
+    conversation.close();
+    await conversation.save();
+    expect(store.chat?.revision).toBe(2);
+  });
+});
+
+test("a model that is not ready is told from one that cannot be loaded", () => {
+  const soon = explain(new ApiError(503, "unavailable_error", "no room", null, "unavailable", 5), false);
+  expect(soon.about).toMatch(/5/);
+  expect(soon.remedies).toContain("again");
+  const never = explain(new ApiError(503, "unavailable_error", "it does not fit", null, "model_cannot_be_loaded", null), false);
+  expect(never.title).not.toBe(soon.title);
+  expect(never.about).toMatch(/^It does not fit\. /);
+  expect(never.remedies[0]).toBe("models");
+});
+
+test("a model that does not think is not asked to", () => {
+  models.value = [{ id: "quick", about: { thinks: false } }, { id: "slow", about: { thinks: true } }, { id: "unknown" }];
+  const settings = { ...USUAL, thinking: { mode: "on", budget: 64 } as const };
+  for (const [model, thinks] of [["quick", false], ["slow", true], ["unknown", true], ["gone", true]] as const) {
+    expect(canThink(model), model).toBe(thinks);
+    expect(fitting(model, settings).thinking, model).toEqual(thinks ? settings.thinking : USUAL.thinking);
+  }
+  models.value = null;
+});
+
+test("files are refused by what is too much", async () => {
+  const file = (name: string, bytes: number): File => new File(["x".repeat(bytes)], name);
+  const given = [file("a", 1_900_000), file("b", 2_100_000), file("c", 1_000_000), new File([new Uint8Array([0])], "d"), file("e", 900_000)];
+  const { taken, refused } = await readFiles(given, [{ name: "0", text: "é".repeat(50_000), tokens: null }]);
+  expect(taken.map(({ name }) => name)).toEqual(["a", "c"]);
+  expect(refused).toEqual([{ name: "b", why: "large" }, { name: "d", why: "binary" }, { name: "e", why: "together" }]);
 });

@@ -1,6 +1,7 @@
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Model } from "../../src/api/models";
 import { all, filter, licences, methods, NO_FILTER, NONE, parted, shown } from "../../src/models/catalogue";
+import { isUnderWay, jobs, watchJob } from "../../src/models/jobs";
 import { methodIn, methodOf } from "../../src/models/methods";
 
 const model = (name: string, more: Partial<Model> = {}): Model => ({
@@ -75,4 +76,46 @@ test("words of cards and stages are methods, others stay as they are", () => {
 test("owners stand apart from names", () => {
   expect(parted("o/n:Q4")).toEqual({ owner: "o/", own: "n:Q4" });
   expect(parted("r1")).toEqual({ owner: "", own: "r1" });
+});
+
+describe("a job", () => {
+  const event = (seen: object): string =>
+    `data: ${JSON.stringify({ state: "running", done_bytes: 0, total_bytes: 10, file: null, message: null, ...seen })}\n\n`;
+
+  beforeEach(() => {
+    vi.useFakeTimers();
+    jobs.value = [];
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+  });
+
+  /** What the server answers to one request after the other; null where it cannot be reached. */
+  const server = (answers: (Response | null)[]) => {
+    const asked = vi.fn(() => {
+      const answer = answers.shift();
+      return answer ? Promise.resolve(answer) : Promise.reject(new TypeError("no server"));
+    });
+    vi.stubGlobal("fetch", asked);
+    return asked;
+  };
+
+  test("is watched to its end, however often the connection is lost", async () => {
+    const asked = server([new Response(event({ done_bytes: 3 })), null, null, new Response(event({ done_bytes: 7 }) + event({ state: "failed", message: "full" }))]);
+    watchJob("lost", "pull", "o/n");
+    expect(isUnderWay("o/n")).toBe(true);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(asked).toHaveBeenCalledTimes(4);
+    expect(jobs.value.map(({ state, message }) => [state, message])).toEqual([["failed", "full"]]);
+    expect(isUnderWay("o/n")).toBe(false);
+  });
+
+  test("goes where the server knows it no more", async () => {
+    const asked = server([new Response(event({ done_bytes: 3 })), new Response("{}", { status: 404 })]);
+    watchJob("gone", "pull", "o/n");
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(asked).toHaveBeenCalledTimes(2);
+    expect(jobs.value).toEqual([]);
+  });
 });

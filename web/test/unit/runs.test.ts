@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { band, lowerBound, points, RunData, scoreOf, spans } from "../../src/runs/data";
+import { RunData, scoreOf } from "../../src/runs/data";
+import { loads, parts, times } from "../../src/runs/loads";
+import { band, lowerBound, points, spans } from "../../src/runs/points";
 import { followed, learned } from "../../src/runs/rows";
 import { attempts, said } from "../../src/runs/said";
 
@@ -69,6 +71,33 @@ describe("what is heard of a run", () => {
     expect(scoreOf(whole)?.pass_at_1.high).toBe(0.6);
     expect(scoreOf({ ...whole, greedy: { value: "1" } })).toBeNull();
     expect(scoreOf(null)).toBeNull();
+  });
+});
+
+describe("the load of experts", () => {
+  const load = (stage: string, step: number, ...layers: number[][]) => line(stage, step, { expert_load: layers });
+
+  it("is that of the newest model, of the whole run or of one stage", () => {
+    const data = new RunData();
+    data.hear(journal([load("base", 0, [0.5, 0.5]), load("student", 0, [0.1, 0.2, 0.7]), load("student", 10, [0.2, 0.2, 0.6])]));
+    expect(loads(data, null).map(({ label }) => label)).toEqual(["student, step 1", "student, step 11"]);
+    expect(loads(data, "base").map(({ layers }) => layers)).toEqual([[[0.5, 0.5]]]);
+    expect(loads(data, "none")).toEqual([]);
+  });
+
+  it("is put together to as many parts as there is room for", () => {
+    const all = [0, 1, 2, 3, 4].map((at) => ({ label: String(at), layers: [[at / 4, 1 - at / 4]] }));
+    expect(parts(all, 2)).toEqual([
+      { label: "0", layers: [[0.125, 0.875]] },
+      { label: "2", layers: [[0.75, 0.25]] },
+    ]);
+    expect(parts(all, 99)).toEqual(all);
+    expect(parts([], 3)).toEqual([]);
+  });
+
+  it("is told in multiples of the even share", () => {
+    expect(times(0.25, [0, 0, 0, 0])).toBe("1×");
+    expect(times(0.37, [0, 0, 0, 0])).toBe("1.5×");
   });
 });
 

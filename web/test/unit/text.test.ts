@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import type { Token, Tokens } from "marked";
 import { lex, type MathToken, unnamed } from "../../src/text/lex";
 import { safeAddress } from "../../src/text/links";
-import { codeOf, Cutter, segments } from "../../src/text/segments";
+import { References } from "../../src/text/references";
+import { codeOf, Cutter, type Segment, segments } from "../../src/text/segments";
 
 const texts = (source: string): string[] => segments(source).map(({ segment }) => segment.text);
 
@@ -103,4 +104,46 @@ test("links lead to the web and to mail only", () => {
   const no = ["javascript:alert(1)", " javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "vbscript:x", "/v1/models", "//a.b", "blob:https://a/b", "file:///etc/passwd", ""];
   for (const address of yes) expect(safeAddress(address), address).not.toBeNull();
   for (const address of no) expect(safeAddress(address), address).toBeNull();
+});
+
+describe("links by reference", () => {
+  /** Where the links of a text lead, as it stands after each piece. */
+  function targets(references: References, parts: readonly Segment[], settled = parts.length): (string | undefined)[][] {
+    references.take(parts.slice(0, settled));
+    return parts.map((segment) => {
+      const paragraphs = lex(segment.text, references.of(segment)).flatMap((token) => (token as Tokens.Paragraph).tokens ?? []);
+      return paragraphs.filter(({ type }) => type === "link").map((token) => (token as Tokens.Link).href);
+    });
+  }
+  const cut = (source: string): Segment[] => segments(source).map(({ segment }) => segment);
+
+  test("lead where any other paragraph says, the first one that does", () => {
+    const parts = cut("[a]: https://one.example\n\nsee [words][a], [A ][], [a] and [b  C]\n\n[a]: https://two.example\n[B c]: <https://three.example> 'title'\n");
+    expect(targets(new References(), parts)[1]).toEqual(["https://one.example", "https://one.example", "https://one.example", "https://three.example"]);
+    expect(targets(new References(), cut("[x] [y][__proto__]\n\n```\n[x]: https://no.example\n```\n"))[0]).toEqual([]);
+  });
+
+  test("lead there once the definition has come, and what names nothing new is left alone", () => {
+    const references = new References();
+    const parts = cut("see [a]\n\nsee [b]\n\n[a]: https://one.example\n\nend");
+    expect(targets(references, parts, 2)).toEqual([[], [], [], []]);
+    const before = parts.map((segment) => references.of(segment));
+    expect(targets(references, parts, 3)).toEqual([["https://one.example"], [], [], []]);
+    expect(references.of(parts[1]!)).toBe(before[1]);
+    expect(references.of(parts[0]!)).not.toBe(before[0]);
+    // Another text begins anew.
+    expect(targets(references, cut("see [a]\n\nend"))).toEqual([[], []]);
+  });
+
+  test("thousands of them take no time", () => {
+    const references = new References();
+    const parts = cut(Array.from({ length: 1500 }, (_, at) => `see [a${at}]\n\n[a${at}]: https://one.example/${at}\n\n`).join(""));
+    const began = performance.now();
+    for (let settled = 0; settled <= parts.length; settled += 150) {
+      references.take(parts.slice(0, settled));
+      parts.forEach((segment) => references.of(segment));
+    }
+    expect(performance.now() - began).toBeLessThan(3000);
+    expect(references.of(parts[2000]!)).toEqual({ a1000: { href: "https://one.example/1000", title: undefined } });
+  });
 });

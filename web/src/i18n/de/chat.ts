@@ -1,5 +1,5 @@
 import type { ChatWords } from "../en/chat";
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 const s = (count: number, one: string, many: string): string => `${number(count)} ${count === 1 ? one : many}`;
 
@@ -99,7 +99,9 @@ export const chat: ChatWords = {
     large: "Das ist mehr, als der Server auf einmal annimmt.",
     large_about: "Nehmen Sie Dateien heraus, oder kürzen Sie den Text.",
     busy: "Der Server ist ausgelastet.",
-    unavailable: "Das Modell ist noch nicht bereit.",
+    unavailable: "Der Server kann gerade nicht antworten.",
+    cannot_load: "Das Modell kann nicht geladen werden.",
+    cannot_load_about: "Noch einmal zu fragen hilft allein nicht: Wählen Sie oben ein anderes Modell, oder fragen Sie, wer den Server betreibt; in seinem Protokoll steht der Grund.",
     later: "Versuchen Sie es gleich noch einmal.",
     later_in: (n) => `Versuchen Sie es in ${s(n, "Sekunde", "Sekunden")} noch einmal.`,
     server: (status) => `Der Server hatte einen Fehler (${status}).`,
@@ -173,6 +175,7 @@ export const chat: ChatWords = {
   think_on_short: "An",
   think_off_short: "Aus",
   thinking_head: "Denken",
+  cannot_think: (model) => `${isolated(model)} antwortet sofort: Vorher zu denken hat es nicht gelernt.`,
   budget: "Höchstens so viele Token",
   budget_about: "Dann wird der Gedanke sanft beendet, und die Antwort kommt.",
   endless: "ohne Grenze",
@@ -190,7 +193,7 @@ export const chat: ChatWords = {
   system_place: "Du bist eine geduldige Lehrerin …",
   sampling: "Wie Token gezogen werden",
   sampling_about: "Was leer bleibt, geschieht, wie es die Hersteller des Modells tun.",
-  sampling_of: (model) => `Was leer bleibt, geschieht, wie es die Hersteller von ${model} tun.`,
+  sampling_of: (model) => `Was leer bleibt, geschieht, wie es die Hersteller von ${isolated(model)} tun.`,
   more_settings: "Mehr",
   reset: "Alles wie üblich",
   reset_one: "Zurücksetzen",
@@ -226,9 +229,10 @@ export const chat: ChatWords = {
   drop: "Textdateien hier ablegen",
   drop_about: "Sie kommen mit ihrem Namen in Ihre Frage.",
   file_refused: {
-    large: (name) => `${name} ist größer als 2 MB.`,
-    binary: (name) => `${name} ist keine Textdatei.`,
-    many: (name) => `${name} blieb draußen: höchstens 20 Dateien.`,
+    large: (name) => `${isolated(name)} ist größer als 2 MB.`,
+    binary: (name) => `${isolated(name)} ist keine Textdatei.`,
+    many: (name) => `${isolated(name)} blieb draußen: höchstens 20 Dateien.`,
+    together: (name) => `${isolated(name)} blieb draußen: alle Dateien zusammen höchstens 3 MB.`,
   },
 
   card: {
@@ -267,7 +271,9 @@ export const chat: ChatWords = {
   title: "Titel",
   remove: "Löschen",
   remove_title: "Diesen Chat löschen?",
-  remove_words: (title) => `„${title}“ wird mit allen Zweigen endgültig gelöscht.`,
+  remove_words: (title) => `„${isolated(title)}“ wird mit allen Zweigen endgültig gelöscht.`,
+  remove_failed: "Der Chat konnte nicht gelöscht werden. Prüfen Sie die Verbindung und versuchen Sie es noch einmal.",
+  rename_failed: "Der neue Titel konnte nicht gespeichert werden. Prüfen Sie die Verbindung und versuchen Sie es noch einmal.",
   export_markdown: "Als Markdown exportieren",
   export_json: "Als JSON exportieren",
   export_all: "Alle Chats exportieren",

@@ -42,9 +42,7 @@ export const models: ModelsWords = {
 
   loaded: "Geladen",
   kept: "Nicht angeboten",
-  kept_about: "Es liegt im Bestand, doch dieser Server wurde mit anderen Modellen gestartet.",
   parameters: (n) => `${n} Parameter`,
-  active: (n) => `${n} je Token`,
   per_second: (n) => `${n} Token/s`,
   forecast_short: "erwartet",
   measured_short: "gemessen",
@@ -64,7 +62,6 @@ export const models: ModelsWords = {
   chat: "Damit chatten",
 
   descent: "Abstammung",
-  descent_about: "Woraus es wurde, das Älteste zuerst.",
   descent_words: (names) => `Abstammung: ${names}`,
   taught_by: (name) => `gelehrt von ${name}`,
   this_one: "dieses Modell",
@@ -76,7 +73,6 @@ export const models: ModelsWords = {
   make_forecast: "Vorhersagen",
   forecast_about: "Dauert ein, zwei Sekunden und lastet den Prozessor aus.",
   forecasting: "Misst den Rechner…",
-  answers: "Antworten",
   prompts: "Fragen lesen",
   memory: "Speicher",
   memory_about: "Gewichte und ein Gespräch in voller Länge",
@@ -134,5 +130,4 @@ export const models: ModelsWords = {
   gone: "Dieses Modell gibt es nicht",
   gone_about: "Es ist wohl entfernt worden, oder der Schlüssel erlaubt es nicht.",
   failed: "Die Modelle waren nicht zu lesen",
-  refused: (words) => words,
 };

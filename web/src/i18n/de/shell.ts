@@ -1,3 +1,4 @@
+import { isolated } from "../format";
 import type { ShellWords } from "../en/shell";
 
 export const shell: ShellWords = {
@@ -17,9 +18,9 @@ export const shell: ShellWords = {
   theme_light: "Hell",
   theme_dark: "Dunkel",
   language: "Sprache",
-  signed_in: (name) => `Angemeldet als ${name}`,
-  keyless: "Dieser Server arbeitet ohne Schlüssel",
+  signed_in: (name) => `Angemeldet als ${isolated(name)}`,
   sign_out: "Abmelden",
+  sign_out_failed: "Das Abmelden ist nicht gelungen: Sie sind noch angemeldet. Prüfen Sie die Verbindung und versuchen Sie es noch einmal.",
   sign_in: "Anmelden",
   sign_in_words: "Dieser Server verlangt einen Schlüssel. Wer ihn betreibt, macht einen mit „frugal keys add“.",
   key: "Schlüssel",
@@ -30,7 +31,11 @@ export const shell: ShellWords = {
   no_connection_words: "Vielleicht wurde er beendet, oder dieses Gerät ist offline. Was Sie geschrieben haben, bleibt erhalten.",
   again: "Noch einmal",
   view_failed: "Dieser Teil der Seite konnte nicht geladen werden.",
+  view_failed_words: "Vielleicht wurde der Server inzwischen erneuert; dann muss die Seite neu geladen werden. Was Sie geschrieben haben, bleibt erhalten.",
+  broken: "Dieser Teil der Seite ist ausgefallen.",
+  broken_words: (error) => `Was Sie geschrieben haben, bleibt erhalten. Versuchen Sie es noch einmal; hilft das nicht, laden Sie die Seite neu. Der Fehler: ${isolated(error)}`,
+  reload: "Seite neu laden",
+  server_fault: (status) => `Der Server hatte einen Fehler (${status}).`,
   not_here: "Unter dieser Adresse ist nichts.",
   to_chat: "Zum Chat",
-  version: (version) => `Frugal ${version}`,
 };

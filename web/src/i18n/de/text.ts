@@ -1,5 +1,5 @@
 import type { TextWords } from "../en/text";
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 export const text: TextWords = {
   code: "Code",
@@ -8,5 +8,5 @@ export const text: TextWords = {
   table: "Tabelle",
   task: "Aufgabe",
   more_rows: (hidden) => `${number(hidden)} weitere Zeilen`,
-  picture: (about) => `Bild, nicht geladen: ${about}`,
+  picture: (about) => `Bild, nicht geladen: ${isolated(about)}`,
 };

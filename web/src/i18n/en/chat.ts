@@ -1,4 +1,4 @@
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 const s = (count: number, one: string, many = `${one}s`): string => `${number(count)} ${count === 1 ? one : many}`;
 
@@ -99,7 +99,9 @@ export const chat = {
     large: "That is more than the server takes at once.",
     large_about: "Take files out or shorten the text.",
     busy: "The server is busy.",
-    unavailable: "The model is not ready.",
+    unavailable: "The server cannot answer just now.",
+    cannot_load: "The model cannot be loaded.",
+    cannot_load_about: "Trying again does not help by itself: choose another model at the top, or ask whoever runs the server; its log says why.",
     later: "Try again in a moment.",
     later_in: (n: number) => `Try again in ${s(n, "second")}.`,
     server: (status: number) => `The server had a fault (${status}).`,
@@ -173,6 +175,7 @@ export const chat = {
   think_on_short: "On",
   think_off_short: "Off",
   thinking_head: "Thinking",
+  cannot_think: (model: string) => `${isolated(model)} answers at once: it has not learnt to think first.`,
   budget: "Tokens at most",
   budget_about: "Then the thought is closed softly and the answer comes.",
   endless: "no limit",
@@ -190,7 +193,7 @@ export const chat = {
   system_place: "You are a patient teacher…",
   sampling: "How tokens are drawn",
   sampling_about: "What is left empty is done as the model’s makers do.",
-  sampling_of: (model: string) => `What is left empty is done as the makers of ${model} do.`,
+  sampling_of: (model: string) => `What is left empty is done as the makers of ${isolated(model)} do.`,
   more_settings: "More",
   reset: "All as usual",
   reset_one: "Reset",
@@ -226,9 +229,10 @@ export const chat = {
   drop: "Drop text files here",
   drop_about: "They are put into your question with their names.",
   file_refused: {
-    large: (name: string) => `${name} is larger than 2 MB.`,
-    binary: (name: string) => `${name} is not a text file.`,
-    many: (name: string) => `${name} was left out: at most 20 files.`,
+    large: (name: string) => `${isolated(name)} is larger than 2 MB.`,
+    binary: (name: string) => `${isolated(name)} is not a text file.`,
+    many: (name: string) => `${isolated(name)} was left out: at most 20 files.`,
+    together: (name: string) => `${isolated(name)} was left out: all files together may have at most 3 MB.`,
   },
 
   card: {
@@ -267,7 +271,9 @@ export const chat = {
   title: "Title",
   remove: "Delete",
   remove_title: "Delete this chat?",
-  remove_words: (title: string) => `“${title}” will be gone for good, with all its branches.`,
+  remove_words: (title: string) => `“${isolated(title)}” will be gone for good, with all its branches.`,
+  remove_failed: "The chat could not be deleted. Check the connection and try again.",
+  rename_failed: "The new title could not be saved. Check the connection and try again.",
   export_markdown: "Export as Markdown",
   export_json: "Export as JSON",
   export_all: "Export all chats",

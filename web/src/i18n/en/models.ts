@@ -42,9 +42,7 @@ export const models = {
 
   loaded: "Loaded",
   kept: "Not served",
-  kept_about: "It is in the store, but this server was started with other models.",
   parameters: (n: string) => `${n} parameters`,
-  active: (n: string) => `${n} for each token`,
   per_second: (n: string) => `${n} tokens/s`,
   forecast_short: "forecast",
   measured_short: "measured",
@@ -64,7 +62,6 @@ export const models = {
   chat: "Chat with it",
 
   descent: "Line of descent",
-  descent_about: "What it came from, oldest first.",
   descent_words: (names: string) => `Line of descent: ${names}`,
   taught_by: (name: string) => `taught by ${name}`,
   this_one: "this model",
@@ -76,7 +73,6 @@ export const models = {
   make_forecast: "Make a forecast",
   forecast_about: "Takes a second or two and keeps the processor busy.",
   forecasting: "Measuring the machine…",
-  answers: "Answers",
   prompts: "Reading prompts",
   memory: "Memory",
   memory_about: "weights and one conversation at full length",
@@ -134,7 +130,6 @@ export const models = {
   gone: "There is no such model",
   gone_about: "It may have been removed, or your key may not use it.",
   failed: "The models could not be listed",
-  refused: (words: string) => words,
 };
 
 export type ModelsWords = typeof models;

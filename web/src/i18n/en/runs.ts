@@ -38,12 +38,10 @@ export const runs = {
   column_time: "Time",
   column_cost: "Cost",
   column_started: "Started",
-  now: "Running now",
   left: (time: string) => `about ${time} left in this stage`,
   current: "Stage under way",
   everything: "Everything ever spent",
   everything_words: "All runs of this home, failed and stopped ones and answers of the server included. The best run is only the tip of it.",
-  of_it: "of which",
   others: (n: number) => (n === 1 ? "1 entry without a folder" : `${n} entries without a folder`),
   n_runs: (n: number) => (n === 1 ? "1 run" : `${n} runs`),
   choose: (name: string) => `Choose ${name} for a comparison`,
@@ -76,6 +74,7 @@ export const runs = {
   // One run
   task: "Task",
   seed: "Seed",
+  seed_n: (n: number) => `seed ${n}`,
   budget: "Budget",
   minutes: (n: string) => `${n} min`,
   started: "Started",
@@ -84,9 +83,7 @@ export const runs = {
   stages: "Stages",
   whole_run: "Whole run",
   step_of: (step: string, of: string) => `step ${step} of ${of}`,
-  steps: (n: string) => `${n} steps`,
-  from: (name: string) => `from ${name}`,
-  taught_by: (name: string) => `taught by ${name}`,
+  steps: "Steps",
   control: "control",
   tab_curves: "Curves",
   tab_thinking: "Thinking",
@@ -142,6 +139,8 @@ export const runs = {
   drag_hint: "Drag across a chart to look closer, double-click to see all again.",
   at_step: (step: string) => `step ${step}`,
   no_curves: "This stage has written no numbers yet.",
+  mean: "Mean",
+  range: "Range",
   range_between: (low: string, high: string) => `${low} to ${high}`,
   summary: (name: string, from: string, to: string, low: string, high: string) =>
     `${name}: from ${from} to ${to}, between ${low} and ${high}. Arrow keys read values.`,
@@ -149,15 +148,14 @@ export const runs = {
   column_x_time: "Time",
   load: "Expert load",
   load_words: "The share of tokens that each expert received: rows are experts, time runs to the right. The middle shade is the even share.",
+  load_numbers: "How many times the even share of tokens each expert received, as a mean from each column's step to the next.",
+  expert: "Expert",
   load_none: "none",
-  load_even: "even share",
   load_twice: "twice that or more",
   layer: (n: string) => `Layer ${n}`,
   expert_at: (layer: string, expert: string, times: string, at: string) =>
     `layer ${layer}, expert ${expert}: ${times} of the even share, ${at}`,
   fullest: (from: string, to: string) => `fullest expert ${from} → ${to}`,
-  by_step: "By step",
-  by_time: "By time",
 
   // Thinking
   grow_title: "The same question, checkpoint after checkpoint",
@@ -168,12 +166,10 @@ export const runs = {
   by_checkpoint: "Checkpoints",
   by_training: "While learning",
   question: "Question",
-  question_n: (n: number) => `Question ${n}`,
   checkpoint: "Checkpoint",
   play: "Play",
   pause: "Pause",
   n_words: (n: number) => (n === 0 ? "no thinking" : n === 1 ? "1 token of thinking" : `${n} tokens of thinking`),
-  thought: "Thought",
   answer: "Answer",
   right: "right",
   wrong: "wrong",
@@ -181,7 +177,6 @@ export const runs = {
   no_answer: "no answer",
   cut_off: "cut off",
   no_thought: "It answers at once, without thinking.",
-  checks_marked: "Self-checks are marked.",
   samples: "Samples",
   samples_words: "What the models said while they learned, with the grader's verdict.",
   samples_none: "No samples have been written yet.",
@@ -204,7 +199,6 @@ export const runs = {
   greedy: "Greedy",
   pass_8: "pass@8",
   majority: "Majority of 8",
-  think_rate: "Thinks at all",
   interval: (low: string, high: string) => `95 % between ${low} and ${high}`,
 
   // Bill
@@ -224,10 +218,6 @@ export const runs = {
 
   // Comparison
   comparison: "Comparison",
-  comparison_words: (n: number) => `${n} runs over each other`,
-  colour_of: "Run",
-  pick_runs: "Choose runs to compare",
-  most_runs: (n: number) => `Up to ${n} runs can be compared.`,
   best: "Best pass@1",
 };
 

@@ -1,4 +1,4 @@
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 export const text = {
   code: "Code",
@@ -7,7 +7,7 @@ export const text = {
   table: "Table",
   task: "Task",
   more_rows: (hidden: number) => `${number(hidden)} more rows`,
-  picture: (about: string) => `Picture, not loaded: ${about}`,
+  picture: (about: string) => `Picture, not loaded: ${isolated(about)}`,
 };
 
 export type TextWords = typeof text;

@@ -1,5 +1,5 @@
 import type { ChatWords } from "../en/chat";
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 export const chat: ChatWords = {
   new_chat: "新对话",
@@ -97,7 +97,9 @@ export const chat: ChatWords = {
     large: "内容超过了服务器一次能接受的大小。",
     large_about: "请移除文件或缩短文字。",
     busy: "服务器繁忙。",
-    unavailable: "模型尚未就绪。",
+    unavailable: "服务器暂时无法回答。",
+    cannot_load: "无法加载此模型。",
+    cannot_load_about: "仅仅重试没有用：请在上方选择其他模型，或询问服务器的管理员；原因记录在服务器日志中。",
     later: "请稍后重试。",
     later_in: (n) => `请在 ${number(n)} 秒后重试。`,
     server: (status) => `服务器发生错误（${status}）。`,
@@ -171,6 +173,7 @@ export const chat: ChatWords = {
   think_on_short: "开",
   think_off_short: "关",
   thinking_head: "思考",
+  cannot_think: (model) => `${isolated(model)} 会直接回答：它没有学过先思考。`,
   budget: "最多词元数",
   budget_about: "用完后会平稳结束思考并给出回答。",
   endless: "不限",
@@ -188,7 +191,7 @@ export const chat: ChatWords = {
   system_place: "你是一位耐心的老师……",
   sampling: "词元如何抽取",
   sampling_about: "留空的项目按模型作者的方式处理。",
-  sampling_of: (model) => `留空的项目按 ${model} 作者的方式处理。`,
+  sampling_of: (model) => `留空的项目按 ${isolated(model)} 作者的方式处理。`,
   more_settings: "更多",
   reset: "全部恢复默认",
   reset_one: "恢复",
@@ -224,9 +227,10 @@ export const chat: ChatWords = {
   drop: "将文本文件拖到这里",
   drop_about: "文件会连同名称放入您的问题。",
   file_refused: {
-    large: (name) => `${name} 超过 2 MB。`,
-    binary: (name) => `${name} 不是文本文件。`,
-    many: (name) => `未加入 ${name}：最多 20 个文件。`,
+    large: (name) => `${isolated(name)} 超过 2 MB。`,
+    binary: (name) => `${isolated(name)} 不是文本文件。`,
+    many: (name) => `未加入 ${isolated(name)}：最多 20 个文件。`,
+    together: (name) => `未加入 ${isolated(name)}：所有文件合计最多 3 MB。`,
   },
 
   card: {
@@ -265,7 +269,9 @@ export const chat: ChatWords = {
   title: "标题",
   remove: "删除",
   remove_title: "删除此对话？",
-  remove_words: (title) => `“${title}”及其所有分支将被永久删除。`,
+  remove_words: (title) => `“${isolated(title)}”及其所有分支将被永久删除。`,
+  remove_failed: "无法删除此对话。请检查网络连接后重试。",
+  rename_failed: "无法保存新标题。请检查网络连接后重试。",
   export_markdown: "导出为 Markdown",
   export_json: "导出为 JSON",
   export_all: "导出所有对话",

@@ -41,9 +41,7 @@ export const models: ModelsWords = {
 
   loaded: "已加载",
   kept: "未提供",
-  kept_about: "它在本机的模型库中，但服务器启动时指定了其他模型。",
   parameters: (n) => `${n} 参数`,
-  active: (n) => `每个词元 ${n}`,
   per_second: (n) => `${n} 词元/秒`,
   forecast_short: "预计",
   measured_short: "实测",
@@ -63,7 +61,6 @@ export const models: ModelsWords = {
   chat: "与它对话",
 
   descent: "谱系",
-  descent_about: "它从何而来，最早的在前。",
   descent_words: (names) => `谱系：${names}`,
   taught_by: (name) => `老师：${name}`,
   this_one: "本模型",
@@ -75,7 +72,6 @@ export const models: ModelsWords = {
   make_forecast: "做一次预测",
   forecast_about: "需要一两秒，期间会占满处理器。",
   forecasting: "正在测量本机…",
-  answers: "生成回答",
   prompts: "读取提问",
   memory: "内存",
   memory_about: "权重加一段最长的对话",
@@ -133,5 +129,4 @@ export const models: ModelsWords = {
   gone: "没有这个模型",
   gone_about: "它可能已被删除，或你的密钥无权使用。",
   failed: "无法读取模型列表",
-  refused: (words) => words,
 };

@@ -1,3 +1,4 @@
+import { isolated } from "../format";
 import type { ShellWords } from "../en/shell";
 
 export const shell: ShellWords = {
@@ -17,9 +18,9 @@ export const shell: ShellWords = {
   theme_light: "浅色",
   theme_dark: "深色",
   language: "语言",
-  signed_in: (name) => `已登录：${name}`,
-  keyless: "此服务器无需密钥",
+  signed_in: (name) => `已登录：${isolated(name)}`,
   sign_out: "退出登录",
+  sign_out_failed: "退出登录失败：您仍处于登录状态。请检查网络连接后重试。",
   sign_in: "登录",
   sign_in_words: "此服务器需要密钥。管理员可以用“frugal keys add”创建。",
   key: "密钥",
@@ -30,7 +31,11 @@ export const shell: ShellWords = {
   no_connection_words: "服务器可能已停止，或者此设备离线。您输入的内容会保留。",
   again: "重试",
   view_failed: "页面的这一部分无法加载。",
+  view_failed_words: "服务器可能已更新，此时需要重新加载页面。您输入的内容会保留。",
+  broken: "页面的这一部分出错了。",
+  broken_words: (error) => `您输入的内容会保留。请重试；如果仍然出错，请重新加载页面。错误：${isolated(error)}`,
+  reload: "重新加载页面",
+  server_fault: (status) => `服务器出现故障（${status}）。`,
   not_here: "此地址没有内容。",
   to_chat: "前往对话",
-  version: (version) => `Frugal ${version}`,
 };

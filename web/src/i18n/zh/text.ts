@@ -1,5 +1,5 @@
 import type { TextWords } from "../en/text";
-import { number } from "../format";
+import { isolated, number } from "../format";
 
 export const text: TextWords = {
   code: "代码",
@@ -8,5 +8,5 @@ export const text: TextWords = {
   table: "表格",
   task: "任务",
   more_rows: (hidden) => `另有 ${number(hidden)} 行`,
-  picture: (about) => `图片（未加载）：${about}`,
+  picture: (about) => `图片（未加载）：${isolated(about)}`,
 };

@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-DNGVFrBk.js","/assets/format-4d4ce30p.js","/assets/index-CuNbm5kQ.css","/assets/index-DBvj4-U2.js","/assets/markdown-BPrNS6if.css","/assets/markdown-DW_QDH9-.js","/assets/state-CKUb3pSq.js","/assets/view-C9cIFCwa.css","/assets/view-VTtCasdD.js"];
-const CACHE = "frugal-bd3edaac0720";
+const FILES = ["/assets/base-B2605m9O.js","/assets/index-BdJvxeNW.css","/assets/index-DTHzToxH.js","/assets/markdown-BMx9DVbi.css","/assets/markdown-CcMdC2l_.js","/assets/state-BpFvKyw5.js","/assets/view-Bu48HNk2.css","/assets/view-UQvPgl0g.js"];
+const CACHE = "frugal-44adfb3415e7";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {
@@ -23,12 +23,18 @@ self.addEventListener("activate", (event) => {
   );
 });
 
+// Keeps a copy behind what is answered: a browser that cannot keep anything answers all the same.
+function keep(event, name, answer) {
+  if (!answer.ok) return answer;
+  const copy = answer.clone();
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.put(name, copy)).catch(() => undefined));
+  return answer;
+}
+
 // The page comes from the server where there is one: a new build is seen at once.
-async function page(request) {
+async function page(event) {
   try {
-    const answer = await fetch(request);
-    if (answer.ok) (await caches.open(CACHE)).put(PAGE, answer.clone());
-    return answer;
+    return keep(event, PAGE, await fetch(event.request));
   } catch (error) {
     const kept = await caches.match(PAGE);
     if (kept) return kept;
@@ -36,18 +42,15 @@ async function page(request) {
   }
 }
 
-async function asset(request) {
-  const kept = await caches.match(request);
-  if (kept) return kept;
-  const answer = await fetch(request);
-  if (answer.ok) (await caches.open(CACHE)).put(request, answer.clone());
-  return answer;
+async function asset(event) {
+  const { request } = event;
+  return (await caches.match(request).catch(() => undefined)) ?? keep(event, request, await fetch(request));
 }
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== self.location.origin) return;
-  if (request.mode === "navigate" && url.pathname === PAGE) event.respondWith(page(request));
-  else if (url.pathname.startsWith("/assets/")) event.respondWith(asset(request));
+  if (request.mode === "navigate" && url.pathname === PAGE) event.respondWith(page(event));
+  else if (url.pathname.startsWith("/assets/")) event.respondWith(asset(event));
 });
