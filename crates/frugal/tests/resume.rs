@@ -253,8 +253,8 @@ fn ask(address: &str) -> serde_json::Value {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let mut runs: serde_json::Value = serde_json::from_str(body).unwrap();
-    runs["data"][0].take()
+    let runs: serde_json::Value = serde_json::from_str(body).unwrap();
+    runs.pointer("/data/0").unwrap().clone()
 }
 
 #[cfg(unix)]
