@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::wire::error::{Fault, Kind};
+use crate::wire::error::Fault;
 
 /// Does what computes or waits for a disk off the async threads, a bounded number at a time.
 #[derive(Debug, Clone)]
@@ -26,9 +26,8 @@ impl Aside {
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let failed = || Fault::new(Kind::Internal, "the server failed");
         let turn = Arc::clone(&self.0).acquire_owned().await;
-        let turn = turn.map_err(|_| failed())?;
+        let turn = turn.map_err(|_| Fault::ours())?;
         let work = move || {
             let _turn = turn;
             work()
@@ -36,7 +35,7 @@ impl Aside {
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| {
             tracing::error!(%error, "work beside the server panicked");
-            Err(failed())
+            Err(Fault::ours())
         })
     }
 }

@@ -123,8 +123,12 @@ impl Host {
             .map_err(HostError::Threads)?;
         // Who hears of costs writes them to a disk, for which nothing else waits.
         let (spent, heard) = sync_channel(1);
+        let hear = move || heard.iter().for_each(|costs| tell(Told::Spent(costs)));
         let done = thread::scope(|scope| {
-            scope.spawn(move || heard.iter().for_each(|costs| tell(Told::Spent(costs))));
+            let hearing = thread::Builder::new().name("costs".to_owned());
+            hearing
+                .spawn_scoped(scope, hear)
+                .map_err(HostError::Threads)?;
             runtime.block_on(self.serve(tell, spent))
         });
         // What waits for a grammar or a model is not waited for.

@@ -146,7 +146,7 @@ fn write_serving(text: &mut Text, serving: &[Serving<'_>]) {
         (
             Gauge::ever(
                 "spec_decode_num_accepted_tokens_total",
-                "Those of them that were drawn.",
+                "Those of them that were drawn, and after which the answer went on.",
             ),
             |now| now.load.accepted as f64,
         ),

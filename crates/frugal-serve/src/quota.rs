@@ -9,10 +9,11 @@
 //! home add to the same day. Requests per minute and those under way are each server's own.
 //!
 //! What is charged is what the answer says it used: the tokens of prompt and answer, and the money of
-//! the rows they took, without what the engine computed again because it had put the answer back. Who
-//! leaves, or has an answer cut off by the time it may take, pays for what was computed until then.
-//! Nothing is charged for a request that is refused, that waited for its turn in vain, or that failed
-//! by the server's own fault; it counts as a request nevertheless.
+//! the rows computed for it, drafts in vain among them, without what the engine computed again because
+//! it had put the answer back. Who leaves once the prompt is being read, or has an answer cut off by
+//! the time it may take, pays for the whole prompt and for what was answered until then. Nothing is
+//! charged for a request that is refused, that waited for its turn in vain, or that failed by the
+//! server's own fault; it counts as a request nevertheless.
 //!
 //! An answer's tokens are reserved up to [`RESERVED_ANSWER_TOKENS`], not up to a limit of the
 //! model's length that nearly none reaches: a day may so end a little above its allowance, but
@@ -105,17 +106,15 @@ impl Wanted {
     }
 }
 
-/// What a key has used of today.
+/// What a key has used of a day.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Today {
+pub struct Used {
     /// Number of the key; 0 for those without one.
     pub key: i64,
     /// Requests.
     pub requests: u64,
     /// What they took.
     pub spent: Spent,
-    /// Requests under way.
-    pub running: u32,
 }
 
 /// The accounts of all keys.
@@ -202,15 +201,14 @@ impl Quotas {
     }
 
     /// What each key has used of today, in order of keys.
-    pub fn today(&self, now: Now) -> Vec<Today> {
+    pub fn today(&self, now: Now) -> Vec<Used> {
         let mut state = self.state();
         let accounts = state.accounts.iter_mut().map(|(key, account)| {
             account.roll(now);
-            Today {
+            Used {
                 key: *key,
                 requests: account.requests,
                 spent: account.used,
-                running: account.running,
             }
         });
         accounts.collect()
@@ -282,15 +280,18 @@ impl Drop for Quotas {
     }
 }
 
-/// What the keys of a home have used of a day as far as written, in order of keys.
-pub(crate) fn written_on(records: &Records, unix: i64) -> Result<Vec<Today>, KeysError> {
-    let days = read_days(records)?.into_iter();
+/// What the keys of a home have used of the day of a time, in order of keys; servers write it every few
+/// seconds.
+///
+/// # Errors
+/// A database that refuses.
+pub fn used_on(home: &Path, unix: i64) -> Result<Vec<Used>, KeysError> {
+    let days = read_days(&Records::open(home)?)?.into_iter();
     let days = days.filter(|(_, day, ..)| *day == day_of(unix));
-    let days = days.map(|(key, _, requests, spent)| Today {
+    let days = days.map(|(key, _, requests, spent)| Used {
         key,
         requests,
         spent,
-        running: 0,
     });
     Ok(days.collect())
 }

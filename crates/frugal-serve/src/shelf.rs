@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
 
 use crate::answer::prompt::Manner;
+use crate::aside::Aside;
 use crate::engine::{Costs, Engine, EngineSettings, Handle};
 use crate::models::{Library, Listed, Ready, Words};
 use crate::steer::Grammars;
@@ -116,7 +117,12 @@ pub struct Shelf {
     loading: Arc<TurnMutex<()>>,
     /// What models cost that have been unloaded.
     gone: Mutex<Costs>,
+    /// Where files are read.
+    aside: Aside,
 }
+
+/// Threads that look at models' files at a time.
+const ASIDE: usize = 2;
 
 impl Shelf {
     /// An empty shelf.
@@ -128,6 +134,7 @@ impl Shelf {
             uses: AtomicU64::new(0),
             loading: Arc::default(),
             gone: Mutex::default(),
+            aside: Aside::new(ASIDE),
         }
     }
 
@@ -151,11 +158,7 @@ impl Shelf {
     /// Each model is looked at once, which reads its files: not on an async thread.
     async fn listed(&self) -> Result<Vec<Listed>, Fault> {
         let models = Arc::clone(&self.models);
-        let listed = tokio::task::spawn_blocking(move || models.list()).await;
-        listed.map_err(|_| {
-            tracing::error!("looking at the models panicked");
-            Fault::new(Kind::Internal, "the server failed")
-        })
+        self.aside.run(move || Ok(models.list())).await
     }
 
     /// What answers have cost since the start, also those of models that have been unloaded.
@@ -235,12 +238,9 @@ impl Shelf {
         }
         let work = move || {
             let _turn = turn;
-            work()
+            Ok(work())
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| {
-            tracing::error!("work with a model's files panicked");
-            Fault::new(Kind::Internal, "the server failed")
-        })
+        self.aside.run(work).await
     }
 
     /// The name that a name or alias stands for.
@@ -322,6 +322,7 @@ impl Shelf {
         let loaded = Arc::clone(&self.loaded);
         let settings = self.settings.engine;
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        let is_alone = self.lock().is_empty();
         let opened = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let Ready { model, words } = models.open(&name, cache_bytes)?;
@@ -344,10 +345,13 @@ impl Shelf {
             Ok(Ok(served)) => Ok(served),
             Ok(Err(why)) => {
                 tracing::error!(why, "a model could not be loaded");
-                Err(Fault::new(
-                    Kind::CannotLoad,
-                    "the model could not be loaded",
-                ))
+                let message = "the model could not be loaded";
+                // Beside others it may have been for want of memory, which they will give back.
+                Err(if is_alone {
+                    Fault::new(Kind::CannotLoad, message)
+                } else {
+                    Fault::new(Kind::Unavailable, message).again_after(5)
+                })
             }
             Err(_) => {
                 tracing::error!("loading a model panicked");

@@ -1,6 +1,6 @@
 //! Products of blocks with activations of 8 bits: held to their plain loop, and to their law.
 
-use frugal_core::backend::{Backend, Linear, Product};
+use frugal_core::backend::{Backend, GroupScore, Linear, Product, Router, Scoring};
 use frugal_core::dtype::Data;
 use frugal_core::quant::{BlockFormat, integer};
 use frugal_core::rng::Rng;
@@ -108,7 +108,16 @@ fn a_row_is_the_same_in_any_company_and_on_any_set_that_fuses() {
         let mut first: Option<Vec<f32>> = None;
         for isa in isas() {
             let together = product(&cpu(1, isa), (n, k), &weight, &x);
-            for (rows, threads) in [(1, 2), (2, 1), (3, 2), (7, 1), (16, 2), (33, 3)] {
+            for (rows, threads) in [
+                (1, 2),
+                (2, 1),
+                (3, 2),
+                (5, 1),
+                (6, 2),
+                (8, 1),
+                (9, 2),
+                (33, 3),
+            ] {
                 let own = product(&cpu(threads, isa), (n, k), &weight, &x[..rows * k]);
                 assert!(
                     own == together[..rows * n],
@@ -118,6 +127,55 @@ fn a_row_is_the_same_in_any_company_and_on_any_set_that_fuses() {
             if isa != Isa::Portable {
                 let first = first.get_or_insert_with(|| together.clone());
                 assert!(*first == together, "{isa:?} {format}");
+            }
+        }
+    }
+}
+
+/// Experts that few rows chose beside those that many did, and one that none did.
+#[test]
+fn a_group_of_rows_is_what_it_is_alone() {
+    const SIZES: [usize; 7] = [0, 1, 5, 8, 9, 20, 3];
+    let mut rng = Rng::derive(&[4, 5]);
+    let (n, k, n_experts) = (48, 256, SIZES.len());
+    let chosen: Vec<usize> = (0..n_experts).flat_map(|e| vec![e; SIZES[e]]).collect();
+    let mut logits = vec![0.0; chosen.len() * n_experts];
+    for (logits, expert) in logits.chunks_mut(n_experts).zip(&chosen) {
+        logits[*expert] = 1.0;
+    }
+    let router = Router {
+        top_k: 1,
+        n_group: 1,
+        topk_group: 1,
+        scoring: Scoring::Sigmoid,
+        group_score: GroupScore::Max,
+        normalise: true,
+        scale: 1.0,
+    };
+    for format in BlockFormat::ALL {
+        let weights = SIZES.map(|_| some_weight(&mut rng, format, (n, k)).0);
+        let x = normals(&mut rng, chosen.len() * k);
+        for isa in isas() {
+            let cpu = cpu(2, isa);
+            let matrix = |cols, numbers| {
+                let shape = Shape::matrix(chosen.len(), cols);
+                cpu.put(shape, Data::F32(numbers)).unwrap()
+            };
+            let route = cpu
+                .route(&matrix(n_experts, &logits), None, &router)
+                .unwrap();
+            let stack = cpu.keep(Shape::stack(n_experts, n, k), &weights).unwrap();
+            let together = cpu.grouped_linear(&matrix(k, &x), &stack, &route).unwrap();
+            let together = cpu.get(&together).unwrap();
+            let mut first = 0;
+            for (weight, size) in weights.iter().zip(SIZES).filter(|(_, size)| *size > 0) {
+                let own = first..first + size;
+                let alone = product(&cpu, (n, k), weight, &x[own.start * k..own.end * k]);
+                assert!(
+                    alone == together[own.start * n..own.end * n],
+                    "{isa:?} {format}: rows {own:?}"
+                );
+                first = own.end;
             }
         }
     }

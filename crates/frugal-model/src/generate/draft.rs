@@ -185,13 +185,13 @@ impl Drafter {
         Self { rule, pace }
     }
 
-    /// Up to `most` tokens that may follow `ids`, as many as are worth the `price` of a row; see
-    /// [`price_of_a_row`](super::price_of_a_row).
-    pub fn draft(&mut self, ids: &[u32], most: usize, price: f32) -> Vec<u32> {
+    /// Up to `most` tokens that may follow a text, which is asked for only where a draft pays; as many
+    /// as are worth the `price` of a row, see [`price_of_a_row`](super::price_of_a_row).
+    pub fn draft(&mut self, ids: impl FnOnce() -> Vec<u32>, most: usize, price: f32) -> Vec<u32> {
         let mut draft = Vec::new();
         let most = self.pace.reach(self.rule.most.min(most), price);
         if most > 0 {
-            look_up(ids, self.rule, most, &mut draft);
+            look_up(&ids(), self.rule, most, &mut draft);
         }
         draft
     }

@@ -188,7 +188,7 @@ pub struct Load {
     pub preempted: usize,
     /// Tokens that were drafted, ever.
     pub drafted: usize,
-    /// Those of them that were drawn.
+    /// Those of them that were drawn, and after which the answer went on.
     pub accepted: usize,
     /// All that was ever computed, also for those who left.
     pub spent: Costs,

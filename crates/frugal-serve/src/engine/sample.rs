@@ -155,20 +155,21 @@ impl Sample {
         self.planned
     }
 
-    /// Drafts what may follow, if a row is worth `price` tokens, where the model's own choice is not
-    /// interfered with: what does depends on the tokens before.
-    pub(super) fn look_back(&mut self, price: f32) {
+    /// Drafts up to `most` tokens that may follow, if a row is worth `price` tokens, where the model's
+    /// own choice is not interfered with: what does depends on the tokens before.
+    pub(super) fn look_back(&mut self, most: usize, price: f32) {
         let (Some(drafter), Some(Next::Free)) = (&mut self.drafter, self.planned) else {
             return;
         };
-        let prompt = &self.request.job.prompt;
-        let skipped = (prompt.len() + self.answer.len()).saturating_sub(LOOK_BACK);
-        let text = prompt.iter().chain(&self.answer).skip(skipped);
-        let text: Vec<u32> = text.copied().collect();
+        let (job, answer) = (&self.request.job, &self.answer);
         // A step brings a token more than was drafted.
-        let left = self.request.job.max_tokens;
-        let left = left.saturating_sub(self.answer.len() + 1);
-        self.draft = drafter.draft(&text, left, price);
+        let left = job.max_tokens.saturating_sub(answer.len() + 1);
+        let text = || -> Vec<u32> {
+            let skipped = (job.prompt.len() + answer.len()).saturating_sub(LOOK_BACK);
+            let text = job.prompt.iter().chain(answer).skip(skipped);
+            text.copied().collect()
+        };
+        self.draft = drafter.draft(text, most.min(left), price);
     }
 
     pub(super) fn n_drafted(&self) -> usize {

@@ -82,24 +82,36 @@ impl Run {
         }
     }
 
-    /// Drafts what may follow, as far as there are pages for it without anybody's loss.
+    /// Drafts what may follow: in all as many rows as a part of prompts may have, as far as there are
+    /// pages for them without anybody's loss.
     fn look_back(&mut self) {
         let price = price_of_a_row(self.answering.len(), self.facts.share_of_choice);
         let mut answering = std::mem::take(&mut self.answering);
+        let own: usize = answering.iter().map(|sample| self.pages_of(sample)).sum();
+        let mut pages = self.model.vacant_pages().saturating_sub(own);
+        let mut rows = self.settings.prefill_rows;
         for sample in &mut answering {
-            if self.end_of(sample) == sample.length() {
-                sample.look_back(price);
+            if self.end_of(sample) < sample.length() {
+                continue;
+            }
+            let own = self.pages_of(sample);
+            sample.look_back(rows, price);
+            let more = self.pages_of(sample).saturating_sub(own);
+            if more > pages {
+                sample.forget_draft();
+            } else {
+                pages -= more;
+                rows -= sample.n_drafted();
             }
         }
-        let pages = |sample: &Sample| {
-            let rows = self.end_of(sample) - sample.computed + sample.n_drafted();
-            self.model.pages_for(sample.sequence?, rows).ok()
-        };
-        let pages: usize = answering.iter().filter_map(pages).sum();
-        if pages > self.model.vacant_pages() {
-            answering.iter_mut().for_each(Sample::forget_draft);
-        }
         self.answering = answering;
+    }
+
+    /// Pages that a sample needs to be computed as far as it is in this step, with its draft.
+    fn pages_of(&self, sample: &Sample) -> usize {
+        let rows = self.end_of(sample) - sample.computed + sample.n_drafted();
+        let pages = sample.sequence.map(|it| self.model.pages_for(it, rows));
+        pages.and_then(Result::ok).unwrap_or(0)
     }
 
     /// Gives a sample what was drawn for it, and forgets what was computed on a wrong draft.
@@ -142,12 +154,8 @@ impl Run {
     }
 
     fn has_room_to_answer(&mut self) -> bool {
-        let pages = |sample: &Sample| {
-            let rows = self.end_of(sample) - sample.computed;
-            self.model.pages_for(sample.sequence?, rows).ok()
-        };
-        let pages = self.answering.iter().filter_map(pages).sum();
-        self.make_room(pages)
+        let pages = self.answering.iter().map(|sample| self.pages_of(sample));
+        self.make_room(pages.sum())
     }
 
     /// One part of the prompts being read, evenly shared among them.

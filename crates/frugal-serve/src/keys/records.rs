@@ -12,8 +12,6 @@ use frugal_run::ledger::Ledger;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::secret::PREFIX;
-use crate::quota::{Today, written_on};
-
 use super::{Grant, Key, KeyLimits, KeysError, Known, Sealed, Secret};
 
 /// What each version adds to the one before.
@@ -294,14 +292,6 @@ impl Keys {
     /// A database that refuses.
     pub fn list(&self) -> Result<Vec<Key>, KeysError> {
         self.records.read(list)
-    }
-
-    /// What they have used of the day of a time, in order of keys; servers write it every few seconds.
-    ///
-    /// # Errors
-    /// A database that refuses.
-    pub fn used_today(&self, unix: i64) -> Result<Vec<Today>, KeysError> {
-        written_on(&self.records, unix)
     }
 
     /// Ends a key, by its name or how it begins. Servers notice within two seconds.

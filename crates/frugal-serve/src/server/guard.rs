@@ -98,8 +98,7 @@ impl Visit {
     /// # Errors
     /// If the route is one for everyone.
     pub fn who(&self) -> Result<&Holder, Fault> {
-        let fault = || Fault::new(Kind::Internal, "the server failed");
-        self.who.as_ref().ok_or_else(fault)
+        self.who.as_ref().ok_or_else(Fault::ours)
     }
 }
 
@@ -108,7 +107,7 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 
     async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Fault> {
         let visit = head.extensions.get().cloned();
-        visit.ok_or_else(|| Fault::new(Kind::Internal, "the server failed"))
+        visit.ok_or_else(Fault::ours)
     }
 }
 
@@ -272,14 +271,14 @@ async fn caught(id: &str, handler: impl Future<Output = Response>) -> Result<Res
             polled.map(Ok)
         } else {
             tracing::error!(id, "a handler panicked");
-            Poll::Ready(Err(Fault::new(Kind::Internal, "the server failed")))
+            Poll::Ready(Err(Fault::ours()))
         }
     })
     .await
 }
 
-/// Takes the key out of a request, so that nothing behind the guard can tell it. Whatever stands there
-/// is one: who lets in says what is wrong with it.
+/// Takes the key out of a request, so that nothing behind the guard can tell it. However long it is:
+/// who lets in says what is wrong with it.
 fn take_key(headers: &mut HeaderMap) -> Option<String> {
     let authorization = headers.remove(header::AUTHORIZATION);
     let plain = headers.remove(API_KEY);

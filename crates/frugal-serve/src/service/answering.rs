@@ -96,17 +96,21 @@ impl Task {
         let mut kept = self.ready.ask.verify.is_some().then(Vec::new);
         let mut followed = self.follow(&mut state, words, &mut kept).await;
         self.settle(&mut state);
+        // Before grading, which takes a while and may be cut short.
+        if followed != Followed::Failed && state.has_started {
+            self.charge(&state.usage);
+        }
         if followed == Followed::Whole
             && let Some(kept) = kept
             && !self.give_best(kept, &mut state).await
         {
+            self.pass.spent(Spent::default());
             followed = Followed::Failed;
         }
-        if followed != Followed::Failed && state.has_started {
-            self.charge(&state.usage);
-        }
         if followed != Followed::Whole {
-            self.watch.took(&state.usage);
+            if state.has_started {
+                self.watch.took(&state.usage);
+            }
             return;
         }
         let usage = std::mem::take(&mut state.usage);

@@ -348,7 +348,7 @@ fn random_seed() -> Result<u64, Fault> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| {
         tracing::error!(%error, "the system gives no random numbers");
-        Fault::new(Kind::Internal, "the server failed")
+        Fault::ours()
     })?;
     // JSON's numbers are exact to here, should a client want to name the seed.
     Ok(u64::from_le_bytes(bytes) >> 11)

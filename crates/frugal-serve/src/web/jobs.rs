@@ -103,11 +103,15 @@ impl Job {
         value
     }
 
-    /// Whether it touches a model of this name, or will. A pull says more than the name: which revision
-    /// and which file.
+    /// Whether it touches a model of this name, or will. A pull's name says more than the repository:
+    /// which revision and which file.
     fn touches(&self, name: &str) -> bool {
         let is_open = !self.phase().is_over() || self.is_at_work.load(Ordering::Acquire);
-        is_open && repository_of(&self.name) == repository_of(name)
+        let is_it = match self.work {
+            Work::Pull => repository_of(&self.name) == repository_of(name),
+            Work::Verify => self.name == name,
+        };
+        is_open && is_it
     }
 
     /// Ends it in the eyes of those who watch, unless it has ended.

@@ -135,15 +135,10 @@ impl Web {
     }
 }
 
-/// Our own fault, in words for people.
-fn failed() -> Fault {
-    Fault::new(Kind::Internal, "the server failed")
-}
-
 /// Our own fault, with what happened for the log.
 fn broken(what: &'static str, error: &dyn std::fmt::Display) -> Fault {
     tracing::error!(%error, "{what}");
-    failed()
+    Fault::ours()
 }
 
 /// Refuses what changes something and comes from elsewhere than the server's own page.

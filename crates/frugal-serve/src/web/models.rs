@@ -322,14 +322,19 @@ pub(super) async fn remove(
     _: Manager,
 ) -> Result<StatusCode, Fault> {
     let (entry, stored) = web.stored(&name, &visit).await?;
-    if web.jobs.works_with(&entry.name) {
-        let message = "the model is being fetched or checked; call that off first";
-        return Err(Fault::new(Kind::Conflict, message));
-    }
     // One folder of the store may be served under several names.
     let all = web.entries().await?;
     let same = all.into_iter().filter(|other| other.stored == entry.stored);
     let names: Vec<String> = same.map(|other| other.name).collect();
+    if names
+        .iter()
+        .chain([&stored])
+        .any(|name| web.jobs.works_with(name))
+    {
+        let message =
+            "the model is being fetched or checked; call that off, or wait until it has ended";
+        return Err(Fault::new(Kind::Conflict, message));
+    }
     let catalogue = Arc::clone(&web.catalogue);
     let work = move || catalogue.remove(&stored);
     let removed = web.service.parts.shelf.while_unloaded(&names, work).await?;

@@ -16,7 +16,7 @@ use rusqlite::params;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
-use super::{Web, broken, failed};
+use super::{Web, broken};
 use crate::keys::{Holder, Keyring, KeysError, Records, Token, part_of_key};
 use crate::quota::{Clock, Now};
 use crate::server::{Peer, Visit};
@@ -118,7 +118,7 @@ impl Sessions {
         self.check_pace(peer, now)?;
         let admitted = self.keyring.admit(Some(key), now);
         let holder = admitted.inspect_err(|_| self.note_failure(peer, now))?;
-        let part = part_of_key(key).ok_or_else(failed)?;
+        let part = part_of_key(key).ok_or_else(Fault::ours)?;
         let not_written = |error: KeysError| broken("a session was not written", &error);
         let token = Token::draw().map_err(not_written)?;
         let digest = token.digest();

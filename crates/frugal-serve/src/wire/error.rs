@@ -138,6 +138,11 @@ impl Fault {
         }
     }
 
+    /// The server's own, of which nothing is said but to the log.
+    pub fn ours() -> Self {
+        Self::new(Kind::Internal, "the server failed")
+    }
+
     /// A field's value is not what it should be.
     pub fn field(param: &str, expected: &str, got: impl std::fmt::Display) -> Self {
         Self::new(

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use frugal_run::consumption::unix_seconds;
 use frugal_serve::keys::{Grant, Key, KeyLimits, Keys as Records, Secret};
-use frugal_serve::quota::Today;
+use frugal_serve::quota::{Used, used_on};
 use serde_json::json;
 
 use crate::cli::{AddKey, Common, Keys, KeysOf};
@@ -29,7 +29,7 @@ pub(crate) fn run(common: &Common, arguments: &Keys) -> anyhow::Result<ExitCode>
     let mut records = Records::open(&home)?;
     match &arguments.what {
         None | Some(KeysOf::List) => {
-            list(common, &records.list()?, &records.used_today(now)?, now)?;
+            list(common, &records.list()?, &used_on(&home, now)?, now)?;
         }
         Some(KeysOf::Add(wanted)) => {
             let (key, secret) = records.add(&grant(wanted, now), now)?;
@@ -84,7 +84,7 @@ fn show(common: &Common, key: &Key, secret: &Secret) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(common: &Common, keys: &[Key], today: &[Today], now: i64) -> anyhow::Result<()> {
+fn list(common: &Common, keys: &[Key], today: &[Used], now: i64) -> anyhow::Result<()> {
     if common.json {
         return say_json(&json!({ "event": "keys", "keys": keys, "today": today }));
     }

@@ -91,9 +91,13 @@ impl Direct {
             (2, _) => with.run(self.two, 0),
             (3..=4, _) => with.run(self.four, 0),
             (_, Some(eight)) => with.run(eight, 0),
-            (_, None) => {
+            (more, None) => {
                 with.run(self.four, 0);
-                with.run(self.four, MOST / 2);
+                match more - MOST / 2 {
+                    1 => with.run(self.one, MOST / 2),
+                    2 => with.run(self.two, MOST / 2),
+                    _ => with.run(self.four, MOST / 2),
+                }
             }
         }
         sums
