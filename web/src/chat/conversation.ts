@@ -174,7 +174,7 @@ export class Conversation {
       if (!(error instanceof Conflict) || !mayMerge) throw error;
       // Changed in another window: turns of both are kept.
       const stored = await this.store.load(this.id);
-      // Closed meanwhile: whoever is asked to keep it now may be somebody else's store.
+      // Closed meanwhile: it is not for whoever is here now.
       if (this.isGone) return;
       const theirs = stored && readDocument(stored.document);
       if (stored) {
