@@ -47,8 +47,33 @@ export async function open(browser, server, { size = WIDE, scheme = "light", lan
   });
   context.setDefaultTimeout(SECONDS * 1000);
   await context.addInitScript(listen);
-  const page = await context.newPage();
-  const faults = [];
+  const page = Object.assign(await context.newPage(), { faults: [], noise, mayOpen: false });
+  context.on("page", (other) => {
+    if (!page.mayOpen) page.faults.push(`window: ${other.url()}`);
+  });
+  context.on("request", (request) => {
+    const { protocol, origin } = new URL(request.url());
+    if (protocol !== "data:" && protocol !== "blob:" && origin !== server.url) page.faults.push(`request: ${request.url()}`);
+  });
+  await watch(page);
+  await page.goto(`${server.url}/${more.hash ?? ""}`);
+  return page;
+}
+
+/** Opens another window beside a page: cookies and what the browser keeps are the same. */
+export async function beside(page) {
+  const { faults, noise } = page;
+  page.mayOpen = true;
+  const other = Object.assign(await page.context().newPage(), { faults, noise });
+  page.mayOpen = false;
+  await watch(other);
+  await other.goto(page.url());
+  return other;
+}
+
+/** Notes what goes wrong in a page. */
+async function watch(page) {
+  const { faults, noise } = page;
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("console", (message) => {
     if (message.type() === "error" && !noise?.test(message.text())) faults.push(`console: ${message.text()} ${message.location().url}`);
@@ -57,20 +82,11 @@ export async function open(browser, server, { size = WIDE, scheme = "light", lan
     faults.push(`dialog: ${dialog.message()}`);
     void dialog.dismiss();
   });
-  context.on("page", (other) => {
-    if (other !== page) faults.push(`window: ${other.url()}`);
-  });
-  context.on("request", (request) => {
-    const { protocol, origin } = new URL(request.url());
-    if (protocol !== "data:" && protocol !== "blob:" && origin !== server.url) faults.push(`request: ${request.url()}`);
-  });
   // What the model says is left to chance, but the same chance every time.
   await page.route("**/v1/chat/completions", (route) => {
     const asked = route.request().postDataJSON();
     return route.continue({ postData: JSON.stringify({ seed: SEED, ...asked }) });
   });
-  await page.goto(`${server.url}/${more.hash ?? ""}`);
-  return Object.assign(page, { faults });
 }
 
 /** Waits until the page says yes to what is to be asked and answered later. */

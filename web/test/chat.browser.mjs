@@ -177,6 +177,13 @@ test("asks again, edits, branches, and goes between the branches", () =>
     await chat.stop.click();
     await chat.done();
     await page.getByRole("article", { name: say.answer_of("wordy") }).waitFor();
+    // How it ended is said once; another version that is looked at has not ended now.
+    const said = page.getByRole("status").filter({ hasText: say.ended.stopped });
+    await said.waitFor();
+    await chat.last.getByRole("button", { name: say.version_before }).click();
+    await page.getByRole("article", { name: say.answer_of("wordy") }).waitFor({ state: "detached" });
+    await page.waitForTimeout(200);
+    assert.equal(await said.count(), 1);
   }));
 
 test("compares two models and goes on with one", () =>
@@ -239,7 +246,11 @@ test("verifies: how many agree, and each result", () =>
     const sent = requests(page, "/v1/chat/completions");
     await chat.opener(say.verify).click();
     const panel = page.getByRole("dialog", { name: say.verify });
-    await panel.getByRole("spinbutton", { name: say.samples }).fill("3");
+    const samples = panel.getByRole("spinbutton", { name: say.samples });
+    await samples.fill("");
+    await samples.press("Tab");
+    assert.equal(await samples.getAttribute("placeholder"), "5", "an empty field shows how many it will be");
+    await samples.fill("3");
     // One tab stop for all ways: arrow keys choose.
     await panel.getByRole("radio", { checked: true }).press("ArrowUp");
     assert.equal(await panel.getByRole("radio", { name: holding(say.checkers.json), checked: true }).count(), 1);
@@ -557,6 +568,16 @@ test("the language and the appearance can be chosen, and stay chosen", () =>
     await page.getByRole("heading", { name: german.chat.welcome }).waitFor();
     await chat.choose(german.shell.preferences, german.shell.theme_dark);
     assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");
+    // A menu opens at what is chosen, and goes up and down.
+    await chat.opener(german.shell.preferences).click();
+    const chosen = page.getByRole("menuitemradio", { name: german.shell.theme_dark });
+    const isAt = (entry) => entry.evaluate((own) => own === document.activeElement);
+    assert(await isAt(chosen), "at the theme that is chosen");
+    await page.keyboard.press("ArrowLeft");
+    assert(await isAt(chosen), "left leads nowhere");
+    await page.keyboard.press("ArrowUp");
+    assert.equal(await isAt(chosen), false);
+    await page.keyboard.press("Escape");
     await page.reload();
     await page.getByRole("heading", { name: german.chat.welcome }).waitFor();
     assert.equal(await page.locator("html").getAttribute("data-theme"), "dark");

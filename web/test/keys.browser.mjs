@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { close, launch, open, PHONE, until } from "./browser.mjs";
+import { beside, calm, close, launch, open, PHONE, until } from "./browser.mjs";
 import { Chat } from "./chat.mjs";
 import { Server } from "./server.mjs";
 import { holding, LANGUAGES, words } from "./words.mjs";
@@ -40,7 +40,8 @@ for (const language of LANGUAGES)
     const page = await open(browser, server, { noise, language, size: PHONE });
     await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
     await signIn(page, "sk-nobody-has-this", say);
-    await page.getByText(say.shell.key_wrong).waitFor();
+    // Read out: the focus was in the field all the while.
+    await page.getByRole("alert").filter({ hasText: say.shell.key_wrong }).waitFor();
     await signIn(page, server.keys.bob, say);
     await Chat.of(page, language);
     // The key itself is nowhere a script could find it.
@@ -102,10 +103,37 @@ test("chats are kept by the server for their key, and no other key sees them", a
 test("signs out, and is out in every window", async () => {
   const { page, chat, say } = await signedIn("bob");
   await chat.ask("hello");
+  const other = await beside(page);
+  const there = await Chat.of(other);
+  await there.questions.filter({ hasText: "hello" }).waitFor();
   await chat.choose(say.shell.preferences, holding(say.shell.sign_out));
-  await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();
-  assert.equal(await page.evaluate(async () => (await fetch("/web/chats")).status), 401);
-  assert.equal(await page.getByText("hello").count(), 0);
+  for (const one of [page, other]) {
+    await one.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+    assert.equal(await one.evaluate(async () => (await fetch("/web/chats")).status), 401);
+    assert.equal(await one.getByText("hello").count(), 0);
+  }
+  await calm(other);
+  await close(page);
+});
+
+test("an answer that comes in one window is not kept for who signs in in another", async () => {
+  const { page, chat, say } = await signedIn("ada");
+  await chat.pick("wordy");
+  await chat.begin("told to Ada alone");
+  await chat.kept("told to Ada alone");
+  const other = await beside(page);
+  const there = await Chat.of(other);
+  await there.choose(say.shell.preferences, holding(say.shell.sign_out));
+  await other.getByRole("heading", { name: say.shell.sign_in }).waitFor();
+  await signIn(other, server.keys.bob, say);
+  await there.field.waitFor();
+  // The first window is Bob's as well, and Ada's chat is not there for him.
+  await page.getByText(chat.say.gone, { exact: true }).waitFor();
+  // Longer than it takes until what comes of an answer is kept.
+  await page.waitForTimeout(5000);
+  assert.deepEqual(await page.evaluate(async () => (await (await fetch("/web/chats?q=told")).json()).data), []);
+  for (const one of [chat, there]) assert.equal(await one.entry("told to Ada alone").count(), 0);
+  await calm(other);
   await close(page);
 });
 

@@ -7,7 +7,7 @@ import "./shell.css";
 import { Boundary } from "./boundary";
 import { keepForLater } from "./offline";
 import { Shell } from "./shell";
-import { refreshSession } from "./state";
+import { hear, refreshSession } from "./state";
 
 effect(() => {
   document.documentElement.lang = language.value === "zh" ? "zh-Hans" : language.value;
@@ -23,4 +23,6 @@ if (root)
   );
 void refreshSession();
 addEventListener("online", () => void refreshSession());
+// Who signs in or out does so in every window: they share one cookie.
+addEventListener("storage", hear);
 if (import.meta.env.PROD) keepForLater();

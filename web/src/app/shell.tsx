@@ -14,8 +14,6 @@ import { isRailHidden, isRailOpen, leave, railContent, refreshSession, session, 
 import { choose, type Scheme, scheme } from "./theme";
 import { words } from "./words";
 
-export { RailButton } from "./rail_button";
-
 const AREAS: readonly (readonly [Area, IconName])[] = [
   ["chat", "chat"],
   ["models", "cube"],

@@ -21,7 +21,7 @@ export function SignIn() {
       const isWrong = error instanceof ApiError && (error.status === 401 || error.status === 403);
       setFault(isWrong ? say.key_wrong : error instanceof ApiError ? error.message : say.no_connection);
       setBusy(false);
-      // Back to the field, where what is wrong is read out.
+      // Back to the field from the button; what is wrong is read out as it appears.
       form.current?.querySelector("input")?.focus();
     }
   };

@@ -58,12 +58,26 @@ export async function refreshSession(): Promise<void> {
   }
 }
 
+/** What another window was told of who is here holds for this one too, at once: what is kept goes to who is signed in. */
+export function hear({ key }: StorageEvent): void {
+  if (key !== KEPT) return;
+  session.value = kept() ?? session.value;
+  void refreshSession();
+}
+
+/** Waits until a database is gone, or will be once other windows let go of it: a page that goes away asks for nothing. */
+const gone = (database: string): Promise<void> =>
+  new Promise((resolve) => {
+    const request = indexedDB.deleteDatabase(database);
+    request.onsuccess = request.onerror = request.onblocked = () => resolve();
+  });
+
 /** Signs out. Whoever sits here next finds nothing, neither what was written nor what is in memory. */
 export async function leave(): Promise<void> {
   await signOut();
   const drafts = Object.keys(localStorage).filter((name) => name.startsWith(DRAFTS));
   for (const name of [...drafts, KEPT]) localStorage.removeItem(name);
-  indexedDB.deleteDatabase(DRAFTS);
+  await gone(DRAFTS);
   history.replaceState(null, "", "/");
   location.reload();
 }

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { Icon } from "../ui/index";
 import { type Area, href } from "./route";
-import { RailButton } from "./shell";
+import { RailButton } from "./rail_button";
 
 /** The head of a view: its name, how it stands, and what can be done. `back` leads to all of its kind. */
 export function ViewHead({

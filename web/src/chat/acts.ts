@@ -5,18 +5,32 @@ import { go } from "../app/route";
 import { answer, type Asked } from "./answering";
 import type { Conversation } from "./conversation";
 import { EMPTY, write } from "./drafts";
+import { toMend } from "./explain";
 import { continued, messages } from "./prompt";
 import { fitting, warm } from "./served";
 import type { Settings } from "./settings";
-import { type Document, leafUnder, newTurn, pathTo, type TextFile, type Turn, withTurns } from "./tree";
+import { type Document, isFirst, leafUnder, newTurn, pathTo, type TextFile, type Turn, withTurns } from "./tree";
 
-type Answerer = { model: string; settings: Settings };
+/** `hasOwnModel` where the model was chosen for one answer alone. */
+type Answerer = { model: string; settings: Settings; hasOwnModel: boolean };
 
 /** Who answers: the conversation's model as it is set, and the one beside it. */
 function answerers({ model, settings, rival }: Document): Answerer[] {
   const all = [{ model, settings }, ...(rival ? [rival] : [])];
-  return all.flatMap(({ model, settings }) => (model === null ? [] : { model, settings: fitting(model, settings) }));
+  return all.flatMap(({ model, settings }) => (model === null ? [] : { model, settings: fitting(model, settings), hasOwnModel: false }));
 }
+
+/** Who is asked now for an answer that was asked for before: what was to be mended is taken as it is set now. */
+function answererNow(conversation: Conversation, turn: Turn): Answerer | undefined {
+  const document = conversation.document.value;
+  const { model, hasOwnModel } = turn;
+  if (hasOwnModel && model !== null && mendOf(conversation, turn) !== "model")
+    return { model, settings: fitting(model, document.settings), hasOwnModel };
+  const [own, rival] = answerers(document);
+  return isFirst(document, turn) ? own : (rival ?? own);
+}
+
+const mendOf = (conversation: Conversation, turn: Turn) => toMend(conversation.faults.value.get(turn.id));
 
 function run(conversation: Conversation, asked: Asked): void {
   void answer(conversation, asked).then(() => {
@@ -27,7 +41,7 @@ function run(conversation: Conversation, asked: Asked): void {
 
 /** Lets the model, or both, answer a question that is in the document. */
 function ask(conversation: Conversation, document: Document, question: Turn, who = answerers(document)): void {
-  const turns = who.map(({ model, settings }) => newTurn("assistant", question.id, { model, settings }));
+  const turns = who.map((one) => newTurn("assistant", question.id, one));
   const [first, second] = turns;
   if (!first) return;
   if (second) {
@@ -65,7 +79,7 @@ export function again(conversation: Conversation, turn: Turn, model?: string): v
   const document = conversation.document.value;
   const question = turn.parent === null ? undefined : document.nodes[turn.parent];
   if (!question) return;
-  const who = model === undefined ? answerers(document) : [{ model, settings: fitting(model, document.settings) }];
+  const who = model === undefined ? answerers(document) : [{ model, settings: fitting(model, document.settings), hasOwnModel: true }];
   ask(conversation, document, question, who);
 }
 
@@ -74,27 +88,32 @@ export function answerIt(conversation: Conversation, question: Turn): void {
   ask(conversation, conversation.document.value, question);
 }
 
-/** Goes on with an answer that broke off, where it broke off, by the model and the settings it began with. */
+/**
+ * Goes on with an answer that broke off, where it broke off: by the model and the settings it began with, unless one of
+ * these is what broke it.
+ */
 export function goOn(conversation: Conversation, turn: Turn, how: "as it was" | "without more thought" = "as it was"): void {
   const document = conversation.document.value;
-  const settings: Settings = { ...(turn.settings ?? document.settings), verify: null };
-  if (how === "without more thought") settings.thinking = { mode: "off", budget: null };
-  const model = turn.model ?? document.model;
+  const mended = mendOf(conversation, turn) === null ? undefined : answererNow(conversation, turn);
+  const open = { ...turn, ...mended };
+  const model = open.model ?? document.model;
   if (model === null) return;
-  resume(conversation, turn, { model, settings }, continued(document.system, pathTo(document, turn.parent), turn));
+  const settings: Settings = { ...(open.settings ?? document.settings), verify: null };
+  if (how === "without more thought") settings.thinking = { mode: "off", budget: null };
+  resume(conversation, open, { model, settings }, continued(document.system, pathTo(document, turn.parent), turn));
 }
 
-/** Asks anew for an answer of which nothing came, as the conversation is set now: that may be what was mended. */
+/**
+ * Asks anew for an answer of which nothing came, as the conversation is set now: that may be what was mended. A model
+ * that was chosen for this answer alone is asked again.
+ */
 export function retry(conversation: Conversation, turn: Turn): void {
   const document = conversation.document.value;
-  const [own, rival] = answerers(document);
-  const ids = Object.keys(document.nodes);
-  const isSecond = turn.beside !== null && ids.indexOf(turn.beside) < ids.indexOf(turn.id);
-  const who = isSecond ? (rival ?? own) : own;
+  const who = answererNow(conversation, turn);
   if (who) resume(conversation, { ...turn, ...who, seconds: null, usage: null }, who, messages(document.system, pathTo(document, turn.parent)));
 }
 
-function resume(conversation: Conversation, turn: Turn, who: Answerer, prompt: Message[]): void {
+function resume(conversation: Conversation, turn: Turn, who: Pick<Asked, "model" | "settings">, prompt: Message[]): void {
   const open = { ...turn, finish: null };
   conversation.put(open);
   run(conversation, { turn: open, messages: prompt, ...who });

@@ -1,15 +1,16 @@
 // Where one writes: the words, the files, how long the model may think, and whether its answer is verified.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { type Entry, Icon, IconButton, Menu, NumberField, Popover, rove, say as toast } from "../ui/index";
+import { session } from "../app/state";
+import { type Entry, Icon, IconButton, Menu, NumberField, Popover, rove } from "../ui/index";
 import { send, stopAll } from "./acts";
+import { attach, count } from "./attach";
 import type { Conversation } from "./conversation";
 import { dropped, editLast, focusComposer } from "./editing";
 import { write } from "./drafts";
 import { FileChips } from "./file_chips";
-import { countTokens, readFiles } from "./files";
 import { canThink, rememberThinking } from "./served";
-import { type Checker, MOST_SAMPLES, type Settings } from "./settings";
+import { type Checker, MOST_SAMPLES, type Settings, USUAL_SAMPLES } from "./settings";
 import { words } from "./words";
 
 const isTouch = matchMedia("(pointer: coarse)");
@@ -37,17 +38,16 @@ export function Composer({ conversation }: { conversation: Conversation }) {
     own.style.height = `${own.scrollHeight}px`;
   }, [text]);
 
+  const isHere = useRef(true);
+  useEffect(() => () => void (isHere.current = false), []);
   const add = async (given: Iterable<File>): Promise<void> => {
-    const { draft } = conversation;
-    const { taken, refused } = await readFiles(given, draft.value.files);
-    for (const { name, why } of refused) toast(say.file_refused[why](name), "bad");
-    write(conversation, { files: [...draft.value.files, ...taken] });
+    const owner = session.value?.name;
+    // Drafts are kept by who writes them and where: both may be others by the time that files are read.
+    const isOver = (): boolean => !isHere.current || session.value?.name !== owner;
+    const taken = await attach(conversation, given, isOver);
+    if (isOver()) return;
     area.current?.focus();
-    if (model === null) return;
-    for (const file of taken) {
-      const tokens = await countTokens(model, file.text);
-      write(conversation, { files: draft.value.files.map((one) => (one === file ? { ...one, tokens } : one)) });
-    }
+    await count(conversation, taken, isOver);
   };
   useEffect(() => {
     const given = dropped.value;
@@ -153,7 +153,6 @@ function change(conversation: Conversation, part: Partial<Settings>): void {
 }
 
 const BUDGETS = [256, 1024, 4096, 16_384];
-const USUAL_SAMPLES = 5;
 
 function ThinkingMenu({ conversation }: { conversation: Conversation }) {
   const say = words.value;
@@ -234,7 +233,7 @@ function VerifyMenu({ conversation }: { conversation: Conversation }) {
             min={2}
             max={MOST_SAMPLES}
             step={1}
-            placeholder=""
+            placeholder={String(USUAL_SAMPLES)}
             onChange={(many) => {
               setSamples(many ?? USUAL_SAMPLES);
               if (verify) set(verify.checker, many ?? USUAL_SAMPLES);

@@ -139,7 +139,7 @@ export class Conversation {
   }
 
   /** The document with what has come of answers so far. */
-  private snapshot(): Document {
+  snapshot(): Document {
     const document = this.document.value;
     const written = [...this.live.value].flatMap(([id, live]) => {
       const turn = document.nodes[id];
@@ -174,9 +174,14 @@ export class Conversation {
       if (!(error instanceof Conflict) || !mayMerge) throw error;
       // Changed in another window: turns of both are kept.
       const stored = await this.store.load(this.id);
+      // Closed meanwhile: it is not for whoever is here now.
+      if (this.isGone) return;
       const theirs = stored && readDocument(stored.document);
-      // A title is what was chosen last; who has not chosen takes theirs.
-      if (stored && title === this.storedTitle) this.title.value = stored.title;
+      if (stored) {
+        // A title is what was chosen last; who has not chosen takes theirs.
+        if (this.title.value === this.storedTitle) this.title.value = stored.title;
+        this.storedTitle = stored.title;
+      }
       this.revision = stored?.revision ?? 0;
       if (theirs) this.document.value = merged(this.document.value, theirs);
       await this.tryWrite(false);

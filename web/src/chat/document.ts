@@ -69,6 +69,7 @@ function readTurn(id: string, value: unknown): Turn | null {
     closed: closed === "budget" || closed === "asked" || closed === "circles" ? closed : null,
     model: text(from["model"]),
     settings: fieldsOf(from["settings"]) ? readSettings(from["settings"]) : null,
+    hasOwnModel: from["hasOwnModel"] === true,
     verify: readVerified(from["verify"]),
     beside: text(from["beside"]),
     at: number(from["at"]) ?? 0,

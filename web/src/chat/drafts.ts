@@ -22,16 +22,23 @@ const named = (id: string): string => `${DRAFTS}.${session.value?.name ?? ""}.${
 /** New conversations share one: leaving and coming back finds it. */
 const nameOf = (conversation: Conversation): string => named(conversation.isKept ? conversation.id : "new");
 
+/** Conversations whose files are on their way. */
+const restoring = new WeakMap<Conversation, Promise<void>>();
+
+/** Waits until a conversation has the files that were being written with in it. */
+export const restored = async (conversation: Conversation): Promise<void> => restoring.get(conversation);
+
 /** Gives a conversation back what was being written in it; its files come a little later. */
 export function restore(conversation: Conversation): void {
   const name = nameOf(conversation);
   const begun: Draft = { text: localStorage.getItem(name) ?? "", files: [] };
   conversation.draft.value = begun;
-  void filesOf(name).then((files) => {
+  const coming = filesOf(name).then((files) => {
     const { value: now } = conversation.draft;
-    // Unless it was sent meanwhile, or others were added.
+    // Unless it was sent meanwhile.
     if (now.files === begun.files) conversation.draft.value = { ...now, files };
   });
+  restoring.set(conversation, coming);
 }
 
 /** Changes what stands in a conversation's composer. */

@@ -40,6 +40,14 @@ export function explain(fault: unknown, hasText: boolean): Explained {
   }
 }
 
+/** What the reader is asked to choose otherwise before an answer is tried again. */
+export function toMend(fault: unknown): "model" | "settings" | null {
+  if (!(fault instanceof ApiError)) return null;
+  const { status, code, param } = fault;
+  if (status === 404 || code === "model_cannot_be_loaded") return "model";
+  return status === 400 && param !== null ? "settings" : null;
+}
+
 /** Why a conversation could not be saved, and what that means. */
 export function explainUnsaved(fault: unknown): string {
   const why = fault instanceof ApiError ? sentence(fault.message) : "";

@@ -1,7 +1,7 @@
 // The head of the chat: who answers, how full the conversation is, and what can be set.
 
 import { go, href } from "../app/route";
-import { RailButton } from "../app/shell";
+import { RailButton } from "../app/rail_button";
 import { bytes, count, money, number, seconds } from "../i18n/format";
 import { Badge, type Entry, Icon, IconButton, LinkButton, Menu, Popover } from "../ui/index";
 import { type Conversation, shownTitle } from "./conversation";

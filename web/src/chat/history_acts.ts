@@ -1,4 +1,4 @@
-// Taking conversations out as files and in again; giving them names.
+// Taking conversations out as files and in again; giving them names; throwing them away.
 
 import { signal } from "@preact/signals";
 import type { ChatPage } from "../api/chats";

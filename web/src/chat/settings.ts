@@ -51,6 +51,8 @@ export const DIALS: Record<Dial, { min: number; max: number; step: number; usual
 
 const CHECKERS: readonly Checker[] = ["majority", "math", "json"];
 export const MOST_SAMPLES = 64;
+/** So many answers are drawn to be verified where nobody says how many. */
+export const USUAL_SAMPLES = 5;
 
 /** The fields of a request. */
 export function fields(settings: Settings): Record<string, unknown> {

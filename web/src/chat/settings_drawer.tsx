@@ -4,7 +4,7 @@ import { number } from "../i18n/format";
 import { Button, Choice, Drawer, Fold, NumberField, Slider, TextArea } from "../ui/index";
 import type { Conversation } from "./conversation";
 import { canThink, contexts, models, rememberThinking } from "./served";
-import { type Checker, type Dial, DIALS, MOST_SAMPLES, type Settings, USUAL } from "./settings";
+import { type Checker, type Dial, DIALS, MOST_SAMPLES, type Settings, USUAL, USUAL_SAMPLES } from "./settings";
 import { isSettingsOpen, whose } from "./sheets";
 import { words } from "./words";
 
@@ -138,7 +138,7 @@ function VerifyFields({ settings: { verify }, set }: Part) {
     ["math", say.checkers_short.math],
     ["json", say.checkers_short.json],
   ] as const satisfies readonly (readonly [Checker | "off", string])[];
-  const samples = verify?.samples ?? 5;
+  const samples = verify?.samples ?? USUAL_SAMPLES;
   return (
     <div class="settings-part">
       <h3>{say.verify}</h3>
@@ -153,11 +153,11 @@ function VerifyFields({ settings: { verify }, set }: Part) {
         <Slider
           label={say.samples}
           value={samples}
-          usual={5}
+          usual={USUAL_SAMPLES}
           min={2}
           max={MOST_SAMPLES}
           step={1}
-          onChange={(many) => set({ verify: { ...verify, samples: Math.round(many ?? 5) } })}
+          onChange={(many) => set({ verify: { ...verify, samples: many ?? USUAL_SAMPLES } })}
         />
       )}
     </div>

@@ -79,7 +79,7 @@ export function startWith(model: string): void {
 /** A conversation as it stands, whether it is open or not. */
 export async function find(id: string): Promise<{ title: string; document: Document } | null> {
   const here = open.get(id);
-  if (here) return { title: here.title.value, document: here.document.value };
+  if (here) return { title: here.title.value, document: here.snapshot() };
   const stored = await store().load(id);
   const document = stored && readDocument(stored.document);
   return stored && document && { title: stored.title, document };
@@ -91,6 +91,7 @@ export async function rename(id: string, title: string): Promise<void> {
   if (here) {
     here.rename(title);
     await here.save();
+    if (here.unsaved.value !== null) throw here.unsaved.value;
   } else {
     const stored = await store().load(id);
     const document = stored && readDocument(stored.document);
@@ -125,6 +126,8 @@ effect(() => {
     for (const conversation of open.values()) conversation.close();
     open.clear();
     warm.clear();
+    // What is still being fetched is not brought forward.
+    shown += 1;
     current.value = null;
     forgetEntries();
   });

@@ -2,7 +2,7 @@
 
 import { ApiError } from "../api/http";
 import { type ChatPage, listChats, loadChat, removeChat, saveChat, type StoredChat } from "../api/chats";
-import { session } from "../app/state";
+import { refreshSession, session, silence } from "../app/state";
 import { BrowserStore } from "./browser_store";
 import { type ChatStore, Conflict, type ToSave } from "./kept";
 
@@ -28,8 +28,11 @@ class ServerStore implements ChatStore {
     try {
       return (await saveChat(id, rest)).revision;
     } catch (error) {
-      if (isStatus(error, 409)) throw new Conflict();
-      throw error;
+      if (!isStatus(error, 409)) throw error;
+      // A chat that is another's looks the same from here as one that was changed elsewhere. Somebody else may have
+      // signed in in another window; then this page lets go of what is not theirs before it goes on.
+      await refreshSession();
+      throw silence.value ?? new Conflict();
     }
   }
 

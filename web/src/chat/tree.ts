@@ -28,6 +28,8 @@ export type Turn = {
   closed: Closed | null;
   model: string | null;
   settings: Settings | null;
+  /** Whether its model was chosen for this answer alone, in place of the conversation's. */
+  hasOwnModel: boolean;
   verify: Verified | null;
   /** The other answer of a comparison; each names the other. */
   beside: string | null;
@@ -72,6 +74,7 @@ export const newTurn = (role: Turn["role"], parent: string | null, more: Partial
   closed: null,
   model: null,
   settings: null,
+  hasOwnModel: false,
   verify: null,
   beside: null,
   at: Math.round(Date.now() / 1000),
@@ -124,6 +127,13 @@ export function versions(document: Document, turn: Turn): Turn[] {
     if (!pair || pair.parent !== turn.parent) return true;
     return pair.id !== turn.id && all.indexOf(other) < all.indexOf(pair);
   });
+}
+
+/** Whether an answer was asked for first of its pair; one that is compared with none is. */
+export function isFirst({ nodes }: Document, { id, beside }: Turn): boolean {
+  if (beside === null || !nodes[beside]) return true;
+  const ids = Object.keys(nodes);
+  return ids.indexOf(id) < ids.indexOf(beside);
 }
 
 /** The last turn under this one, along the newest. */

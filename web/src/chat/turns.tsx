@@ -6,7 +6,7 @@ import { IconButton } from "../ui/index";
 import { AnswerTurn } from "./answer_turn";
 import type { Conversation } from "./conversation";
 import { editing } from "./editing";
-import { pathTo, type Document, type Turn, versions } from "./tree";
+import { type Document, isFirst, pathTo, type Turn, versions } from "./tree";
 import { UserTurn } from "./user_turn";
 import { words } from "./words";
 
@@ -130,7 +130,6 @@ function OneTurn({
   );
   if (!other) return one(turn, "no");
   // Each keeps its side, whichever is gone on with.
-  const isFirst = Object.keys(document.nodes).indexOf(turn.id) < Object.keys(document.nodes).indexOf(other.id);
-  const pair = isFirst ? [one(turn, "preferred"), one(other, "other")] : [one(other, "other"), one(turn, "preferred")];
+  const pair = isFirst(document, turn) ? [one(turn, "preferred"), one(other, "other")] : [one(other, "other"), one(turn, "preferred")];
   return <div class="pair">{pair}</div>;
 }

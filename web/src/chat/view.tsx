@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { Boundary } from "../app/boundary";
-import { RailButton } from "../app/shell";
+import { RailButton } from "../app/rail_button";
 import { isOffline, railContent, refreshSession, session } from "../app/state";
 import { Button, Empty, Icon, Note } from "../ui/index";
 import { Composer } from "./composer";
@@ -173,7 +173,8 @@ function Spoken({ conversation }: { conversation: Conversation }) {
   useEffect(() => {
     if (phase !== null) setLine({ waiting: say.reading, thinking: say.thinking, answering: say.writing }[phase]);
     else setLine((old) => (old === "" ? "" : ended(finish)));
-  }, [phase, finish, say]);
+    // Not whenever `finish` changes: it does so too when another version is looked at.
+  }, [phase, say]);
   return (
     <div class="hidden-text" role="status" aria-live="polite">
       {line}
@@ -183,6 +184,8 @@ function Spoken({ conversation }: { conversation: Conversation }) {
 
 function ended(finish: Finish | null): string {
   const say = words.value;
+  // What is in front has not ended: a question, or an answer that was cut off before.
+  if (finish === null) return "";
   if (finish === "stopped" || finish === "length") return say.ended[finish];
   return finish === "lost" || finish === "failed" ? say.ended.lost : say.done;
 }

@@ -28,17 +28,16 @@ export function Figures({ data, whole }: { data: RunData; whole: Whole }) {
   const say = words.value;
   const version = data.version.value;
   const { accuracy, thinking, time, tokens } = useMemo(() => {
-    let [time, trained, made] = [0, 0, 0];
+    let [time, made] = [0, 0];
     for (const stage of data.stages.values()) {
       time += stage.used;
       made += stage.tokens.reduce((sum, tokens) => sum + (tokens ?? 0), 0);
     }
-    trained = whole.tokens_trained;
     return {
       accuracy: ends(data, "accuracy"),
       thinking: ends(data, "thinking_tokens"),
       time,
-      tokens: Math.max(made, trained + whole.tokens_generated),
+      tokens: Math.max(made, whole.tokens_trained + whole.tokens_generated),
     };
   }, [data, version, whole]);
   const tokensOf = (value: number): string => number(value, { maximumFractionDigits: value < 10 ? 1 : 0 });

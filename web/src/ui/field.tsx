@@ -32,7 +32,13 @@ function Field({
       </div>
       {children({ id, describedBy })}
       {about !== undefined && (
-        <div id={describedBy} class={fault === undefined ? "hint" : "fault"}>
+        // A fault is an element of its own, not the hint changed: only what is put in as an alert is read out everywhere.
+        <div
+          key={fault === undefined ? "hint" : "fault"}
+          id={describedBy}
+          class={fault === undefined ? "hint" : "fault"}
+          role={fault === undefined ? undefined : "alert"}
+        >
           {about}
         </div>
       )}

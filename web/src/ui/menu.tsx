@@ -67,7 +67,8 @@ export function Popover({
     // In the top layer, so that no ancestor cuts it off, dialogs included.
     panel.current.showPopover();
     place(panel.current, button.current, side);
-    const first = panel.current.querySelector<HTMLElement>('[aria-checked="true"], button, input, a, [tabindex="0"]');
+    const chosen = panel.current.querySelector<HTMLElement>('[aria-checked="true"]');
+    const first = chosen ?? panel.current.querySelector<HTMLElement>('button, input, a, [tabindex="0"]');
     first?.focus({ preventScroll: true });
   }, [isOpen]);
 
@@ -135,6 +136,8 @@ export function Popover({
 
 /** Goes from entry to entry of a menu. */
 function walk(event: KeyboardEvent): void {
+  // The entries lie one under the other: left and right belong to nobody here.
+  if (event.key === "ArrowLeft" || event.key === "ArrowRight") return;
   const menu = event.currentTarget as HTMLElement;
   const entries = [...menu.querySelectorAll<HTMLElement>(".menu-item:not(:disabled)")];
   rove(event, entries, entries.indexOf(document.activeElement as HTMLElement), (entry) => entry.focus());

@@ -1,7 +1,12 @@
-import { describe, expect, test } from "vitest";
-import { ApiError } from "../../src/api/http";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { ApiError, NoConnection } from "../../src/api/http";
+import { session, silence } from "../../src/app/state";
+import { again, goOn, retry } from "../../src/chat/acts";
+import { attach } from "../../src/chat/attach";
 import { Conversation } from "../../src/chat/conversation";
+import { Database } from "../../src/chat/database";
 import { readDocument } from "../../src/chat/document";
+import { restore, write } from "../../src/chat/drafts";
 import { asJson, asMarkdown, fileName, fromJson } from "../../src/chat/exchange";
 import { explain, explainUnsaved } from "../../src/chat/explain";
 import { readFiles } from "../../src/chat/files";
@@ -9,7 +14,9 @@ import { type ChatStore, Conflict, type ToSave } from "../../src/chat/kept";
 import { continued, messages } from "../../src/chat/prompt";
 import { canThink, fitting, models } from "../../src/chat/served";
 import { changed, fields, readSettings, USUAL } from "../../src/chat/settings";
-import { type Document, emptyDocument, leafUnder, merged, newTurn, pathTo, titleOf, type Turn, versions, withTurns } from "../../src/chat/tree";
+import { find, rename, startWith, current } from "../../src/chat/state";
+import { store } from "../../src/chat/store";
+import { type Document, emptyDocument, isFirst, leafUnder, merged, newTurn, pathTo, titleOf, type Turn, versions, withTurns } from "../../src/chat/tree";
 
 const turn = (id: string, role: Turn["role"], parent: string | null, more: Partial<Turn> = {}): Turn => ({
   ...newTurn(role, parent, { content: id, ...more }),
@@ -60,6 +67,7 @@ describe("the tree of turns", () => {
     expect(ids(versions(document, pair[1]!))).toEqual(["x", "z"]);
     expect(ids(versions(document, pair[2]!))).toEqual(["y", "z"]);
     expect(ids(versions(document, pair[3]!))).toEqual(["x", "z"]);
+    expect(pair.map((one) => isFirst(document, one))).toEqual([true, true, false, true]);
   });
 
   test("of two states the turns of both are kept, each at its longest", () => {
@@ -184,6 +192,29 @@ describe("a conversation and its store", () => {
     expect(store.chat.title).toBe("ours");
   });
 
+  test("a title that was taken from another window is not ours to insist on", async () => {
+    const { store, conversation } = await kept();
+    store.chat = { ...store.chat!, title: "theirs", revision: 2 };
+    store.refuses = new Conflict();
+    await conversation.save();
+    expect(conversation.title.value).toBe("theirs");
+    store.refuses = null;
+    store.chat = { ...store.chat, title: "theirs again", revision: 3 };
+    await conversation.save();
+    expect(store.chat.title).toBe("theirs again");
+  });
+
+  test("closed while it is compared with another window's, it is not kept", async () => {
+    const { store, conversation } = await kept();
+    store.chat = null;
+    store.load = async () => {
+      conversation.close();
+      return null;
+    };
+    await conversation.save();
+    expect(store.chat).toBeNull();
+  });
+
   test("is not settled until the store has all of it", async () => {
     const { store, conversation } = await kept();
     expect(conversation.isSettled).toBe(true);
@@ -237,4 +268,172 @@ test("files are refused by what is too much", async () => {
   const { taken, refused } = await readFiles(given, [{ name: "0", text: "é".repeat(50_000), tokens: null }]);
   expect(taken.map(({ name }) => name)).toEqual(["a", "c"]);
   expect(refused).toEqual([{ name: "b", why: "large" }, { name: "d", why: "binary" }, { name: "e", why: "together" }]);
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+const json = (status: number, body: unknown = {}): Response => new Response(JSON.stringify(body), { status });
+const KEYED = { keyed: true, may_manage: false, version: null, default_model: null, history: "server", runs: false, price: null } as const;
+
+/** Answers requests in the server's place; gives those that came. */
+function serving(answer: (method: string, path: string) => Response) {
+  const asked: { method: string; path: string; body: any }[] = [];
+  vi.stubGlobal("fetch", async (path: string, { method, body }: RequestInit) => {
+    asked.push({ method: method!, path, body: body === undefined ? null : JSON.parse(body as string) });
+    return answer(method!, path);
+  });
+  return asked;
+}
+
+describe("somebody else signs in in another window", () => {
+  test("a chat of who was here is not kept for who is here now", async () => {
+    session.value = { ...KEYED, name: "ada" };
+    startWith("m");
+    const conversation = current.value!;
+    const asked = serving((method, path) => {
+      if (path === "/web/session") return json(200, { ...KEYED, name: "bob" });
+      return method === "PUT" ? json(409) : json(404);
+    });
+    conversation.put(turn("q", "user", null));
+    await conversation.save();
+    expect(asked.filter(({ method }) => method === "PUT")).toHaveLength(1);
+    expect(session.value.name).toBe("bob");
+    expect(current.value).toBeNull();
+  });
+
+  test("where it cannot be told who is here, nothing is kept", async () => {
+    session.value = { ...KEYED, name: "ada" };
+    serving((_, path) => (path === "/web/session" ? json(500) : json(409)));
+    const chat = { id: "id", title: "", document: tree(), revision: 1 };
+    await expect(store().save(chat)).rejects.toBeInstanceOf(ApiError);
+    silence.value = null;
+    session.value = null;
+  });
+});
+
+describe("an open conversation", () => {
+  test("is taken out with what has come of an answer so far", async () => {
+    session.value = { ...KEYED, name: "ada" };
+    startWith("m");
+    const conversation = current.value!;
+    let go: (chunk: unknown) => void = () => undefined;
+    const body = new ReadableStream({ start: (stream) => void (go = (chunk) => stream.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(chunk)}\n\n`))) });
+    serving((_, path) => (path === "/v1/chat/completions" ? new Response(body) : json(200, { revision: 1, data: [], next: null })));
+    conversation.put(turn("q", "user", null), turn("a", "assistant", "q", { content: "" }));
+    again(conversation, conversation.document.value.nodes["a"]!);
+    go({ id: "x", choices: [{ delta: { content: "so far" } }] });
+    const leaf = conversation.document.value.leaf!;
+    await vi.waitFor(() => expect(conversation.live.value.get(leaf)?.content.value).toBe("so far"));
+    expect((await find(conversation.id))?.document.nodes[leaf]?.content).toBe("so far");
+    conversation.close();
+  });
+
+  test("that cannot be given another title says so", async () => {
+    session.value = { ...KEYED, name: "eve" };
+    startWith("m");
+    const conversation = current.value!;
+    conversation.put(turn("q", "user", null));
+    serving(() => json(413));
+    await expect(rename(conversation.id, "other")).rejects.toBeInstanceOf(ApiError);
+    conversation.close();
+  });
+});
+
+describe("who is asked again", () => {
+  /** A conversation with `m`, whose answer by `own` failed. */
+  function failed(fault: unknown, more: Partial<Turn> = {}) {
+    models.value = [{ id: "m" }, { id: "x" }];
+    const document = withTurns(emptyDocument("m", { ...USUAL, seed: 2 }), turn("q", "user", null), turn("a", "assistant", "q", { model: "x", settings: { ...USUAL, seed: 1 }, ...more }));
+    const conversation = new Conversation("id", { ...document, leaf: "a" }, store(), () => undefined);
+    conversation.fail("a", fault);
+    const asked = serving(() => json(200));
+    return { conversation, asked, broken: conversation.document.value.nodes["a"]! };
+  }
+  const GONE = new ApiError(404, "", "no such model");
+  const UNFIT = new ApiError(503, "", "does not fit", null, "model_cannot_be_loaded");
+  const ODD = new ApiError(400, "", "too hot", "temperature");
+
+  test.each([
+    ["lost", new NoConnection(), "x", 1],
+    ["gone", GONE, "m", 2],
+    ["not to be loaded", UNFIT, "m", 2],
+    ["asked for what it does not take", ODD, "m", 2],
+  ] as const)("an answer whose model is %s is gone on with", (_, fault, model, seed) => {
+    const { conversation, asked, broken } = failed(fault);
+    goOn(conversation, broken);
+    expect(asked.at(-1)?.body).toMatchObject({ model, seed });
+    expect(conversation.document.value.nodes["a"]).toMatchObject({ model, settings: { seed }, content: "a" });
+    conversation.close();
+  });
+
+  test.each([
+    ["lost", new NoConnection(), "x"],
+    ["asked for what it does not take", ODD, "x"],
+    ["gone", GONE, "m"],
+  ] as const)("an answer for which another model was chosen is tried again: %s", (_, fault, model) => {
+    const { conversation, asked, broken } = failed(fault, { content: "", hasOwnModel: true });
+    retry(conversation, broken);
+    expect(asked.at(-1)?.body).toMatchObject({ model, seed: 2 });
+    conversation.close();
+  });
+
+  test("a model that was chosen for one answer is noted with it, the conversation's is not", () => {
+    const { conversation, broken } = failed(null);
+    again(conversation, broken, "x");
+    const { leaf, nodes } = conversation.document.value;
+    expect(nodes[leaf!]).toMatchObject({ model: "x", hasOwnModel: true });
+    again(conversation, broken);
+    const { leaf: next, nodes: all } = conversation.document.value;
+    expect(all[next!]).toMatchObject({ model: "m", hasOwnModel: false });
+    conversation.close();
+  });
+});
+
+describe("files of a draft", () => {
+  const file = (name: string, bytes = 1): File => new File(["x".repeat(bytes)], name);
+  const named = (conversation: Conversation): string[] => conversation.draft.value.files.map(({ name }) => name);
+  /** A conversation whose kept files come when told to. */
+  function begun(keptBytes = 1) {
+    let come: () => void = () => undefined;
+    const request: { onsuccess?: () => void; result: unknown } = { result: { files: [{ name: "kept", text: "x".repeat(keptBytes), tokens: 1 }] } };
+    const get = () => ((come = () => request.onsuccess?.()), request);
+    vi.spyOn(Database.prototype, "within").mockResolvedValue({ get } as unknown as IDBObjectStore);
+    const conversation = new Conversation("id", tree(), store(), () => undefined);
+    restore(conversation);
+    return { conversation, come: () => vi.waitFor(() => (come(), expect(request.onsuccess).toBeDefined())) };
+  }
+  afterEach(() => vi.restoreAllMocks());
+
+  test("that are added before those that were kept have come stand behind them", async () => {
+    const { conversation, come } = begun();
+    const adding = attach(conversation, [file("added")], () => false);
+    await come();
+    await adding;
+    expect(named(conversation)).toEqual(["kept", "added"]);
+  });
+
+  test("count together towards what is too much", async () => {
+    const { conversation, come } = begun(2_000_000);
+    const adding = attach(conversation, [file("large", 1_500_000)], () => false);
+    await come();
+    await adding;
+    expect(named(conversation)).toEqual(["kept"]);
+  });
+
+  test("that were kept do not come back once they were sent", async () => {
+    const { conversation, come } = begun();
+    write(conversation, { text: "", files: [] });
+    await come();
+    expect(named(conversation)).toEqual([]);
+  });
+
+  test("are not added once nobody writes there", async () => {
+    const { conversation, come } = begun();
+    let isOver = false;
+    const adding = attach(conversation, [file("added")], () => isOver);
+    isOver = true;
+    await come();
+    expect(await adding).toEqual([]);
+    expect(named(conversation)).toEqual(["kept"]);
+  });
 });

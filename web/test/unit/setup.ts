@@ -8,4 +8,9 @@ Object.assign(globalThis, {
     removeItem: (name: string) => void kept.delete(name),
   },
 });
+Object.assign(globalThis, {
+  location: { hash: "" },
+  history: { replaceState: () => undefined },
+  addEventListener: () => undefined,
+});
 Object.defineProperty(globalThis, "navigator", { value: { languages: ["en-GB"], platform: "Linux" }, configurable: true });

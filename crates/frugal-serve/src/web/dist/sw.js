@@ -1,7 +1,7 @@
 // Keeps the page itself at hand, so that it opens without a connection. Nothing of the server's
 // interfaces is ever kept: only the names below, which carry hashes of what they hold, and the page.
-const FILES = ["/assets/base-B2605m9O.js","/assets/index-BdJvxeNW.css","/assets/index-DTHzToxH.js","/assets/markdown-BMx9DVbi.css","/assets/markdown-CcMdC2l_.js","/assets/state-BpFvKyw5.js","/assets/view-Bu48HNk2.css","/assets/view-UQvPgl0g.js"];
-const CACHE = "frugal-44adfb3415e7";
+const FILES = ["/assets/base-B2605m9O.js","/assets/index-BdJvxeNW.css","/assets/index-Bg4EgkqL.js","/assets/markdown-BMx9DVbi.css","/assets/markdown-COJksXPs.js","/assets/state-C5eUXV6r.js","/assets/view-Bu48HNk2.css","/assets/view-DDhcmRbj.js"];
+const CACHE = "frugal-4ebe9534db54";
 const PAGE = "/";
 
 self.addEventListener("install", (event) => {
