@@ -208,6 +208,12 @@ test("a key that is revoked ends its session, in words", async () => {
   await signIn(page, own.keys.eve, say);
   const chat = await Chat.of(page);
   await chat.ask("hello");
+  // The last of it is kept first: what is refused then is the question.
+  await until(page, async () => {
+    const get = async (path) => (await fetch(`/web/chats${path}`)).json();
+    const [kept] = (await get("")).data;
+    return kept !== undefined && JSON.stringify(await get(`/${kept.id}`)).includes('"finish":"');
+  });
   own.frugal("keys", "revoke", "eve");
   await until(page, async () => (await fetch("/web/chats")).status === 401);
   await chat.begin("still there?");
