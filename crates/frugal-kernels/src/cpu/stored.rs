@@ -4,6 +4,7 @@
 //! rows at a time (`gemm::stored`), a gather the rows it is asked for. Read-only by construction.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use frugal_core::dtype::{DType, e4m3_to_f32};
 use frugal_core::error::{Error, Result, expect_count};
@@ -13,8 +14,9 @@ use frugal_core::stored::Stored;
 use frugal_core::with_block;
 use half::{bf16, f16};
 
+use super::detect::{CpuFeatures, Isa};
 use super::gemm::tile::LANES;
-use super::vector::{Level, kernel, prefetch_near};
+use super::vector::{Level, kernel, prefetch_near, prefetch_second};
 
 /// Columns that are decoded at a time start at multiples of this: whole blocks of every format.
 pub(super) const RUN: usize = 256;
@@ -98,7 +100,7 @@ impl StoredWeight {
         let run_bytes = RUN / values.1 * values.0;
         StoredRows {
             bytes: bytes.get(row * row_bytes..).unwrap_or(&[]),
-            is_far: bytes.len() > NEAR_BYTES,
+            ahead: Ahead::of(bytes.len()),
             row_bytes,
             run_bytes,
             runs: self.cols.div_ceil(RUN),
@@ -172,8 +174,7 @@ impl StoredWeight {
 pub(super) struct StoredRows<'a> {
     /// The bytes of these rows and of those after them.
     bytes: &'a [u8],
-    /// Whether they are of a matrix too large to be near.
-    is_far: bool,
+    ahead: Ahead,
     row_bytes: usize,
     run_bytes: usize,
     runs: usize,
@@ -214,8 +215,40 @@ pub(super) mod block_bytes {
     pub(in crate::cpu) const Q6_K: usize = 210;
 }
 
-/// Bytes of each row that are asked for ahead of their use, so that memory is never idle; of sixteen
-/// rows they are more than the processor's own foresight reaches.
+/// How bytes are asked for ahead of their use, so that memory is never idle; of sixteen rows that are
+/// read side by side they are more than the processor's own foresight reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// Not at all.
+    Not,
+    /// A little of each row at a time.
+    ByRow,
+    /// The next as many rows, byte after byte.
+    InOrder,
+}
+
+/// Whether bytes are asked for in order, as measured: on Zen 4 that is 1.5 to 2.7 times as fast; on
+/// Sapphire Rapids, the first with tile registers, asking by row reaches nine tenths of what memory
+/// gives.
+static READS_IN_ORDER: LazyLock<bool> = LazyLock::new(|| !CpuFeatures::detect().supports(Isa::Amx));
+
+impl Ahead {
+    /// For a matrix of so many bytes.
+    fn of(bytes: usize) -> Self {
+        if bytes <= NEAR_BYTES {
+            Self::Not
+        } else if *READS_IN_ORDER {
+            Self::InOrder
+        } else {
+            Self::ByRow
+        }
+    }
+}
+
+/// Bytes asked for in order at most: they must stay in the second cache until they are read.
+const MOST_IN_ORDER: usize = 512 * 1024;
+
+/// How many bytes before their use those of a row are asked for.
 const AHEAD_BYTES: usize = 512;
 
 /// A matrix of so many bytes is in a cache where the model is: asking ahead takes longer than waiting.
@@ -302,6 +335,13 @@ impl<'a> StoredRows<'a> {
         self.bytes.get(start + from..start + to).unwrap_or(&[])
     }
 
+    /// Asks for all of the rows, which nobody has asked for before.
+    pub(super) fn ask_first(&self) {
+        if self.ahead == Ahead::InOrder {
+            prefetch_second(self.bytes, 0, self.count * self.row_bytes);
+        }
+    }
+
     /// Asks for what follows run number `run`: a later run of these rows, or an early one of the
     /// next as many rows.
     pub(super) fn ask_ahead(&self, run: usize) {
@@ -311,7 +351,13 @@ impl<'a> StoredRows<'a> {
     /// As [`Self::ask_ahead`], for some of the rows: memory takes only so many wishes at a time.
     #[inline]
     pub(super) fn ask_some_ahead(&self, run: usize, rows: Range<usize>) {
-        if !self.is_far {
+        if self.ahead == Ahead::Not {
+            return;
+        }
+        let whole = self.together * self.row_bytes;
+        if self.ahead == Ahead::InOrder && whole <= MOST_IN_ORDER {
+            let done = (run * self.count + rows.start) * self.run_bytes;
+            prefetch_second(self.bytes, whole + done, rows.len() * self.run_bytes);
             return;
         }
         let next = run + self.runs_ahead;
@@ -361,7 +407,7 @@ impl<'a> Fp8Rows<'a> {
         } else {
             (row + together, next - row_bytes)
         };
-        if self.rows.is_far {
+        if self.rows.ahead != Ahead::Not {
             prefetch_near(self.rows.bytes, row * row_bytes + next, cols.len());
         }
     }

@@ -238,15 +238,27 @@ pub(super) fn prefetch<T>(x: &[T]) {
 /// exist.
 #[inline(always)]
 pub(super) fn prefetch_near<T>(x: &[T], first: usize, len: usize) {
-    let mut at = 0;
-    while at < len {
-        #[cfg(target_arch = "x86_64")]
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..len).step_by(CACHE_LINE) {
         super::vector_x86::prefetch(x.as_ptr().wrapping_byte_add(first + at));
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (x, first);
-        at += 64;
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, first, len);
 }
+
+/// The same into the second cache, where the first has no room for them yet.
+#[inline(always)]
+pub(super) fn prefetch_second<T>(x: &[T], first: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..len).step_by(CACHE_LINE) {
+        super::vector_x86::prefetch_second(x.as_ptr().wrapping_byte_add(first + at));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, first, len);
+}
+
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
 
 /// Declares a function on slices that is compiled once for each [`Level`] and takes the level
 /// first: `kernel! { fn name<L>(l, arg: Type, ...) { body using the lanes l } }`, optionally with a

@@ -22,6 +22,13 @@ pub(super) fn prefetch<T>(at: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
+/// The same, to the second cache.
+#[inline(always)]
+pub(super) fn prefetch_second<T>(at: *const T) {
+    // SAFETY: as above.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+}
+
 /// Proof of AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Avx2(());

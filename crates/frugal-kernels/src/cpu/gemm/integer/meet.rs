@@ -63,6 +63,11 @@ impl Direct {
         None
     }
 
+    /// Rows up to which that is sooner than opening what more would share.
+    pub(super) const fn most(self) -> usize {
+        if self.eight.is_some() { 4 * MOST } else { MOST }
+    }
+
     /// The sums of one row.
     pub(super) fn meet_one(self, form: Form, stored: SixteenRows<'_>, row: &[RowRun]) -> Sums<1> {
         let mut sums = Sums::ZERO;

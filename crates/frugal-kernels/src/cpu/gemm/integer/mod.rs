@@ -89,7 +89,7 @@ impl IntegerProduct<'_> {
             ROUNDED.set(rounded);
             return;
         }
-        let items = self.cut(rows);
+        let items = self.cut(rows, direct.map_or(MOST, Direct::most));
         let work = |item: &Item| self.past_panels(kind, direct, item, &rounded);
         let panels: usize = items.iter().map(|item| item.panels.len()).sum();
         let numbers = panels * LANES * self.right.cols();
@@ -180,12 +180,12 @@ impl IntegerProduct<'_> {
         }
     }
 
-    /// Shares out the work.
-    fn cut(&self, rows: impl Iterator<Item = Range<usize>>) -> Vec<Item> {
+    /// Shares out the work: up to `few` rows go past their panels, more come back to them.
+    fn cut(&self, rows: impl Iterator<Item = Range<usize>>, few: usize) -> Vec<Item> {
         let panels = self.right.rows().div_ceil(LANES);
         let mut items = Vec::new();
         for (group, rows) in rows.enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            let (unit, threads) = if rows.len() <= MOST {
+            let (unit, threads) = if rows.len() <= few {
                 (1, self.pool.threads())
             } else {
                 // The shortest stretches throughout.
@@ -227,19 +227,23 @@ impl IntegerProduct<'_> {
 
     /// Rows that meet panels where those lie; the first panel that remains.
     fn pass_directly(&self, direct: Direct, form: Form, item: &Item, rounded: &[RowRun]) -> usize {
-        if item.rows.len() > MOST {
+        if item.rows.len() > direct.most() {
             return item.panels.start;
         }
         let runs = self.runs();
-        let rows: [_; MOST] = std::array::from_fn(|i| {
-            &rounded[(item.rows.start + i).min(item.rows.end - 1) * runs..][..runs]
-        });
+        self.stored(item, item.panels.start).ask_first();
         for panel in item.panels.clone() {
             let Some(stored) = self.stored(item, panel).sixteen() else {
                 return panel;
             };
-            let sums = direct.meet(form, stored, (&rows, item.rows.len()));
-            self.write((item.group, panel), item.rows.clone(), &sums.0);
+            for first in item.rows.clone().step_by(MOST) {
+                let own = first..(first + MOST).min(item.rows.end);
+                let rows: [_; MOST] = std::array::from_fn(|i| {
+                    &rounded[(first + i).min(own.end - 1) * runs..][..runs]
+                });
+                let sums = direct.meet(form, stored, (&rows, own.len()));
+                self.write((item.group, panel), own, &sums.0);
+            }
         }
         item.panels.end
     }
