@@ -34,6 +34,9 @@ async function signedIn(name, how = {}) {
   return { page, chat: await Chat.of(page, how.language), say };
 }
 
+/** The chats with a word in them that the server keeps for who is signed in. */
+const kept = (page, word) => page.evaluate(async (word) => (await (await fetch(`/web/chats?q=${word}`)).json()).data, word);
+
 for (const language of LANGUAGES)
   test(`asks for a key, and says when it is wrong: ${language}`, async () => {
     const say = await words(language);
@@ -65,8 +68,7 @@ test("chats are kept by the server for their key, and no other key sees them", a
   await bob.page.goto(`${server.url}/#/chat/${id}`);
   await bob.page.getByText(bob.chat.say.gone).waitFor();
   assert.equal(await bob.chat.entry("a secret of Ada").count(), 0);
-  const search = await bob.page.evaluate(async () => (await fetch("/web/chats?q=secret")).json());
-  assert.deepEqual(search.data, []);
+  assert.deepEqual(await kept(bob.page, "secret"), []);
   // What is not there for him is also gone for him: neither answer tells that somebody has it.
   const ask = (id) => bob.page.evaluate(async (id) => [(await fetch(`/web/chats/${id}`)).status, (await fetch(`/web/chats/${id}`, { method: "DELETE" })).status], id);
   assert.deepEqual(await ask(id), await ask("00000000-0000-4000-8000-000000000000"));
@@ -131,7 +133,7 @@ test("an answer that comes in one window is not kept for who signs in in another
   await page.getByText(chat.say.gone, { exact: true }).waitFor();
   // Longer than it takes until what comes of an answer is kept.
   await page.waitForTimeout(5000);
-  assert.deepEqual(await page.evaluate(async () => (await (await fetch("/web/chats?q=told")).json()).data), []);
+  assert.deepEqual(await kept(page, "told"), []);
   for (const one of [chat, there]) assert.equal(await one.entry("told to Ada alone").count(), 0);
   await calm(other);
   await close(page);
@@ -158,7 +160,7 @@ test("who signs in next finds nothing of who was here, and keeps nothing of thei
   // Longer than it takes until what comes of an answer is kept.
   await page.waitForTimeout(5000);
   assert.equal(await chat.entry("a story for Ada alone").count(), 0);
-  assert.deepEqual(await page.evaluate(async () => (await (await fetch("/web/chats?q=story")).json()).data), []);
+  assert.deepEqual(await kept(page, "story"), []);
   assert.equal(await page.getByRole("list", { name: chat.say.files }).count(), 0);
   await chat.choose(say.shell.preferences, holding(say.shell.sign_out));
   await page.getByRole("heading", { name: say.shell.sign_in }).waitFor();

@@ -215,8 +215,8 @@ pub(super) mod block_bytes {
     pub(in crate::cpu) const Q6_K: usize = 210;
 }
 
-/// How bytes are asked for ahead of their use, so that memory is never idle; of sixteen rows that are
-/// read side by side they are more than the processor's own foresight reaches.
+/// How bytes are asked for ahead of their use, so that memory is never idle: sixteen rows read side by
+/// side are more than the processor's own foresight follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ahead {
     /// Not at all.
@@ -337,9 +337,13 @@ impl<'a> StoredRows<'a> {
 
     /// Asks for all of the rows, which nobody has asked for before.
     pub(super) fn ask_first(&self) {
-        if self.ahead == Ahead::InOrder {
+        if self.is_in_order() {
             prefetch_second(self.bytes, 0, self.count * self.row_bytes);
         }
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.ahead == Ahead::InOrder && self.together * self.row_bytes <= MOST_IN_ORDER
     }
 
     /// Asks for what follows run number `run`: a later run of these rows, or an early one of the
@@ -354,10 +358,10 @@ impl<'a> StoredRows<'a> {
         if self.ahead == Ahead::Not {
             return;
         }
-        let whole = self.together * self.row_bytes;
-        if self.ahead == Ahead::InOrder && whole <= MOST_IN_ORDER {
+        if self.is_in_order() {
             let done = (run * self.count + rows.start) * self.run_bytes;
-            prefetch_second(self.bytes, whole + done, rows.len() * self.run_bytes);
+            let next = self.together * self.row_bytes + done;
+            prefetch_second(self.bytes, next, rows.len() * self.run_bytes);
             return;
         }
         let next = run + self.runs_ahead;

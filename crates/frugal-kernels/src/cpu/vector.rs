@@ -238,27 +238,32 @@ pub(super) fn prefetch<T>(x: &[T]) {
 /// exist.
 #[inline(always)]
 pub(super) fn prefetch_near<T>(x: &[T], first: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..len).step_by(CACHE_LINE) {
-        super::vector_x86::prefetch(x.as_ptr().wrapping_byte_add(first + at));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, first, len);
+    each_line(x, first, len, hint::near);
 }
 
 /// The same into the second cache, where the first has no room for them yet.
 #[inline(always)]
 pub(super) fn prefetch_second<T>(x: &[T], first: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..len).step_by(CACHE_LINE) {
-        super::vector_x86::prefetch_second(x.as_ptr().wrapping_byte_add(first + at));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, first, len);
+    each_line(x, first, len, hint::second);
 }
 
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE: usize = 64;
+#[inline(always)]
+fn each_line<T>(x: &[T], first: usize, len: usize, ask: impl Fn(*const T)) {
+    for at in (0..len).step_by(64) {
+        ask(x.as_ptr().wrapping_byte_add(first + at));
+    }
+}
+
+/// Asking for the cache line of an address, where there is an instruction for it.
+mod hint {
+    #[cfg(target_arch = "x86_64")]
+    pub(super) use crate::cpu::vector_x86::{prefetch as near, prefetch_second as second};
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn near<T>(_: *const T) {}
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn second<T>(_: *const T) {}
+}
 
 /// Declares a function on slices that is compiled once for each [`Level`] and takes the level
 /// first: `kernel! { fn name<L>(l, arg: Type, ...) { body using the lanes l } }`, optionally with a

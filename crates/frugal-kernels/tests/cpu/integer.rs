@@ -1,6 +1,6 @@
 //! Products of blocks with activations of 8 bits: held to their plain loop, and to their law.
 
-use frugal_core::backend::{Backend, GroupScore, Linear, Product, Router, Scoring};
+use frugal_core::backend::{Backend, Linear, Product};
 use frugal_core::dtype::Data;
 use frugal_core::quant::{BlockFormat, integer};
 use frugal_core::rng::Rng;
@@ -10,7 +10,7 @@ use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
 use frugal_kernels::cpu::detect::Isa;
 use frugal_kernels::cpu::gemm::{BlockProducts, Precision};
 
-use super::isas;
+use super::{isas, plain_router};
 
 fn cpu(threads: usize, isa: Isa) -> Cpu {
     with(threads, isa, BlockProducts::Integer)
@@ -143,15 +143,7 @@ fn a_group_of_rows_is_what_it_is_alone() {
     for (logits, expert) in logits.chunks_mut(n_experts).zip(&chosen) {
         logits[*expert] = 1.0;
     }
-    let router = Router {
-        top_k: 1,
-        n_group: 1,
-        topk_group: 1,
-        scoring: Scoring::Sigmoid,
-        group_score: GroupScore::Max,
-        normalise: true,
-        scale: 1.0,
-    };
+    let router = plain_router(1);
     for format in BlockFormat::ALL {
         let weights = SIZES.map(|_| some_weight(&mut rng, format, (n, k)).0);
         let x = normals(&mut rng, chosen.len() * k);

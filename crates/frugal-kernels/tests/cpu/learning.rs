@@ -1,26 +1,16 @@
 //! The operations that only training asks for: what products read, kept as they take it.
 
-use frugal_core::backend::{
-    Backend, FeedForward, GroupScore, Linear, Route, Router, Scoring, TrainBackend,
-};
+use frugal_core::backend::{Backend, FeedForward, Linear, Route, TrainBackend};
 use frugal_core::shape::Shape;
 
 use crate::program::{Results, rows, tensor};
-use crate::{cpu, isas};
+use crate::{cpu, isas, plain_router};
 use frugal_kernels::cpu::gemm::Precision;
 
 pub(crate) fn learning<B: TrainBackend>(b: &B, out: &mut Results) {
     let t = rows().n_rows();
     let logits = tensor(b, 60, Shape::matrix(t, 6), 1.0);
-    let router = Router {
-        top_k: 2,
-        n_group: 1,
-        topk_group: 1,
-        scoring: Scoring::Sigmoid,
-        group_score: GroupScore::Max,
-        normalise: true,
-        scale: 1.0,
-    };
+    let router = plain_router(2);
     let route = b.route(&logits, None, &router).unwrap();
     // Whole tiles, and none.
     for (k, n, d) in [(64, 96, 32), (40, 27, 52)] {

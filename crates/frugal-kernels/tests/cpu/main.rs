@@ -12,6 +12,7 @@ mod laws;
 mod learning;
 mod program;
 
+use frugal_core::backend::{GroupScore, Router, Scoring};
 use frugal_core::conformance::{self, Rounding};
 use frugal_core::reference::Reference;
 use frugal_kernels::cpu::backend::{Cpu, CpuSettings};
@@ -34,6 +35,19 @@ fn isas() -> Vec<Isa> {
         .available()
         .map(CpuFeatures::isa)
         .collect()
+}
+
+/// A router without groups.
+fn plain_router(top_k: usize) -> Router {
+    Router {
+        top_k,
+        n_group: 1,
+        topk_group: 1,
+        scoring: Scoring::Sigmoid,
+        group_score: GroupScore::Max,
+        normalise: true,
+        scale: 1.0,
+    }
 }
 
 fn conforms(precision: Precision, rounding: Rounding) {

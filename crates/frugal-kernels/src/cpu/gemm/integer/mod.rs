@@ -77,9 +77,9 @@ impl IntegerProduct<'_> {
         self.round(kind.1, &mut rounded);
         let direct = Direct::choose(self.features, kind.0);
         #[cfg(target_arch = "x86_64")]
-        let few = tiles::few(direct);
-        #[cfg(target_arch = "x86_64")]
-        if self.features.supports(Isa::Amx) && rows.clone().any(|rows| rows.len() > few) {
+        if self.features.supports(Isa::Amx)
+            && rows.clone().any(|rows| rows.len() > tiles::few(direct))
+        {
             self.in_tiles(kind, direct, rows, &rounded);
             ROUNDED.set(rounded);
             return;
