@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// No answer of a test takes longer.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// What a test waits for comes sooner; how soon a test expects it is its own matter.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What came back.
 #[derive(Debug, Clone)]
@@ -138,7 +138,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return std::mem::take(&mut self.kept);
         }
         let mut bytes = vec![0; 64 << 10];
-        let count = timeout(SOON, self.stream.read(&mut bytes)).await.unwrap();
+        let count = timeout(PATIENCE, self.stream.read(&mut bytes))
+            .await
+            .unwrap();
         bytes.truncate(count.unwrap_or(0));
         bytes
     }
@@ -157,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             bytes
         };
         // Comments that keep a stream alive do not keep a test waiting for ever.
-        timeout(SOON, all).await.unwrap()
+        timeout(PATIENCE, all).await.unwrap()
     }
 
     /// All that has come until `mark` has, and no more.

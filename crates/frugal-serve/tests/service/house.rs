@@ -402,7 +402,7 @@ impl House {
             if is_so(load) {
                 return took;
             }
-            assert!(took < client::SOON, "{load:?}");
+            assert!(took < client::PATIENCE, "{load:?}");
             sleep(Duration::from_millis(1)).await;
         }
     }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::client::{Client, SAYS, SOON, post, with_key};
+use super::client::{Client, PATIENCE, SAYS, post, with_key};
 use super::house::{House, Setup, question};
 use super::model::{POISON, Script, message};
 
@@ -99,7 +99,7 @@ async fn who_does_not_read_keeps_an_answer_no_longer_than_it_may_take() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(SOON, ended).await.unwrap();
+    timeout(PATIENCE, ended).await.unwrap();
     drop(unread);
 }
 
@@ -272,7 +272,7 @@ async fn who_leaves_pays_for_what_was_computed() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(SOON, ended).await.unwrap();
+    timeout(PATIENCE, ended).await.unwrap();
     assert!(charged(&house) > 0);
 }
 
